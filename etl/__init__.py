@@ -1,0 +1,1 @@
+"""A dump → a store: open and slice dumps, read entity lines, build and read LMDB stores."""

@@ -1,0 +1,412 @@
+"""One line of a dump → one record: bytes in, what the store keeps out.
+
+The fast way decodes a line straight into typed msgspec structs whose fields are the languages and
+properties that the store keeps; everything else is skipped without becoming a Python object
+(``docs/performance.md`` has the measurement). A line of a shape that the types don't know goes to
+the tolerant way, :func:`read_slowly`, which reads it with ujson into plain dicts; the two agree on
+every line that both can read, and a test holds them to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+import ujson
+from msgspec import Struct
+
+from etl.kept import Kept
+
+#: Highest number that an id may have: a key holds it in seven bytes.
+MAX_NUMBER: Final = (1 << 55) - 1
+
+_RANKS = ("deprecated", "normal", "preferred")
+_RANK_CODE = {name: code for code, name in enumerate(_RANKS)}
+_DEPRECATED, _NORMAL = 0, 1
+
+#: Codes of a stored snak. 0 and 1 are snaks without a value, the rest are datavalue types.
+_KINDS = (
+    "somevalue",
+    "novalue",
+    "wikibase-entityid",
+    "string",
+    "monolingualtext",
+    "time",
+    "quantity",
+    "globecoordinate",
+    "other",
+)
+SOMEVALUE, NOVALUE, ENTITY_ID = 0, 1, 2
+_OTHER = len(_KINDS) - 1
+_KIND_CODE = {name: code for code, name in enumerate(_KINDS)}
+
+_ENTITY_LETTER = {"item": "Q", "property": "P", "lexeme": "L"}
+_ID = re.compile(r"[QP][1-9][0-9]{0,16}\Z")
+
+
+class RejectedLineError(ValueError):
+    """A line that is not an entity; the message is the reason, in the user's words."""
+
+
+class Snak(Struct, array_like=True):
+    """Property–value pair of a statement or qualifier.
+
+    ``value`` is an id ("Q5") for a ``wikibase-entityid``, a str for a ``string``, the
+    datavalue's own dict for the other kinds, None for somevalue and novalue.
+    """
+
+    code: int
+    value: Any = None
+
+    @property
+    def type(self) -> str:
+        """``value``, ``somevalue`` or ``novalue``."""
+        return _KINDS[self.code] if self.code <= NOVALUE else "value"
+
+    @property
+    def kind(self) -> str:
+        """Type of the datavalue, ``""`` where there is none."""
+        return "" if self.code <= NOVALUE else _KINDS[self.code]
+
+
+class Statement(Struct, array_like=True):
+    """Main snak, rank and the kept qualifiers (property → snaks)."""
+
+    rank_code: int
+    snak: Snak
+    qualifiers: dict[str, list[Snak]] = {}
+
+    @property
+    def rank(self) -> str:
+        """``preferred``, ``normal`` or ``deprecated``."""
+        return _RANKS[self.rank_code]
+
+
+class Record(Struct, array_like=True):
+    """What a store holds of one item or property."""
+
+    id: str
+    revision: int
+    sitelinks: int
+    labels: dict[str, str]
+    descriptions: dict[str, str]
+    aliases: dict[str, list[str]]
+    claims: dict[str, list[Statement]]
+    datatype: str = ""
+
+    def truthy(self, property_id: str) -> list[Statement]:
+        """Statements that ``wdt:`` has: best rank, never deprecated, never novalue.
+
+        The rule is Wikibase's RDF dump format ("truthy statements"): preferred ones if there
+        are any, else normal ones; novalue takes part in the choice of the rank but makes no
+        ``wdt:`` triple. A somevalue is kept, with ``snak.value`` None.
+        """
+        statements = self.claims.get(property_id, ())
+        best = best_rank(statements)
+        return [s for s in statements if s.rank_code == best and s.snak.code != NOVALUE]
+
+
+class OtherEntity(Struct):
+    """A lexeme, media file or other entity that this store doesn't keep."""
+
+    type: str
+
+
+def best_rank(statements: Iterable[Statement]) -> int:
+    """Code of the best rank among ``statements``; -1 if all are deprecated or there is none."""
+    best = max((s.rank_code for s in statements), default=-1)
+    return best if best != _DEPRECATED else -1
+
+
+def numeric_id(entity_id: str) -> int:
+    """``"Q144"`` → 144, ``"P31"`` → -31: the id as a store's Parquet files write it."""
+    number = int(entity_id[1:])
+    return number if entity_id[0] == "Q" else -number
+
+
+def entity_id(numeric: int) -> str:
+    """The inverse of :func:`numeric_id`."""
+    return f"Q{numeric}" if numeric > 0 else f"P{-numeric}"
+
+
+def is_entity_id(text: str) -> bool:
+    """Whether ``text`` is an item's or a property's id as Wikibase writes it."""
+    return _ID.match(text) is not None and int(text[1:]) <= MAX_NUMBER
+
+
+# --- the line as msgspec reads it ---------------------------------------------------------------
+
+
+class _Term(Struct):
+    value: str
+
+
+class _DataValue(Struct):
+    type: str
+    value: msgspec.Raw
+
+
+class _EntityIdValue(Struct, rename="kebab"):
+    id: str | None = None
+    numeric_id: int | None = None
+    entity_type: str | None = None
+
+
+class _RawSnak(Struct):
+    snaktype: str
+    datavalue: _DataValue | None = None
+
+
+class _RawStatement(Struct):
+    mainsnak: _RawSnak
+    rank: str = "normal"
+    # PHP writes an empty map as [] in old dumps (T138104); the same holds for every `| list` here
+    qualifiers: dict[str, msgspec.Raw] | list[msgspec.Raw] = {}
+
+
+def _struct_of(name: str, keys: Iterable[str], type_: Any) -> Any:
+    """Struct with one optional field per key; other keys are skipped unread."""
+    fields = [(f"f{n}", type_ | None, None) for n, _ in enumerate(keys)]
+    rename = {f"f{n}": key for n, key in enumerate(keys)}
+    return msgspec.defstruct(name, fields, rename=rename)
+
+
+class EntityReader:
+    """Reads lines with decoders compiled for one :class:`~etl.kept.Kept`."""
+
+    def __init__(self, kept: Kept) -> None:
+        self.kept = kept
+        languages, properties = kept.languages, tuple(kept.properties)
+        terms = _struct_of("Terms", languages, _Term)
+        term_lists = _struct_of("TermLists", languages, list[_Term])
+        claims = _struct_of("Claims", properties, list[_RawStatement])
+        line: Any = msgspec.defstruct(
+            "Line",
+            [
+                ("type", str),
+                ("id", str),
+                ("datatype", str, ""),
+                ("labels", terms | list, []),
+                ("descriptions", terms | list, []),
+                ("aliases", term_lists | list, []),
+                ("claims", claims | list, []),
+                ("sitelinks", dict[str, msgspec.Raw] | list, {}),
+                ("lastrevid", int, 0),
+            ],
+        )
+        self._decode = msgspec.json.Decoder(line).decode
+        self._languages = [(f"f{n}", code) for n, code in enumerate(languages)]
+        self._properties = [
+            (f"f{n}", p, frozenset(kept.properties[p])) for n, p in enumerate(properties)
+        ]
+
+    def read(self, line: bytes) -> Record | OtherEntity:
+        """The record of an entity line (without its comma), or what other type it is.
+
+        Raises RejectedLineError where the line is not JSON or not an entity.
+        """
+        try:
+            return self._read(line)
+        except msgspec.ValidationError:
+            return read_slowly(line, self.kept)
+        except msgspec.DecodeError as error:
+            raise RejectedLineError(f"not valid JSON: {error}") from None
+        except RecursionError:
+            raise RejectedLineError("not an entity: nested too deeply") from None
+
+    def _read(self, line: bytes) -> Record | OtherEntity:
+        raw = self._decode(line)
+        if raw.type not in ("item", "property"):
+            return OtherEntity(raw.type)
+        _check_id(raw.type, raw.id)
+        return Record(
+            raw.id,
+            raw.lastrevid,
+            len(raw.sitelinks),
+            self._terms(raw.labels),
+            self._terms(raw.descriptions),
+            self._term_lists(raw.aliases),
+            self._claims(raw.claims),
+            raw.datatype,
+        )
+
+    def _terms(self, terms: Any) -> dict[str, str]:
+        if type(terms) is list:
+            return _empty_map(terms)
+        found = ((code, getattr(terms, field)) for field, code in self._languages)
+        return {code: term.value for code, term in found if term is not None}
+
+    def _term_lists(self, terms: Any) -> dict[str, list[str]]:
+        if type(terms) is list:
+            return _empty_map(terms)
+        found = ((code, getattr(terms, field)) for field, code in self._languages)
+        return {code: [t.value for t in ts] for code, ts in found if ts}
+
+    def _claims(self, claims: Any) -> dict[str, list[Statement]]:
+        if type(claims) is list:
+            return _empty_map(claims)
+        kept = {}
+        for field, property_id, qualifiers in self._properties:
+            statements = getattr(claims, field)
+            if statements:
+                kept[property_id] = [_statement(s, qualifiers) for s in statements]
+        return kept
+
+
+def _check_id(type_: str, id_: str) -> None:
+    if not is_entity_id(id_) or id_[0] != ("Q" if type_ == "item" else "P"):
+        raise RejectedLineError(f"{id_[:40]!r} is not the id of an {type_}")
+
+
+def _empty_map(empty: list[Any]) -> dict[str, Any]:
+    """``[]`` stands for ``{}``; a list that holds something is not a map."""
+    if empty:
+        raise RejectedLineError("a list that is not empty stands where a map belongs")
+    return {}
+
+
+def _statement(raw: _RawStatement, wanted_qualifiers: frozenset[str]) -> Statement:
+    rank = _RANK_CODE.get(raw.rank)
+    if rank is None:
+        raise RejectedLineError(f"unknown rank {raw.rank[:40]!r}")
+    if not wanted_qualifiers or not isinstance(raw.qualifiers, dict):
+        return Statement(rank, _snak(raw.mainsnak))
+    qualifiers = {
+        p: [_snak(s) for s in _decode_snaks(snaks)]
+        for p, snaks in raw.qualifiers.items()
+        if p in wanted_qualifiers
+    }
+    return Statement(rank, _snak(raw.mainsnak), qualifiers)
+
+
+def _snak(raw: _RawSnak) -> Snak:
+    if raw.snaktype != "value":
+        code = _KIND_CODE.get(raw.snaktype, _OTHER)
+        if code > NOVALUE:
+            raise RejectedLineError(f"unknown snak type {raw.snaktype[:40]!r}")
+        return Snak(code)
+    datavalue = raw.datavalue
+    if datavalue is None:
+        raise RejectedLineError("a value snak without a datavalue")
+    code = _value_code(datavalue.type)
+    if code == ENTITY_ID:
+        ids = _decode_entity_id_value(datavalue.value)
+        return Snak(code, _entity_id_of(ids.id, ids.numeric_id, ids.entity_type))
+    return Snak(code, _decode_any(datavalue.value))
+
+
+def _value_code(datavalue_type: str) -> int:
+    code = _KIND_CODE.get(datavalue_type, _OTHER)
+    return code if code > NOVALUE else _OTHER
+
+
+def _entity_id_of(id_: str | None, number: int | None, type_: str | None) -> str:
+    """``id`` where there is one; dumps before 2017 have only type and number."""
+    if id_:
+        return id_
+    letter = _ENTITY_LETTER.get(type_ or "")
+    if letter is None or number is None:
+        raise RejectedLineError("an entity value with neither an id nor a type and number")
+    return f"{letter}{number}"
+
+
+_decode_snaks = msgspec.json.Decoder(list[_RawSnak]).decode
+_decode_entity_id_value = msgspec.json.Decoder(_EntityIdValue).decode
+_decode_any = msgspec.json.Decoder().decode
+
+encode_record = msgspec.msgpack.Encoder().encode
+decode_record = msgspec.msgpack.Decoder(Record).decode
+
+
+# --- the tolerant way ---------------------------------------------------------------------------
+
+
+def read_slowly(line: bytes, kept: Kept) -> Record | OtherEntity:
+    """What :meth:`EntityReader.read` gives, through plain dicts and without its speed.
+
+    Takes shapes that the typed reader does not: ``aliases`` whose lists were written as maps
+    with numbers for keys, ``numeric-id`` written as text, sitelinks given as a list.
+
+    Raises RejectedLineError where the line is not JSON or not an entity.
+    """
+    try:
+        entity = ujson.loads(line)
+    except ValueError as error:
+        raise RejectedLineError(f"not valid JSON: {error}") from None
+    if not isinstance(entity, dict) or not isinstance(entity.get("type"), str):
+        raise RejectedLineError("not an entity: no `type`")
+    if entity["type"] not in ("item", "property"):
+        return OtherEntity(entity["type"])
+    if not isinstance(entity.get("id"), str):
+        raise RejectedLineError("an entity without an `id`")
+    _check_id(entity["type"], entity["id"])
+    try:
+        return _record_of(entity, kept)
+    except RejectedLineError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise RejectedLineError(f"not of an entity's form: {error!r}"[:200]) from None
+
+
+def _record_of(entity: dict[str, Any], kept: Kept) -> Record:
+    labels, descriptions = _map(entity, "labels"), _map(entity, "descriptions")
+    aliases, claims = _map(entity, "aliases"), _map(entity, "claims")
+    return Record(
+        entity["id"],
+        int(entity.get("lastrevid", 0)),
+        len(entity.get("sitelinks", ())),
+        {code: _text(labels[code]) for code in kept.languages if code in labels},
+        {code: _text(descriptions[code]) for code in kept.languages if code in descriptions},
+        {code: _texts(aliases[code]) for code in kept.languages if aliases.get(code)},
+        {
+            p: [_plain_statement(s, kept.properties[p]) for s in claims[p]]
+            for p in kept.properties
+            if claims.get(p)
+        },
+        str(entity.get("datatype", "")),
+    )
+
+
+def _map(entity: dict[str, Any], key: str) -> dict[str, Any]:
+    value = entity.get(key, {})
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, list):
+        return _empty_map(value)
+    raise RejectedLineError(f"`{key}` is neither a map nor a list")
+
+
+def _text(term: dict[str, Any]) -> str:
+    if not isinstance(term["value"], str):
+        raise RejectedLineError("a label, description or alias that is not text")
+    return term["value"]
+
+
+def _texts(terms: Any) -> list[str]:
+    return [_text(term) for term in (terms.values() if isinstance(terms, dict) else terms)]
+
+
+def _plain_statement(statement: dict[str, Any], wanted: tuple[str, ...]) -> Statement:
+    qualifiers = statement.get("qualifiers") or {}
+    return Statement(
+        _RANK_CODE[statement.get("rank", "normal")],
+        _plain_snak(statement["mainsnak"]),
+        {p: [_plain_snak(s) for s in qualifiers[p]] for p in qualifiers if p in wanted},
+    )
+
+
+def _plain_snak(snak: dict[str, Any]) -> Snak:
+    if snak["snaktype"] in ("somevalue", "novalue"):
+        return Snak(_KIND_CODE[snak["snaktype"]])
+    if snak["snaktype"] != "value":
+        raise RejectedLineError(f"unknown snak type {str(snak['snaktype'])[:40]!r}")
+    value = snak["datavalue"]["value"]
+    code = _value_code(snak["datavalue"]["type"])
+    if code == ENTITY_ID:
+        number = value.get("numeric-id")
+        value = _entity_id_of(
+            value.get("id"), None if number is None else int(number), value.get("entity-type")
+        )
+    return Snak(code, value)

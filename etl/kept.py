@@ -1,0 +1,94 @@
+"""What a store keeps of each entity: languages, properties and the qualifiers of a few of them.
+
+The default list ships as ``properties.tsv``: the union of what every later stage reads. A store
+records what it kept, and a recipe that needs more is refused with the option to use.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from etl.errors import UserError
+
+#: English, its variants and Wikidata's "default for all languages" (``mul``), in the order in
+#: which Wikibase falls back (Help:Default values for labels and aliases).
+DEFAULT_LANGUAGES = ("en", "en-gb", "en-ca", "en-us", "mul")
+
+_LANGUAGE = re.compile(r"[a-z]{2,}(-[a-z0-9]+)*\Z")
+_PROPERTY = re.compile(r"P[1-9][0-9]{0,9}\Z")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Languages in label order, and property → qualifiers kept with its statements."""
+
+    languages: tuple[str, ...]
+    properties: dict[str, tuple[str, ...]]
+
+    def as_json(self) -> dict[str, object]:
+        """The form that plans and manifests record."""
+        return {
+            "languages": list(self.languages),
+            "properties": {p: list(q) for p, q in self.properties.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, object]) -> Kept:
+        """The inverse of :meth:`as_json`."""
+        languages, properties = data["languages"], data["properties"]
+        assert isinstance(languages, list)
+        assert isinstance(properties, dict)
+        return cls(tuple(languages), {p: tuple(q) for p, q in properties.items()})
+
+
+def parse_languages(text: str) -> tuple[str, ...]:
+    """``"en,en-gb,mul"`` → codes, in the order given, without repeats.
+
+    Raises UserError for something that is not a Wikibase language code.
+    """
+    codes = tuple(dict.fromkeys(code.strip() for code in text.split(",") if code.strip()))
+    for code in codes:
+        if not _LANGUAGE.match(code):
+            raise UserError(
+                f"--languages: {code!r} is not a language code; "
+                "give codes as Wikidata writes them, comma-separated, for example en,en-gb,mul."
+            )
+    if not codes:
+        raise UserError("--languages is empty; give at least one code, for example en,mul.")
+    return codes
+
+
+def read_properties(path: Path | None = None) -> dict[str, tuple[str, ...]]:
+    """Property → qualifiers from a list file; the shipped list when ``path`` is None.
+
+    A line is ``P2283 <tab> P5102 <tab> why``: a property, the qualifiers to keep with its
+    statements (comma-separated, may be empty), and a remark. ``#`` starts a comment.
+
+    Raises UserError with file and line where a line is not of that form.
+    """
+    if path is None:
+        name, text = "etl/properties.tsv", (files("etl") / "properties.tsv").read_text("utf-8")
+    else:
+        try:
+            name, text = str(path), path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--properties {path}: can't be read ({error}).") from error
+    wanted: dict[str, tuple[str, ...]] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.split("#", 1)[0].split("\t")
+        if not fields[0].strip():
+            continue
+        qualifiers = fields[1].replace(",", " ").split() if len(fields) > 1 else []
+        for name_ in (fields[0].strip(), *qualifiers):
+            if not _PROPERTY.match(name_):
+                raise UserError(
+                    f"{name}, line {number}: {name_!r} is not a property id such as P279; "
+                    "a line is a property, a tab, its qualifiers, a tab, a remark."
+                )
+        wanted[fields[0].strip()] = tuple(qualifiers)
+    if not wanted:
+        raise UserError(f"{name} names no property; give at least one, for example P279.")
+    return wanted
