@@ -1,0 +1,1 @@
+"""A store → a graph data set: recipes, property paths, the array graph and what it selects."""

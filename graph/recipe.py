@@ -1,0 +1,450 @@
+"""Recipes: which entities a graph data set holds, said in TOML and SPARQL property paths.
+
+A recipe replaces the queries that EntityNet ran against an endpoint.  Its language is complete:
+
+==================  ================================================================================
+top level
+``name``            name of the recipe; the file's name without ``.toml`` when left out
+``description``     a sentence for people
+``labels``          language codes and properties in the order in which an entity's name is looked
+                    for; an entity with none of them is left out
+``min_sitelinks``   entities with fewer sitelinks are left out
+``require``         properties that an entity must have (a truthy statement, not novalue)
+``limit``           per root, the entities with the most sitelinks, ties by the lower id
+``include``         other recipes, by name or file, united with this one's own roots
+``[[root]]``        one root, as often as needed
+in a root
+``id``              the root's item
+``any``             conditions, one of which an entity must meet; ``of`` is the root if left out
+``minus``           conditions, none of which an entity may meet
+``min_sitelinks``   ⎫
+``require``         ⎬ in place of the recipe's, for this root
+``limit``           ⎭
+a condition
+``path``, ``of``    entity ``path`` one of the items ``of``, as in SPARQL
+``and``             conditions that must hold besides ``path``
+``has``             instead of all that: a property that the entity has
+==================  ================================================================================
+
+Settings belong to the roots of their own file: what a recipe includes keeps its own labels,
+minimum and limits.  Everything is checked, with file and place, before any work starts.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+
+from etl.entity import is_entity_id
+from etl.errors import UserError
+from graph import paths
+
+#: Names of an entity in the order in which Wikibase falls back from English (Help:Default values
+#: for labels and aliases), then the taxon name and the native label, which are no language's.
+DEFAULT_LABELS = ("en", "en-gb", "en-ca", "en-us", "mul", "P225", "P1705")
+
+_LANGUAGE = re.compile(r"[a-z]{2,}(-[a-z0-9]+)*\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+
+_RECIPE_KEYS = (
+    "name", "description", "labels", "min_sitelinks", "require", "limit", "include", "root",
+)  # fmt: skip
+_ROOT_KEYS = ("id", "any", "minus", "min_sitelinks", "require", "limit")
+_CONDITION_KEYS = ("path", "of", "and", "has")
+
+
+@dataclass(frozen=True)
+class Has:
+    """The entity has a truthy statement of a property, with a value or an unknown one."""
+
+    property: str
+
+
+@dataclass(frozen=True)
+class Match:
+    """The entity is linked by `path` to one of `of`, and meets all of `conditions`."""
+
+    text: str  # the path as written
+    path: paths.Path
+    of: tuple[str, ...]
+    conditions: tuple[Condition, ...] = ()
+
+
+Condition = Match | Has
+
+
+@dataclass(frozen=True)
+class Root:
+    """One root with the settings that hold for it."""
+
+    id: str
+    any: tuple[Match, ...]
+    minus: tuple[Condition, ...]
+    labels: tuple[str, ...]
+    min_sitelinks: int
+    require: tuple[str, ...]
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe; `roots` are its own, `include` the recipes united with it."""
+
+    name: str
+    description: str
+    source: str  # the file's name, for messages
+    text: str
+    labels: tuple[str, ...]
+    roots: tuple[Root, ...]
+    include: tuple[Recipe, ...] = ()
+
+    def parts(self) -> list[Recipe]:
+        """Return the recipes that have roots, each once: the included ones, then this one."""
+        below = [part for recipe in self.include for part in recipe.parts()]
+        return list(dict.fromkeys([*below, self] if self.roots else below))
+
+    def all_roots(self) -> list[Root]:
+        """Return every root of every part; one id may come once per part."""
+        return [root for part in self.parts() for root in part.roots]
+
+    def root_ids(self) -> list[str]:
+        """Return the ids of the roots, each once, in the order in which they are first named."""
+        return list(dict.fromkeys(root.id for root in self.all_roots()))
+
+    def languages(self) -> list[str]:
+        """Return the language codes that labels are looked for in, in order of first use."""
+        return [label for label in self._labels() if not _is_property(label)]
+
+    def walked(self) -> list[str]:
+        """Return the properties that the paths walk, by number."""
+        found = {p for root in self.all_roots() for match in _matches(root) for p in _walked(match)}
+        return sorted(found, key=_number)
+
+    def properties(self) -> list[str]:
+        """Return every property that a path, `has`, `require` or label needs, by number."""
+        found = set(self.walked()) | {label for label in self._labels() if _is_property(label)}
+        for root in self.all_roots():
+            found.update(root.require)
+            found.update(c.property for c in _conditions(root) if isinstance(c, Has))
+        return sorted(found, key=_number)
+
+    def texts(self) -> list[dict[str, str]]:
+        """Return name and text of this recipe's file, then of those that it includes."""
+        below = [text for recipe in self.include for text in recipe.texts()]
+        return [{"name": self.name, "text": self.text}, *below]
+
+    def _labels(self) -> list[str]:
+        return list(dict.fromkeys(label for part in self.parts() for label in part.labels))
+
+
+def _is_property(label: str) -> bool:
+    return label.startswith("P")
+
+
+def _number(property_id: str) -> int:
+    return int(property_id[1:])
+
+
+def _conditions(root: Root) -> Iterator[Condition]:
+    """Yield all conditions of a root, those within others too."""
+    todo: list[Condition] = [*root.any, *root.minus]
+    while todo:
+        condition = todo.pop()
+        yield condition
+        if isinstance(condition, Match):
+            todo.extend(condition.conditions)
+
+
+def _matches(root: Root) -> Iterator[Match]:
+    return (c for c in _conditions(root) if isinstance(c, Match))
+
+
+def _walked(match: Match) -> Iterator[str]:
+    return paths.properties(match.path)
+
+
+def shipped() -> list[str]:
+    """Return the names of the recipes that ship, in alphabetical order."""
+    names = (entry.name for entry in files("graph.recipes").iterdir())
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+
+
+def load(name_or_file: str | Path) -> Recipe:
+    """Load a recipe that ships (`living`) or a file (`domain.toml`), includes and all.
+
+    Raises
+    ------
+    UserError : there is no such recipe, or a file can't be read, isn't TOML, has a key, type, id
+        or path that is wrong, or includes itself.  The message says where.
+    """
+    return _load(str(name_or_file), folder=None, above=())
+
+
+def _load(asked: str, folder: Path | None, above: tuple[str, ...]) -> Recipe:
+    """Load one file; `folder` and `above` are those of the recipes that include it."""
+    file = _file_of(asked, folder)
+    if file is None:
+        source, identity = f"{asked}.toml", f"shipped:{asked}"
+        text = (files("graph.recipes") / source).read_text("utf-8")
+    else:
+        source, identity = str(file), str(file.resolve())
+        try:
+            text = file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{file}: the recipe can't be read: {error}.") from None
+    if identity in above:
+        chain = " includes ".join(Path(i.removeprefix("shipped:")).name for i in (*above, identity))
+        raise UserError(f"{source}: recipes include each other in a circle: {chain}.")
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{source}: not a TOML file: {error}.") from None
+    except RecursionError:
+        raise UserError(f"{source}: not a recipe: its brackets are nested too deeply.") from None
+    parent = None if file is None else file.parent
+    return _Reader(source, text, parent, (*above, identity)).recipe(data)
+
+
+def _file_of(asked: str, folder: Path | None) -> Path | None:
+    """Return the file meant, or None when the name is that of a recipe that ships."""
+    file = (folder or Path()) / asked
+    if asked.endswith(".toml"):
+        return file
+    if asked in (names := shipped()):
+        return None
+    if file.is_file():
+        return file
+    raise UserError(
+        f"there is no recipe {asked!r}{_did_you_mean(asked, names)}: "
+        f"give a file ending in .toml or one of {', '.join(names)}."
+    )
+
+
+def _did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:
+    close = get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+class _Reader:
+    """Checks one file's tables and turns them into dataclasses."""
+
+    def __init__(self, source: str, text: str, folder: Path | None, above: tuple[str, ...]) -> None:
+        self.source = source
+        self.text = text
+        self.folder = folder
+        self.above = above
+
+    def recipe(self, data: Mapping[str, object]) -> Recipe:
+        self._known(data, _RECIPE_KEYS, "")
+        name = self._string(data, "name", "", default=Path(self.source).stem)
+        if not _NAME.match(name):
+            raise self._error("", f"`name` is {name!r}: use letters, digits, '.', '_' and '-'")
+        labels = self._labels(data)
+        self._settings(data, "")
+        include = tuple(
+            _load(self._text(entry, "include"), self.folder, self.above)
+            for entry in self._list(data, "include", "")
+        )
+        tables = self._list(data, "root", "")
+        if not tables and not include:
+            raise self._error("", "a recipe needs a [[root]] or an `include`")
+        if not tables:
+            for key in ("labels", "min_sitelinks", "require", "limit"):
+                if key in data:
+                    raise self._error(
+                        "", f"`{key}` changes nothing here: it holds for a file's own [[root]]s, "
+                        "and this one has none; set it in the included recipes"
+                    )  # fmt: skip
+        roots: list[Root] = []
+        for number, table in enumerate(tables, 1):
+            root = self._root(table, number, data, labels)
+            for earlier, other in enumerate(roots, 1):
+                if other.id == root.id:
+                    raise self._error(
+                        f"[[root]] {number} ({root.id})",
+                        f"the same id as [[root]] {earlier}: put both into one `any`",
+                    )
+            roots.append(root)
+        description = self._string(data, "description", "", default="")
+        return Recipe(name, description, self.source, self.text, labels, tuple(roots), include)
+
+    def _root(
+        self, table: object, number: int, above: Mapping[str, object], labels: tuple[str, ...]
+    ) -> Root:
+        where = f"[[root]] {number}"
+        if not isinstance(table, dict):
+            raise self._error(where, "a root is a table: write [[root]], then its keys")
+        if isinstance(table.get("id"), str):
+            where = f"{where} ({table['id']})"
+        self._known(table, _ROOT_KEYS, where)
+        if "id" not in table:
+            raise self._error(where, "`id` is missing: the root's item, such as Q729")
+        id = self._entity(table["id"], where, "`id`")
+        if not id.startswith("Q"):
+            raise self._error(where, f"`id` is {id!r}: a root is an item, such as Q729")
+        if not self._list(table, "any", where):
+            raise self._error(where, '`any` is missing: what belongs, such as [{ path = "P279*" }]')
+        min_sitelinks, require, limit = self._settings({**above, **table}, where)
+        return Root(
+            id,
+            tuple(
+                self._match(entry, f"{where}, any {n}", of=id)
+                for n, entry in enumerate(self._list(table, "any", where), 1)
+            ),
+            tuple(
+                self._condition(entry, f"{where}, minus {n}")
+                for n, entry in enumerate(self._list(table, "minus", where), 1)
+            ),
+            labels,
+            min_sitelinks,
+            require,
+            limit,
+        )
+
+    def _settings(
+        self, table: Mapping[str, object], where: str
+    ) -> tuple[int, tuple[str, ...], int | None]:
+        """Read what both a recipe and a root may set: min_sitelinks, require, limit."""
+        required = (
+            self._property(p, where, "`require`") for p in self._list(table, "require", where)
+        )
+        return (
+            self._number(table, "min_sitelinks", where, lowest=0) or 0,
+            tuple(dict.fromkeys(required)),
+            self._number(table, "limit", where, lowest=1),
+        )
+
+    def _condition(self, entry: object, where: str) -> Condition:
+        if isinstance(entry, dict) and "has" in entry:
+            self._known(entry, _CONDITION_KEYS, where)
+            if len(entry) > 1:
+                other = next(key for key in entry if key != "has")
+                raise self._error(where, f"`has` stands alone: `{other}` can't be beside it")
+            return Has(self._property(entry["has"], where, "`has`"))
+        return self._match(entry, where, of=None)
+
+    def _match(self, entry: object, where: str, of: str | None) -> Match:
+        if not isinstance(entry, dict):
+            raise self._error(where, 'a condition is a table such as { path = "P279*" }')
+        self._known(entry, _CONDITION_KEYS, where)
+        if "has" in entry:
+            raise self._error(where, "`has` only filters: put it into `and`, `minus` or `require`")
+        if "path" not in entry:
+            raise self._error(where, '`path` is missing: a property path, such as "P31/P279*"')
+        text = self._string(entry, "path", where)
+        path = paths.parse(text, f"{self.source}: {where}")
+        ends = tuple(self._entity(e, where, "`of`") for e in self._list(entry, "of", where))
+        if not ends and (of is None or "of" in entry):
+            raise self._error(where, '`of` is missing: the items that the path leads to, as ["Q5"]')
+        return Match(
+            text,
+            path,
+            tuple(dict.fromkeys(ends)) or ((of,) if of else ()),
+            tuple(
+                self._condition(e, f"{where}, and {n}")
+                for n, e in enumerate(self._list(entry, "and", where), 1)
+            ),
+        )
+
+    def _labels(self, data: Mapping[str, object]) -> tuple[str, ...]:
+        if "labels" not in data:
+            return DEFAULT_LABELS
+        labels = tuple(self._text(label, "labels") for label in self._list(data, "labels", ""))
+        if not labels:
+            raise self._error("", "`labels` is empty: give one language code or more, as ['en']")
+        for label in labels:
+            if not _LANGUAGE.match(label):
+                self._property(label, "", "`labels`", or_else="a language code such as 'en' or ")
+        return tuple(dict.fromkeys(labels))
+
+    def _known(self, table: Mapping[str, object], keys: tuple[str, ...], where: str) -> None:
+        for key in table:
+            if key not in keys:
+                raise self._error(
+                    where, f"unknown key {key!r}{_did_you_mean(key, keys)}: use {', '.join(keys)}"
+                )
+
+    def _string(
+        self, table: Mapping[str, object], key: str, where: str, default: str | None = None
+    ) -> str:
+        value = table.get(key, default)
+        if not isinstance(value, str):
+            raise self._error(where, f"`{key}` is {_shown(value)}: it must be text in quotes")
+        return value
+
+    def _list(self, table: Mapping[str, object], key: str, where: str) -> list[object]:
+        value = table.get(key, [])
+        if not isinstance(value, list):
+            raise self._error(where, f"`{key}` is {_shown(value)}: it must be a list, in [ ]")
+        return value
+
+    def _number(self, table: Mapping[str, object], key: str, where: str, lowest: int) -> int | None:
+        value = table.get(key)
+        if value is None:
+            return None
+        # TOML's true is Python's int 1, and numbers beyond int32 are no counts of anything here
+        if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value < 2**31:
+            raise self._error(
+                where, f"`{key}` is {_shown(value)}: it must be a whole number from {lowest} up"
+            )
+        return value
+
+    def _text(self, value: object, key: str) -> str:
+        if not isinstance(value, str):
+            raise self._error("", f"`{key}` holds {_shown(value)}: it must hold text in quotes")
+        return value
+
+    def _entity(self, value: object, where: str, key: str) -> str:
+        if not isinstance(value, str) or not is_entity_id(value):
+            raise self._error(where, f"{key} has {_shown(value)}: it must be an id such as 'Q729'")
+        return value
+
+    def _property(self, value: object, where: str, key: str, or_else: str = "") -> str:
+        if not isinstance(value, str) or not is_entity_id(value) or not _is_property(value):
+            raise self._error(
+                where, f"{key} has {_shown(value)}: it must be {or_else}a property id such as 'P18'"
+            )
+        return value
+
+    def _error(self, where: str, sentence: str) -> UserError:
+        return UserError(f"{self.source}: {where + ': ' if where else ''}{sentence}.")
+
+
+def _shown(value: object) -> str:
+    """Write a TOML value into a message, in one line of bounded length."""
+    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def check_store(recipe: Recipe, manifest: Mapping[str, object]) -> None:
+    """Refuse a recipe that needs what the store, by its manifest, did not keep.
+
+    Raises
+    ------
+    UserError : names what is missing and the `etl` option to read the dump again with.
+    """
+    kept_properties, kept_languages = _names(manifest["properties"]), _names(manifest["languages"])
+    properties = [p for p in recipe.properties() if p not in kept_properties]
+    if properties:
+        raise UserError(
+            f"recipe {recipe.name!r} needs {', '.join(properties)}, which this store did not keep: "
+            "run `sparqless etl` again with `--properties FILE`, a list that has "
+            f"{'it' if len(properties) == 1 else 'them'} too."
+        )
+    languages = [code for code in recipe.languages() if code not in kept_languages]
+    if languages:
+        raise UserError(
+            f"recipe {recipe.name!r} takes labels in {', '.join(languages)}, which this store did "
+            "not keep: run `sparqless etl` again with "
+            f"`--languages {','.join([*kept_languages, *languages])}`."
+        )
+
+
+def _names(kept: object) -> list[str]:
+    assert isinstance(kept, list | dict)
+    return [str(name) for name in kept]
