@@ -114,6 +114,11 @@ class OtherEntity(Struct):
     type: str
 
 
+def rank_names() -> tuple[str, ...]:
+    """Names of the ranks in the order of their codes."""
+    return _RANKS
+
+
 def best_rank(statements: Iterable[Statement]) -> int:
     """Code of the best rank among ``statements``; -1 if all are deprecated or there is none."""
     best = max((s.rank_code for s in statements), default=-1)

@@ -1,0 +1,85 @@
+"""Manifests: what a step wrote, from what, how. Written last; its presence means done."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import ujson
+
+from etl.errors import UserError
+
+MANIFEST: Final = "manifest.json"
+
+#: Libraries whose version decides about bytes: recorded, and pinned in constraints.txt.
+_RECORDED = ("pyarrow", "lmdb", "msgspec", "numpy", "networkx", "isal", "zstandard")
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of this tool, Python and the libraries whose versions decide about bytes."""
+    versions = {"python": platform.python_version()}
+    for name in ("sparqless", *_RECORDED):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digests(directory: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """name → {bytes, sha256} for files of ``directory``."""
+    return {
+        name: {
+            "bytes": (directory / name).stat().st_size,
+            "sha256": sha256_of(directory / name),
+        }
+        for name in sorted(names)
+    }
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes by a temporary file and rename, flushed to the disk before the rename."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(
+                ujson.dumps(data, indent=1, ensure_ascii=False, escape_forward_slashes=False)
+            )
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_manifest(directory: Path, step: str) -> dict[str, Any]:
+    """The manifest of a finished step; ``step`` (store, graph, …) is what it must be of.
+
+    Raises UserError where there is none, it can't be read or it is of another step.
+    """
+    path = directory / MANIFEST
+    try:
+        data = ujson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(
+            f"{directory} is not a finished {step}: it has no {MANIFEST}; "
+            f"run the command that writes it to its end first."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: can't be read ({error}).") from error
+    if not isinstance(data, dict) or data.get("step") != step:
+        found = data.get("step", "no step") if isinstance(data, dict) else "not a map"
+        raise UserError(f"{path} is the manifest of {found!r}, not of a {step}.")
+    return data

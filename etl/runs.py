@@ -1,0 +1,304 @@
+"""One slice → sorted runs: the worker's half of the ingest.
+
+A run is two Arrow files, records sorted by key and their edges sorted by record. A slice's runs
+and its report stand in one directory that is renamed into place when all of it is written, so a
+slice is done if and only if its directory is there. A run is closed at :data:`RUN_BYTES` of
+records, which bounds the memory of a worker whatever the size of its slice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from array import array
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from etl.dump import Damage, Extent, Reject, Slice, SliceReader, Tick
+from etl.entity import (
+    ENTITY_ID,
+    NOVALUE,
+    EntityReader,
+    OtherEntity,
+    Record,
+    RejectedLineError,
+    best_rank,
+    encode_record,
+    is_entity_id,
+    numeric_id,
+)
+from etl.errors import UserError
+from etl.kept import Kept
+
+#: Encoded records after which a run is written; a worker holds about three times as much.
+RUN_BYTES: Final = 48 << 20
+
+REPORT: Final = "report.json"
+_QUARANTINED = 4096  # characters of a rejected line that rejects.ndjson shows
+_LETTERS = {"Q": ord("Q") << 56, "P": ord("P") << 56}
+_NUMBER_MASK = (1 << 56) - 1
+
+
+class SliceJob(msgspec.Struct, frozen=True):
+    """What a worker needs to read one slice; ``limit`` is a number of entities, 0 for all."""
+
+    slice: Slice
+    directory: str
+    kept: Kept
+    max_line: int
+    max_rejects: int
+    limit: int = 0
+
+
+class SliceReport(msgspec.Struct):
+    """What a slice held; written beside its runs."""
+
+    extent: Extent
+    damage: list[Damage] = []
+    rejects: list[Reject] = []
+    items: int = 0
+    properties: int = 0
+    others: dict[str, int] = {}
+    repeated: int = 0
+    record_bytes: int = 0
+    opens: bool = False
+    closes: bool = False
+    runs: int = 0
+
+
+def key_of(entity_id: str) -> int:
+    """LMDB key as a number: the type's letter in the first byte, the id's number in the rest."""
+    return _LETTERS[entity_id[0]] | int(entity_id[1:])
+
+
+def numeric_ids(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """Keys → the signed ids of the Parquet files (144 for Q144, -31 for P31)."""
+    numbers = (keys & np.uint64(_NUMBER_MASK)).astype(np.int64)
+    return np.where(keys >> np.uint64(56) == ord("Q"), numbers, -numbers)
+
+
+def record_schema(flags: int) -> pa.Schema:
+    """Columns of a run's records; ``flags`` is the number of flag bits."""
+    return pa.schema(
+        [
+            ("key", pa.uint64()),
+            ("revision", pa.int64()),
+            ("sitelinks", pa.int32()),
+            ("flags", pa.binary(max(1, (flags + 7) // 8))),
+            ("value", pa.large_binary()),
+        ]
+    )
+
+
+EDGE_SCHEMA: Final = pa.schema(
+    [
+        ("row", pa.uint32()),
+        ("property", pa.uint16()),
+        ("object", pa.int64()),
+        ("rank", pa.uint8()),
+        ("truthy", pa.bool_()),
+    ]
+)
+
+
+class RunBuilder:
+    """Collects records and edges; ``write`` puts them on disk as the next run."""
+
+    def __init__(self, directory: Path, kept: Kept) -> None:
+        self._directory = directory
+        self._label_bits = {code: 1 << n for n, code in enumerate(kept.languages)}
+        self._properties = {
+            p: (n, 1 << (len(kept.languages) + n)) for n, p in enumerate(kept.properties)
+        }
+        self._schema = record_schema(len(kept.languages) + len(kept.properties))
+        self._flag_bytes = self._schema.field("flags").type.byte_width
+        self.runs = self.repeated = self.record_bytes = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self.bytes = 0
+        self._keys, self._revisions = array("Q"), array("q")
+        self._sitelinks, self._flags = array("i"), bytearray()
+        self._values: list[bytes] = []
+        self._rows, self._edge_properties = array("I"), array("H")
+        self._objects, self._ranks, self._truthy = array("q"), array("B"), array("B")
+
+    def add(self, record: Record) -> None:
+        """Takes one record; its flags and edges are read off its claims."""
+        value = encode_record(record)
+        flags = 0
+        for code in record.labels:
+            flags |= self._label_bits[code]
+        for property_id, statements in record.claims.items():
+            number, bit = self._properties[property_id]
+            best = best_rank(statements)
+            for statement in statements:
+                snak, rank = statement.snak, statement.rank_code
+                truthy = rank == best
+                if truthy and snak.code != NOVALUE:
+                    flags |= bit
+                if snak.code == ENTITY_ID and is_entity_id(snak.value):
+                    self._rows.append(len(self._values))
+                    self._edge_properties.append(number)
+                    self._objects.append(numeric_id(snak.value))
+                    self._ranks.append(rank)
+                    self._truthy.append(truthy)
+        self._keys.append(key_of(record.id))
+        self._revisions.append(record.revision)
+        self._sitelinks.append(record.sitelinks)
+        self._flags += flags.to_bytes(self._flag_bytes, "little")
+        self._values.append(value)
+        self.bytes += len(value)
+        if self.bytes >= RUN_BYTES:
+            self.write()
+
+    def write(self) -> None:
+        """Sorts what was added, keeps the winner of a repeated id, writes and forgets it."""
+        if not self._values:
+            return
+        keys = np.frombuffer(self._keys, np.uint64)
+        revisions = np.frombuffer(self._revisions, np.int64)
+        order = winners(keys, revisions)
+        self.repeated += len(keys) - len(order)
+        new_row = np.full(len(keys), -1, np.int64)
+        new_row[order] = np.arange(len(order))
+        columns = [
+            pa.array(keys[order]),
+            pa.array(revisions[order]),
+            pa.array(np.frombuffer(self._sitelinks, np.int32)[order]),
+            pa.FixedSizeBinaryArray.from_buffers(
+                self._schema.field("flags").type, len(keys), [None, pa.py_buffer(self._flags)]
+            ).take(pa.array(order)),
+            pa.array(self._values, pa.large_binary()).take(pa.array(order)),
+        ]
+        name = f"run-{self.runs:04d}"
+        _write_arrow(self._directory / f"{name}.arrow", columns, self._schema)
+        _write_arrow(self._directory / f"{name}.edges.arrow", self._edges(new_row), EDGE_SCHEMA)
+        self.runs += 1
+        self.record_bytes += self.bytes
+        self._clear()
+
+    def _edges(self, new_row: npt.NDArray[np.int64]) -> list[pa.Array]:
+        rows = new_row[np.frombuffer(self._rows, np.uint32)]
+        order = np.argsort(rows, kind="stable")
+        order = order[np.searchsorted(rows[order], 0) :]  # rows of beaten records are -1
+        return [
+            pa.array(rows[order].astype(np.uint32)),
+            pa.array(np.frombuffer(self._edge_properties, np.uint16)[order]),
+            pa.array(np.frombuffer(self._objects, np.int64)[order]),
+            pa.array(np.frombuffer(self._ranks, np.uint8)[order]),
+            pa.array(np.frombuffer(self._truthy, np.uint8)[order].astype(bool)),
+        ]
+
+
+def winners(keys: npt.NDArray[np.uint64], revisions: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    """Positions in key order; of equal keys the highest revision's, then the later position's."""
+    order = np.lexsort((revisions, keys))
+    last = np.ones(len(order), bool)
+    last[:-1] = keys[order[:-1]] != keys[order[1:]]
+    return order[last]
+
+
+def _write_arrow(path: Path, columns: list[pa.Array], schema: pa.Schema) -> None:
+    batch = pa.record_batch(columns, schema=schema)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        writer.write_batch(batch)
+
+
+def slice_directory(directory: Path, index: int) -> Path:
+    """Where the runs of slice ``index`` stand once they are complete."""
+    return directory / f"{index:06d}"
+
+
+def read_report(directory: Path, index: int) -> SliceReport | None:
+    """The report of a finished slice, None for one that isn't finished."""
+    try:
+        data = (slice_directory(directory, index) / REPORT).read_bytes()
+    except FileNotFoundError:
+        return None
+    return msgspec.json.decode(data, type=SliceReport)
+
+
+def read_slice(job: SliceJob, tick: Tick) -> SliceReport:
+    """Reads one slice and leaves its runs and report in place; the task of the ingest.
+
+    Raises UserError above ``max_rejects`` unreadable lines, OSError where the disk is full.
+    """
+    directory = Path(job.directory)
+    temporary = directory / f"tmp-{job.slice.index:06d}-{os.getpid()}"
+    temporary.mkdir(parents=True)
+    try:
+        builder = RunBuilder(temporary, job.kept)
+        report = _read_lines(job, builder, tick)
+        builder.write()
+        report.runs, report.repeated = builder.runs, builder.repeated
+        report.record_bytes = builder.record_bytes
+        (temporary / REPORT).write_bytes(msgspec.json.encode(report))
+        final = slice_directory(directory, job.slice.index)
+        if final.exists():  # of a start that turned out wrong
+            shutil.rmtree(final)
+        temporary.rename(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return report
+
+
+def _read_lines(job: SliceJob, builder: RunBuilder, tick: Tick) -> SliceReport:
+    lines = SliceReader(job.slice, job.max_line, tick)
+    read = EntityReader(job.kept).read
+    report = SliceReport(lines.extent)
+    others: Counter[str] = Counter()
+    for offset, number, line in lines:
+        text = line.strip(b", \t\r")
+        if len(text) < 2:
+            report.opens |= text == b"["
+            report.closes |= text == b"]"
+            continue
+        try:
+            entity = read(_without_bracket(text))
+        except RejectedLineError as error:
+            shown = line[:_QUARANTINED].decode("utf-8", "replace")
+            report.rejects.append(Reject(offset, number, len(line), str(error), shown))
+            _check_rejects(job, len(report.rejects), report.rejects[0])
+            continue
+        if isinstance(entity, OtherEntity):
+            others[entity.type[:40]] += 1
+            continue
+        builder.add(entity)
+        if entity.id[0] == "Q":
+            report.items += 1
+        else:
+            report.properties += 1
+        if report.items + report.properties == job.limit:
+            break
+    report.extent, report.damage = lines.extent, lines.damage
+    report.others = dict(sorted(others.items()))
+    report.rejects = sorted([*report.rejects, *lines.long_lines], key=lambda r: r.offset)
+    return report
+
+
+def _without_bracket(text: bytes) -> bytes:
+    """Some dumps put the array's brackets on the first and last entity's lines."""
+    if text[:1] == b"[":
+        text = text[1:].lstrip()
+    if text[-1:] == b"]" and text[:1] == b"{":
+        text = text[:-1].rstrip()
+    return text
+
+
+def _check_rejects(job: SliceJob, count: int, first: Reject) -> None:
+    if count <= job.max_rejects:
+        return
+    raise UserError(
+        f"{job.slice.path}: more than {job.max_rejects} lines can't be read (--max-rejects); the "
+        f"first is at inflated byte {first.offset:,} of the slice that begins at byte "
+        f"{job.slice.start:,}: {first.reason}. Is this a Wikidata JSON dump? If it is, look at "
+        "the lines with `etl --limit` or raise --max-rejects."
+    )

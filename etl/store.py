@@ -1,0 +1,246 @@
+"""The store: Wikidata by id in LMDB, written once from sorted runs, read by every later stage."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import lmdb
+import numpy as np
+import numpy.typing as npt
+from qwikidata.entity import WikidataItem
+
+from etl.entity import Record, decode_record, is_entity_id
+from etl.errors import UserError
+from etl.kept import Kept
+from etl.manifest import read_manifest
+from etl.runs import key_of
+
+#: Version of what stands in a store; another one can't be read and is said so.
+STORE_FORMAT: Final = 1
+
+DATA: Final = "data.mdb"
+_ENTITIES = b"entities"
+_MAX_DATABASES = 8
+_WIKIBASE_DATATYPES = {
+    "wikibase-entityid": "wikibase-item",
+    "globecoordinate": "globe-coordinate",
+}
+
+
+def open_environment(directory: Path, *, map_size: int = 0) -> lmdb.Environment:
+    """LMDB in ``directory``: for reading, or for building where ``map_size`` (bytes) is given.
+
+    Building syncs once, at its end, and never through a writable map (``writemap``), which on a
+    full disk kills the process instead of raising.
+
+    Raises UserError where it can't be opened.
+    """
+    try:
+        if map_size:
+            return lmdb.open(
+                str(directory),
+                map_size=map_size,
+                max_dbs=_MAX_DATABASES,
+                sync=False,
+                metasync=False,
+                meminit=False,
+            )
+        return lmdb.open(
+            str(directory), max_dbs=_MAX_DATABASES, readonly=True, lock=False, readahead=False
+        )
+    except lmdb.Error as error:
+        raise UserError(
+            f"{directory / DATA} can't be opened as LMDB ({error}); build the store again "
+            "with `sparqless etl --fresh`."
+        ) from error
+
+
+def open_entities(environment: lmdb.Environment, *, create: bool = False) -> Any:
+    """The database of records inside an environment."""
+    return environment.open_db(_ENTITIES, create=create)
+
+
+class StreamDigest:
+    """Digest of a store's contents: its key/value stream in key order, however it came in pieces.
+
+    ``keys`` runs over big-endian key and little-endian uint32 length of every value, ``values``
+    over the values. ``data.mdb``'s own bytes depend on LMDB's page history.
+    """
+
+    def __init__(self) -> None:
+        self._keys, self._values = hashlib.sha256(), hashlib.sha256()
+        self.records = 0
+
+    def add(
+        self, keys: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint32], values: Any
+    ) -> None:
+        """Adds n records: keys (n,), lengths (n,), and their values' bytes joined."""
+        heads = np.empty(len(keys), [("key", ">u8"), ("length", "<u4")])
+        heads["key"], heads["length"] = keys, lengths
+        self._keys.update(heads.tobytes())
+        self._values.update(values)
+        self.records += len(keys)
+
+    def as_json(self) -> dict[str, Any]:
+        """What the manifest records."""
+        return {
+            "records": self.records,
+            "keys_sha256": self._keys.hexdigest(),
+            "values_sha256": self._values.hexdigest(),
+        }
+
+
+def digest_of(directory: Path) -> dict[str, Any]:
+    """The digest of the records that stand in a store's LMDB now."""
+    digest = StreamDigest()
+    environment = open_environment(directory)
+    with environment, environment.begin(db=open_entities(environment)) as transaction:
+        for batch in _batches(transaction.cursor(), 1 << 14):
+            keys = np.frombuffer(b"".join(k for k, _ in batch), ">u8").astype(np.uint64)
+            lengths = np.array([len(v) for _, v in batch], np.uint32)
+            digest.add(keys, lengths, b"".join(v for _, v in batch))
+    return digest.as_json()
+
+
+def _batches(cursor: Any, size: int) -> Iterator[list[tuple[bytes, bytes]]]:
+    batch: list[tuple[bytes, bytes]] = []
+    for pair in cursor:
+        batch.append(pair)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+class EntityStore:
+    """A finished store, for reading: ``with EntityStore(path) as store: store.get("Q144")``.
+
+    Raises UserError where there is no finished store or it is of another format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = read_manifest(path, "store")
+        found = self.manifest.get("format")
+        if found != STORE_FORMAT:
+            raise UserError(
+                f"{path} is a store of format {found}, this version reads format {STORE_FORMAT}; "
+                "build it again with `sparqless etl --fresh`."
+            )
+        self.kept = Kept.from_json(self.manifest["kept"])
+        self._environment = open_environment(path)
+        self._transaction = self._environment.begin(
+            db=open_entities(self._environment), buffers=True
+        )
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages whose labels, descriptions and aliases are kept."""
+        return self.kept.languages
+
+    @property
+    def properties(self) -> tuple[str, ...]:
+        """Ids of the properties whose statements are kept."""
+        return tuple(self.kept.properties)
+
+    def __enter__(self) -> EntityStore:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the read transaction; records that were read stay valid."""
+        self._transaction.abort()
+        self._environment.close()
+
+    def get(self, entity_id: str) -> Record | None:
+        """The record of an item or property, None where the store has none.
+
+        Raises UserError for something that isn't an item's or property's id.
+        """
+        if not is_entity_id(entity_id):
+            raise UserError(f"{entity_id!r} is not an item or property id such as Q144 or P31.")
+        value = self._transaction.get(key_of(entity_id).to_bytes(8, "big"))
+        return None if value is None else decode_record(value)
+
+    def get_many(self, entity_ids: Iterable[str]) -> Iterator[Record | None]:
+        """Records in the order asked for; ascending ids read the file from front to back."""
+        for entity_id in entity_ids:
+            yield self.get(entity_id)
+
+    def item(self, entity_id: str) -> WikidataItem:
+        """qwikidata's view of an item, with the statements and languages that were kept.
+
+        Raises UserError where the store has no such item.
+        """
+        record = self.get(entity_id)
+        if record is None or entity_id[0] != "Q":
+            raise UserError(f"{entity_id} is not an item of {self.path}.")
+        return WikidataItem(_as_entity(record))
+
+
+def _as_entity(record: Record) -> dict[str, Any]:
+    """A record in the dump's JSON form, with what was kept."""
+    return {
+        "type": "item",
+        "id": record.id,
+        "labels": {c: {"language": c, "value": v} for c, v in record.labels.items()},
+        "descriptions": {c: {"language": c, "value": v} for c, v in record.descriptions.items()},
+        "aliases": {
+            c: [{"language": c, "value": v} for v in values] for c, values in record.aliases.items()
+        },
+        "claims": {
+            p: [_as_claim(record.id, p, n, s) for n, s in enumerate(statements)]
+            for p, statements in record.claims.items()
+        },
+        "sitelinks": {},
+        "lastrevid": record.revision,
+    }
+
+
+def _as_claim(entity_id: str, property_id: str, number: int, statement: Any) -> dict[str, Any]:
+    qualifiers = {
+        p: [_as_snak(p, snak) | {"hash": ""} for snak in snaks]
+        for p, snaks in statement.qualifiers.items()
+    }
+    return {
+        "mainsnak": _as_snak(property_id, statement.snak),
+        "type": "statement",
+        "id": f"{entity_id}${property_id}-{number}",
+        "rank": statement.rank,
+        "qualifiers": qualifiers,
+        "qualifiers-order": list(qualifiers),
+        "references": [],
+    }
+
+
+def _as_snak(property_id: str, snak: Any) -> dict[str, Any]:
+    datatype = _WIKIBASE_DATATYPES.get(snak.kind, snak.kind or "string")
+    plain: dict[str, Any] = {
+        "snaktype": snak.type,
+        "property": property_id,
+        "datatype": datatype,
+    }
+    if snak.type != "value":
+        return plain
+    value = snak.value
+    if snak.kind == "wikibase-entityid":
+        value = {
+            "entity-type": {"Q": "item", "P": "property"}.get(value[0], "other"),
+            "id": value,
+        }
+        if value["entity-type"] != "other":
+            value["numeric-id"] = int(value["id"][1:])
+    plain["datavalue"] = {"value": value, "type": snak.kind}
+    return plain
