@@ -1,0 +1,1 @@
+"""The measuring scripts: ``python -m benchmarks.etl``; nothing here is installed."""
