@@ -34,12 +34,13 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_here(
-    task: Task[Item, Result], items: Sequence[Item], tick: Tick
+def run(
+    task: Task[Item, Result], items: Sequence[Item], workers: int, tick: Tick
 ) -> Iterator[tuple[Item, Result]]:
-    """One after the other in this process: for standard input, which can't be handed over."""
-    for item in items:
-        yield item, task(item, tick)
+    """(item, result) for every item; ``workers`` 0 is this process itself, no other."""
+    if workers == 0:
+        return ((item, task(item, tick)) for item in items)
+    return run_local(task, items, workers, tick)
 
 
 def run_local(

@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +39,7 @@ from etl.dump import (
 from etl.entity import EntityReader, Record, RejectedLineError, encode_record
 from etl.errors import UserError
 from etl.kept import Kept
-from etl.manifest import MANIFEST, digests, read_manifest, tool_versions, write_json
+from etl.manifest import MANIFEST, digests, read_manifest, tool_versions, write_json, write_manifest
 from etl.merge import merge
 from etl.progress import Progress
 from etl.runs import SliceJob, SliceReport, read_report, read_slice, slice_directory
@@ -61,7 +61,11 @@ _DISK_PER_RECORD_BYTE = 2.9
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What a user may set. Those that change the store are part of the plan; see Plan."""
+    """What a user may set; those that decide about the store's bytes make the plan.
+
+    ``workers`` 0 reads in this process. ``limit``: entities to read, 0 for all. ``max_line`` and
+    ``slice_bytes`` in bytes, 0 for a slice size that follows from the inputs.
+    """
 
     kept: Kept
     workers: int = 1
@@ -96,8 +100,15 @@ class Estimate(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def ingest(names: tuple[str, ...], store: Path, options: Options) -> dict[str, Any]:
+def ingest(
+    names: tuple[str, ...],
+    store: Path,
+    options: Options,
+    announce: Callable[[Estimate], None] = lambda estimate: None,
+) -> dict[str, Any]:
     """Builds, or goes on building, the store of a dump; returns its manifest.
+
+    ``announce`` is told what a new build is expected to take, before it begins.
 
     Raises UserError for everything a user can mend: no dump, another plan, a lock, damage, too
     many rejects, a full disk.
@@ -113,7 +124,7 @@ def ingest(names: tuple[str, ...], store: Path, options: Options) -> dict[str, A
         _check_directory(store)
         resumed = _settle_plan(store, plan)
         if not resumed:
-            _check_disk(store, inputs, options)
+            _check_disk(store, inputs, options, announce)
         with _disk_errors(store):
             return _build(store, plan, options)
 
@@ -174,7 +185,7 @@ def _estimate(inputs: list[Input], store: Path, options: Options) -> Estimate | 
         int(entities * scale),
         int(record_bytes * scale * _DISK_PER_RECORD_BYTE) + (1 << 20),
         shutil.disk_usage(existing).free,
-        seconds * scale / (options.workers if len(places) > 1 else 1),
+        seconds * scale / (max(options.workers, 1) if len(places) > 1 else 1),
     )
 
 
@@ -185,9 +196,14 @@ def _try_read(reader: EntityReader, line: bytes) -> object:
         return None
 
 
-def _check_disk(store: Path, inputs: list[Input], options: Options) -> None:
+def _check_disk(
+    store: Path, inputs: list[Input], options: Options, announce: Callable[[Estimate], None]
+) -> None:
     expected = _estimate(inputs, store, options)
-    if expected is not None and expected.disk_bytes > expected.free_bytes:
+    if expected is None:
+        return
+    announce(expected)
+    if expected.disk_bytes > expected.free_bytes:
         shutil.rmtree(store / _WORK)
         raise UserError(
             f"{store} needs about {expected.disk_bytes / 1e9:.1f} GB while it is built and the "
@@ -384,9 +400,9 @@ def _job(work: Path, plan: Plan, slice_: Slice, options: Options, limit: int = 0
 def _run(
     plan: Plan, jobs: list[SliceJob], options: Options, progress: Progress
 ) -> Iterator[tuple[SliceJob, SliceReport]]:
-    if plan.inputs[0].path == STDIN:
-        return engine.run_here(read_slice, jobs, progress.add)
-    return engine.run_local(read_slice, jobs, options.workers, progress.add)
+    # standard input can't be handed to another process
+    workers = 0 if plan.inputs[0].path == STDIN else options.workers
+    return engine.run(read_slice, jobs, workers, progress.add)
 
 
 def _correct(
@@ -546,6 +562,6 @@ def _publish(
             "all": round(time.perf_counter() - started, 2),
         },
     }
-    write_json(store / MANIFEST, manifest)
+    write_manifest(store, manifest)
     shutil.rmtree(store / _WORK)
     return manifest

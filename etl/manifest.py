@@ -48,20 +48,37 @@ def digests(directory: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
+def _as_text(data: Any) -> bytes:
+    text = ujson.dumps(data, indent=1, ensure_ascii=False, escape_forward_slashes=False)
+    return f"{text}\n".encode()
+
+
 def write_json(path: Path, data: Any) -> None:
     """Writes by a temporary file and rename, flushed to the disk before the rename."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(
-                ujson.dumps(data, indent=1, ensure_ascii=False, escape_forward_slashes=False)
-            )
-            file.write("\n")
+        with temporary.open("wb") as file:
+            file.write(_as_text(data))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_manifest(directory: Path, data: dict[str, Any]) -> None:
+    """Writes the manifest of a step, with a digest of itself, as the last thing of the step."""
+    digest = hashlib.sha256(_as_text(data)).hexdigest()
+    write_json(directory / MANIFEST, {**data, "manifest_sha256": digest})
+
+
+def is_untouched(directory: Path) -> bool:
+    """Whether a manifest is byte for byte what :func:`write_manifest` wrote."""
+    written = (directory / MANIFEST).read_bytes()
+    data = ujson.loads(written)
+    digest = data.pop("manifest_sha256", None)
+    whole = _as_text({**data, "manifest_sha256": digest}) == written
+    return whole and hashlib.sha256(_as_text(data)).hexdigest() == digest
 
 
 def read_manifest(directory: Path, step: str) -> dict[str, Any]:

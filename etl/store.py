@@ -148,6 +148,11 @@ class EntityStore:
         """Ids of the properties whose statements are kept."""
         return tuple(self.kept.properties)
 
+    @property
+    def size(self) -> int:
+        """Number of items and properties."""
+        return int(self.manifest["contents"]["records"])
+
     def __enter__(self) -> EntityStore:
         return self
 

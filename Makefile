@@ -1,0 +1,64 @@
+# sparqless. `make` alone lists what there is. Every target makes .venv itself.
+#
+#   make graph                                            the bundled sample, into data/sample
+#   make graph DUMP=/path/latest-all.json.gz DATA=/big/disk RECIPE=living WORKERS=16
+
+PYTHON  ?= python3
+VENV    ?= .venv
+DATA    ?= $(if $(DUMP),data,data/sample)
+DUMP    ?=
+RECIPE  ?= entitynet
+WORKERS ?=
+
+BIN       := $(VENV)/bin
+SAMPLE    := data/sample/dump.json.gz
+PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+SPARQLESS := $(BIN)/sparqless
+
+.DEFAULT_GOAL := help
+.PHONY: help graph test lint format bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@echo
+	@sed -n 's/^#   /  /p' Makefile
+
+graph: $(VENV)/.base ## a dump (DUMP=…, else the sample) -> store -> graph data set, into DATA
+ifeq ($(strip $(DUMP)),)
+	@$(SPARQLESS) sample --out $(SAMPLE)
+endif
+	@$(SPARQLESS) etl "$(or $(strip $(DUMP)),$(SAMPLE))" --store "$(DATA)/store" $(if $(WORKERS),--workers $(WORKERS))
+	@$(SPARQLESS) graph --store "$(DATA)/store" --recipe "$(RECIPE)" --out "$(DATA)/graph/$(basename $(notdir $(RECIPE)))"
+
+test: $(VENV)/.dev ## the whole test suite, on all cores
+	$(BIN)/python -m pytest -n auto
+
+lint: $(VENV)/.dev ## formatter, linter and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## put the code into form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## measure, beside the limit and the peers; ARGS="--json-bytes 8G" for more
+	$(BIN)/python -m benchmarks.etl $(ARGS)
+
+clean: ## remove what was built; data/ stays
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is made last, so a broken installation is begun again.
+$(VENV)/.base: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "sparqless needs Python 3.11 or newer; name one: make PYTHON=python3.11 …"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing sparqless into $(VENV) …"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@echo "Installing what tests and linters need …"
+	@$(PIP) -e '.[dev]'
+	@touch $@

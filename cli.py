@@ -1,0 +1,300 @@
+"""The command line: parse, call one function of a stage, print. Run ``sparqless --help``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import ujson
+
+from etl.engine import default_workers
+from etl.errors import UserError
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _Commands(click.Group):
+    """Turns what a user can mend into one sentence and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("\nStopped. Run the same command again to go on.", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader (head, less) has left: nothing to say to anybody
+            ctx.exit(0)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{where}{error.strerror or error}") from error
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of the work, not of the alphabet
+
+
+def _path(name: str, what: str, **more: Any) -> Callable[[_Command], _Command]:
+    return click.option(name, type=click.Path(path_type=Path), help=what, **more)
+
+
+_store = _path("--store", "Directory of the store.", required=True)
+_workers = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=default_workers,
+    show_default="cores",
+    help="Processes to work with.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_quiet = click.option("--quiet", is_flag=True, help="No progress, no table; errors only.")
+_recipe = click.option(
+    "--recipe", default="entitynet", show_default=True, help="A shipped recipe or a .toml file."
+)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Every command explains itself: sparqless COMMAND --help",
+)
+@click.version_option(package_name="sparqless")
+def cli() -> None:
+    """Wikidata's hierarchies from a dump, without an endpoint.
+
+    \b
+    Example:
+      sparqless sample --out data/sample/dump.json.gz
+      sparqless etl data/sample/dump.json.gz --store data/sample/store
+      sparqless graph --store data/sample/store --out data/sample/graph/entitynet
+    """
+
+
+@cli.command()
+@_path("--out", "File to write: .json, .json.gz, .json.bz2 or .json.zst.", required=True)
+def sample(out: Path) -> None:
+    """Write the small Wikidata that ships with sparqless as a dump.
+
+    \b
+    Example:
+      sparqless sample --out data/sample/dump.json.gz
+    """
+    from etl.sample import write_dump
+
+    write_dump(out)
+    click.echo(out)
+
+
+@cli.command(name="etl")
+@click.argument("dumps", nargs=-1, required=True, metavar="DUMP...")
+@_store
+@click.option(
+    "--languages", metavar="CODES", help="Languages to keep, comma-separated.  [en,…,mul]"
+)
+@_path("--properties", "File that lists the properties to keep.  [the shipped list]")
+@_workers
+@click.option("--limit", type=click.IntRange(1), help="Only the first N entities, for a look.")
+@click.option("--dry-run", is_flag=True, help="Say what it would take, and do nothing.")
+@click.option("--fresh", is_flag=True, help="Remove what stands in --store and start over.")
+@click.option(
+    "--max-rejects",
+    type=click.IntRange(0),
+    default=100,
+    show_default=True,
+    help="Unreadable lines to put up with.",
+)
+@click.option(
+    "--max-line",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    metavar="MB",
+    help="Longest line to read.",
+)
+@click.option("--allow-damage", is_flag=True, help="Build a store even where the dump is broken.")
+@click.option("--slice-size", type=click.IntRange(1), metavar="BYTES", hidden=True)
+@_quiet
+@_json
+def etl_command(
+    dumps: tuple[str, ...],
+    store: Path,
+    languages: str | None,
+    properties: Path | None,
+    workers: int,
+    limit: int | None,
+    dry_run: bool,
+    fresh: bool,
+    max_rejects: int,
+    max_line: int,
+    allow_damage: bool,
+    slice_size: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Read a Wikidata JSON dump into a store.
+
+    DUMP is a file (.json, .gz, .bz2, .zst), a quoted glob, a directory of parts, or - for
+    standard input. A killed run goes on where it stopped when the same command is run again.
+
+    \b
+    Example:
+      sparqless etl data/sample/dump.json.gz --store data/sample/store
+    """
+    from etl.ingest import Options, estimate, ingest
+    from etl.kept import DEFAULT_LANGUAGES, Kept, parse_languages, read_properties
+
+    kept = Kept(
+        parse_languages(languages) if languages is not None else DEFAULT_LANGUAGES,
+        read_properties(properties),
+    )
+    options = Options(
+        kept=kept,
+        workers=workers,
+        limit=limit or 0,
+        max_line=max_line * 1_000_000,
+        max_rejects=max_rejects,
+        allow_damage=allow_damage,
+        fresh=fresh,
+        slice_bytes=slice_size or 0,
+        quiet=quiet,
+    )
+    if dry_run:
+        expected = estimate(dumps, store, options)
+        if expected is None:
+            raise UserError("--dry-run can't look into standard input; give a file.")
+        click.echo(ujson.dumps(_fields(expected)) if as_json else _expectation(expected))
+        return
+    manifest = ingest(
+        dumps, store, options, lambda e: None if quiet else click.echo(_expectation(e), err=True)
+    )
+    _report_store(store, manifest, quiet, as_json)
+
+
+def _fields(struct: Any) -> dict[str, Any]:
+    return {name: getattr(struct, name) for name in struct.__struct_fields__}
+
+
+def _expectation(expected: Any) -> str:
+    minutes = expected.seconds / 60
+    return (
+        f"Expecting about {expected.entities:,} entities in {expected.json_bytes / 1e9:,.2f} GB of "
+        f"JSON: {expected.disk_bytes / 1e9:,.2f} GB of disk while it works "
+        f"({expected.free_bytes / 1e9:,.0f} GB free), "
+        f"{f'{minutes:,.0f} minutes' if minutes >= 2 else f'{expected.seconds:,.0f} s'}."
+    )
+
+
+def _report_store(store: Path, manifest: dict[str, Any], quiet: bool, as_json: bool) -> None:
+    counts, seconds = manifest["counts"], manifest["seconds"]
+    if as_json:
+        click.echo(ujson.dumps({"store": str(store), **counts, "seconds": seconds["all"]}))
+        return
+    if counts["rejects"]:
+        click.echo(
+            f"Warning: {counts['rejects']} lines can't be read; {store / 'rejects.ndjson'} has "
+            "them with offset and reason.",
+            err=True,
+        )
+    for lost in manifest["damage"]:
+        click.echo(
+            f"Warning: {lost['path']}: bytes {lost['start']:,}-{lost['end']:,} are lost: "
+            f"{lost['reason']}.",
+            err=True,
+        )
+    if quiet:
+        return
+    rate = counts["json_bytes"] / 1e6 / max(seconds["all"], 1e-9)
+    skipped = sum(counts["skipped"].values())
+    kinds = ", ".join(f"{n:,} {kind}" for kind, n in counts["skipped"].items())
+    _table(
+        [
+            (
+                "entities",
+                f"{counts['entities']:,}",
+                f"{counts['items']:,} items, {counts['properties']:,} properties",
+            ),
+            ("skipped", f"{skipped:,}", kinds or "of other types"),
+            ("repeated", f"{counts['repeated']:,}", "older versions of an entity, left out"),
+            ("rejected", f"{counts['rejects']:,}", "lines that can't be read"),
+            (
+                "seconds",
+                f"{seconds['all']:,.1f}",
+                f"{counts['json_bytes'] / 1e9:,.2f} GB of JSON, {rate:,.0f} MB/s",
+            ),
+            ("store", "", str(store)),
+        ]
+    )
+
+
+def _table(rows: Iterable[tuple[str, str, str]]) -> None:
+    lines = list(rows)
+    first, second = (max(len(row[n]) for row in lines) for n in (0, 1))
+    for name, figure, remark in lines:
+        click.echo(f"{name:<{first}}  {figure:>{second}}  {remark}".rstrip())
+
+
+@cli.command()
+@click.argument("entity_id", metavar="ID")
+@_store
+@_json
+def entity(entity_id: str, store: Path, as_json: bool) -> None:
+    """Print what a store holds of one item or property.
+
+    \b
+    Example:
+      sparqless entity Q144 --store data/sample/store
+    """
+    from etl.show import as_plain, described
+    from etl.store import EntityStore
+
+    with EntityStore(store) as opened:
+        record = opened.get(entity_id)
+        if record is None:
+            raise UserError(
+                f"{entity_id} is not in {store}: none of its {opened.size:,} entities has this "
+                "id. It may be newer than the dump, deleted or merged into another."
+            )
+        if as_json:
+            click.echo(ujson.dumps(as_plain(record), ensure_ascii=False))
+            return
+        for line in described(record, opened):
+            click.echo(line)
+
+
+@cli.command()
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@_json
+def verify(directory: Path, as_json: bool) -> None:
+    """Check that a directory still is what its manifest says was written.
+
+    \b
+    Example:
+      sparqless verify data/sample/store
+    """
+    from etl.verify import verify as check
+
+    checks = check(directory)
+    wrong = [c for c in checks if c.problem]
+    if as_json:
+        click.echo(ujson.dumps([_fields(c) for c in checks]))
+    else:
+        for c in checks:
+            click.echo(f"{c.name}: {c.problem or 'ok'}")
+    if wrong:
+        raise UserError(
+            f"{directory} is not what was written: {', '.join(c.name for c in wrong)}. Build it "
+            "again from the step before."
+        )
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    cli(prog_name="sparqless")
+
+
+if __name__ == "__main__":
+    main()

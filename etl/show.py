@@ -1,0 +1,105 @@
+"""One record for people and for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from etl.entity import Record, Snak
+from etl.store import EntityStore
+
+_SHOWN = 8  # statements of a property on a terminal; --json has all
+_UNIT = "http://www.wikidata.org/entity/"
+
+
+def as_plain(record: Record) -> dict[str, Any]:
+    """A record as plain data, for JSON."""
+    return {
+        "id": record.id,
+        "revision": record.revision,
+        **({"datatype": record.datatype} if record.datatype else {}),
+        "sitelinks": record.sitelinks,
+        "labels": record.labels,
+        "descriptions": record.descriptions,
+        "aliases": record.aliases,
+        "claims": {
+            p: [
+                {
+                    "rank": s.rank,
+                    **_plain_snak(s.snak),
+                    **({"qualifiers": _plain_qualifiers(s.qualifiers)} if s.qualifiers else {}),
+                }
+                for s in statements
+            ]
+            for p, statements in record.claims.items()
+        },
+    }
+
+
+def _plain_snak(snak: Snak) -> dict[str, Any]:
+    plain = {"snaktype": snak.type}
+    return plain if snak.type != "value" else {**plain, "type": snak.kind, "value": snak.value}
+
+
+def _plain_qualifiers(qualifiers: dict[str, list[Snak]]) -> dict[str, list[dict[str, Any]]]:
+    return {p: [_plain_snak(snak) for snak in snaks] for p, snaks in qualifiers.items()}
+
+
+def described(record: Record, store: EntityStore) -> Iterator[str]:
+    """Lines for a terminal; ids carry the names that the store has for them."""
+    return map(printable, _described(record, store))
+
+
+def printable(text: str) -> str:
+    """``text`` without what could steer a terminal: a dump is not to be trusted."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _described(record: Record, store: EntityStore) -> Iterator[str]:
+    yield f"{record.id}  {name_of(record) or '(no label in the kept languages)'}"
+    for code, text in record.descriptions.items():
+        yield f"  {code}: {text}"
+    for code, label in record.labels.items():
+        aliases = record.aliases.get(code, [])
+        yield f"  {code}: {label}{'  | ' + ' | '.join(aliases) if aliases else ''}"
+    yield f"  {record.sitelinks} sitelinks, revision {record.revision or 'unknown'}"
+    for property_id, statements in record.claims.items():
+        yield f"  {_named(property_id, store)}"
+        for statement in statements[:_SHOWN]:
+            rank = "" if statement.rank == "normal" else f"  [{statement.rank}]"
+            qualifiers = "".join(
+                f"  ({_named(p, store)}: {', '.join(_text(s, store) for s in snaks)})"
+                for p, snaks in statement.qualifiers.items()
+            )
+            yield f"    {_text(statement.snak, store)}{qualifiers}{rank}"
+        if len(statements) > _SHOWN:
+            yield f"    … and {len(statements) - _SHOWN} more (--json has all)"
+
+
+def name_of(record: Record) -> str:
+    """The label in the first kept language that has one, ``""`` where none has."""
+    return next(iter(record.labels.values()), "")
+
+
+def _named(entity_id: str, store: EntityStore) -> str:
+    record = store.get(entity_id) if entity_id[0] in "QP" else None
+    name = name_of(record) if record else ""
+    return f"{entity_id} {name}" if name else entity_id
+
+
+def _text(snak: Snak, store: EntityStore) -> str:
+    value = snak.value
+    if snak.type != "value":
+        return f"({snak.type})"
+    if snak.kind == "wikibase-entityid":
+        return _named(value, store)
+    if snak.kind == "monolingualtext":
+        return f"{value['text']} ({value['language']})"
+    if snak.kind == "quantity":
+        unit = str(value.get("unit", "1"))
+        return f"{value['amount']}{'' if unit == '1' else ' ' + unit.removeprefix(_UNIT)}"
+    if snak.kind == "time":
+        return str(value.get("time"))
+    if snak.kind == "globecoordinate":
+        return f"{value.get('latitude')}, {value.get('longitude')}"
+    return str(value)

@@ -1,0 +1,80 @@
+"""Recompute what a manifest promises: is this directory what the step wrote?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import ujson
+
+from etl import engine
+from etl.errors import UserError
+from etl.manifest import MANIFEST, is_untouched, sha256_of
+from etl.store import DATA, digest_of
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One file and what is wrong with it; ``problem`` is empty where nothing is."""
+
+    name: str
+    problem: str = ""
+
+
+def verify(directory: Path) -> list[Check]:
+    """Checks every output that the manifest of a finished step lists, and the manifest itself.
+
+    For a store the records are read too, through LMDB in a process of their own, because a
+    damaged page can take the reader down.
+
+    Raises UserError where there is no manifest to check against.
+    """
+    manifest = _any_manifest(directory)
+    checks = [
+        Check(MANIFEST, "" if is_untouched(directory) else "was changed after it was written")
+    ]
+    for name, expected in sorted(manifest["outputs"].items()):
+        checks.append(Check(name, _file_problem(directory / name, expected)))
+    if "contents" in manifest:
+        intact = all(not c.problem for c in checks if c.name == DATA)
+        problem = _contents_problem(directory, manifest["contents"]) if intact else "not read"
+        checks.append(Check(f"{DATA} records", problem))
+    return checks
+
+
+def _any_manifest(directory: Path) -> dict[str, Any]:
+    path = directory / MANIFEST
+    try:
+        data = ujson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(
+            f"{directory} has no {MANIFEST}: it is not a finished step, so there is nothing to "
+            "verify it against."
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}): it was changed or cut off.") from error
+    if not isinstance(data, dict) or not isinstance(data.get("outputs"), dict):
+        raise UserError(f"{path} lists no outputs: it is not a manifest of sparqless.")
+    return data
+
+
+def _file_problem(path: Path, expected: dict[str, Any]) -> str:
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return "is missing"
+    if size != expected["bytes"]:
+        return f"has {size:,} bytes, was written with {expected['bytes']:,}"
+    return "" if sha256_of(path) == expected["sha256"] else "was changed after it was written"
+
+
+def _contents_problem(directory: Path, expected: dict[str, Any]) -> str:
+    try:
+        ((_, found),) = engine.run(_digest, [directory], 1, lambda _: None)
+    except UserError:
+        return "can't be read"
+    return "" if found == expected else "are not the ones that were written"
+
+
+def _digest(directory: Path, _: engine.Tick) -> dict[str, Any]:
+    return digest_of(directory)
