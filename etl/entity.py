@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 import ujson
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from etl.kept import Kept
 
@@ -50,7 +51,7 @@ class RejectedLineError(ValueError):
     """A line that is not an entity; the message is the reason, in the user's words."""
 
 
-class Snak(Struct, array_like=True):
+class Snak(Struct, array_like=True, gc=False):
     """Property–value pair of a statement or qualifier.
 
     ``value`` is an id ("Q5") for a ``wikibase-entityid``, a str for a ``string``, the
@@ -71,7 +72,7 @@ class Snak(Struct, array_like=True):
         return "" if self.code <= NOVALUE else _KINDS[self.code]
 
 
-class Statement(Struct, array_like=True):
+class Statement(Struct, array_like=True, gc=False):
     """Main snak, rank and the kept qualifiers (property → snaks)."""
 
     rank_code: int
@@ -84,7 +85,7 @@ class Statement(Struct, array_like=True):
         return _RANKS[self.rank_code]
 
 
-class Record(Struct, array_like=True):
+class Record(Struct, array_like=True, gc=False):
     """What a store holds of one item or property."""
 
     id: str
@@ -142,29 +143,30 @@ def is_entity_id(text: str) -> bool:
 
 
 # --- the line as msgspec reads it ---------------------------------------------------------------
+# gc=False throughout: these are trees, and the cycle collector would walk millions of them in vain
 
 
-class _Term(Struct):
+class _Term(Struct, gc=False):
     value: str
 
 
-class _DataValue(Struct):
+class _DataValue(Struct, gc=False):
     type: str
     value: msgspec.Raw
 
 
-class _EntityIdValue(Struct, rename="kebab"):
+class _EntityIdValue(Struct, rename="kebab", gc=False):
     id: str | None = None
     numeric_id: int | None = None
     entity_type: str | None = None
 
 
-class _RawSnak(Struct):
+class _RawSnak(Struct, gc=False):
     snaktype: str
     datavalue: _DataValue | None = None
 
 
-class _RawStatement(Struct):
+class _RawStatement(Struct, gc=False):
     mainsnak: _RawSnak
     rank: str = "normal"
     # PHP writes an empty map as [] in old dumps (T138104); the same holds for every `| list` here
@@ -175,7 +177,7 @@ def _struct_of(name: str, keys: Iterable[str], type_: Any) -> Any:
     """Struct with one optional field per key; other keys are skipped unread."""
     fields = [(f"f{n}", type_ | None, None) for n, _ in enumerate(keys)]
     rename = {f"f{n}": key for n, key in enumerate(keys)}
-    return msgspec.defstruct(name, fields, rename=rename)
+    return msgspec.defstruct(name, fields, rename=rename, gc=False)
 
 
 class EntityReader:
@@ -200,12 +202,11 @@ class EntityReader:
                 ("sitelinks", dict[str, msgspec.Raw] | list, {}),
                 ("lastrevid", int, 0),
             ],
+            gc=False,
         )
         self._decode = msgspec.json.Decoder(line).decode
-        self._languages = [(f"f{n}", code) for n, code in enumerate(languages)]
-        self._properties = [
-            (f"f{n}", p, frozenset(kept.properties[p])) for n, p in enumerate(properties)
-        ]
+        self._languages = languages
+        self._properties = [(p, frozenset(kept.properties[p])) for p in properties]
 
     def read(self, line: bytes) -> Record | OtherEntity:
         """The record of an entity line (without its comma), or what other type it is.
@@ -240,24 +241,22 @@ class EntityReader:
     def _terms(self, terms: Any) -> dict[str, str]:
         if type(terms) is list:
             return _empty_map(terms)
-        found = ((code, getattr(terms, field)) for field, code in self._languages)
+        found = zip(self._languages, astuple(terms), strict=True)
         return {code: term.value for code, term in found if term is not None}
 
     def _term_lists(self, terms: Any) -> dict[str, list[str]]:
         if type(terms) is list:
             return _empty_map(terms)
-        found = ((code, getattr(terms, field)) for field, code in self._languages)
+        found = zip(self._languages, astuple(terms), strict=True)
         return {code: [t.value for t in ts] for code, ts in found if ts}
 
     def _claims(self, claims: Any) -> dict[str, list[Statement]]:
         if type(claims) is list:
             return _empty_map(claims)
-        kept = {}
-        for field, property_id, qualifiers in self._properties:
-            statements = getattr(claims, field)
-            if statements:
-                kept[property_id] = [_statement(s, qualifiers) for s in statements]
-        return kept
+        found = zip(self._properties, astuple(claims), strict=True)
+        return {
+            p: [_statement(s, q) for s in statements] for (p, q), statements in found if statements
+        }
 
 
 def _check_id(type_: str, id_: str) -> None:
