@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,10 @@ class Level:
     nodes: Nodes  # (L,) product nodes
     next: Nodes  # (L,) where the chain goes on: a position in the level below
     step: npt.NDArray[np.uint16]  # (L,) the property to it, a number in `Chains.steps`
+    # (L,) number of the chain's distinct ids, and of its ids and properties; both ascend.  Nodes
+    # that differ in their state alone have chains that read the same.
+    ids: Nodes
+    rank: Nodes
 
 
 @dataclass(frozen=True)
@@ -45,17 +50,16 @@ class Chains:
         """Return all product nodes that have a chain, ascending."""
         return np.sort(np.concatenate([np.empty(0, np.int64), *(x.nodes for x in self.levels)]))
 
-    def of_state(self, state: int) -> tuple[Nodes, Nodes, Nodes]:
-        """Return entity, depth and position in its level of all chains from `state`."""
-        found = [
-            (level.nodes[at] - state * self.span, np.full(len(at), depth), at)
-            for depth, level in enumerate(self.levels)
-            for at in (np.flatnonzero(level.nodes // self.span == state),)
-        ]
+    def of_state(self, state: int) -> tuple[Nodes, Nodes, Nodes, Nodes]:
+        """Return entity, depth, rank and position in its level of all chains from `state`."""
         empty = np.empty(0, np.int64)
-        columns = zip((empty, empty, empty), *found, strict=True)
-        entity, depth, position = (np.concatenate(column) for column in columns)
-        return entity, depth, position
+        found = [(empty, empty, empty, empty)]
+        for depth, level in enumerate(self.levels):
+            at = np.flatnonzero(level.nodes // self.span == state)
+            entity = level.nodes[at] - state * self.span
+            found.append((entity, np.full(len(at), depth), level.rank[at], at))
+        entity, depths, rank, position = map(np.concatenate, zip(*found, strict=True))
+        return entity, depths, rank, position
 
     def written(self, depth: Nodes, position: Nodes) -> tuple[Nodes, Nodes]:
         """Write out chains, given where they begin.
@@ -93,45 +97,47 @@ def shortest_chains(product: ArrayGraph, ends: Nodes) -> Chains:
 
 def _levels(backward: ArrayGraph, span: int, ends: Nodes, steps: Steps) -> Iterator[Level]:
     seen = np.zeros(backward.size, bool)
-    seen[ends] = True
     nodes = ends[np.lexsort((ends // span, ends % span))]
-    level = Level(nodes, np.zeros(len(nodes), np.int64), np.zeros(len(nodes), np.uint16))
-    # (L,) number of the distinct chain of ids: chains that differ in properties only share one
-    chain = _counted(nodes % span)
+    nothing = np.zeros(len(nodes), np.int64)
+    number = _counted(nodes % span)
+    level = Level(nodes, nothing, nothing.astype(np.uint16), number, number)
     while len(level.nodes):
         yield level
+        seen[level.nodes] = True
         edges = []
         for block, i, target in backward.steps(level.nodes):
             fresh = np.flatnonzero(~seen[target])
             # the reversed block walks inversely what the chain walks forward
-            number = steps.index((block.property_id, not block.inverse))
-            edges.append(Level(target[fresh], i[fresh], np.full(len(fresh), number, np.uint16)))
+            step = steps.index((block.property_id, not block.inverse))
+            edges.append((target[fresh], i[fresh], np.full(len(fresh), step, np.uint16)))
         if not edges:
             return
-        level = _best(edges, chain, span)
-        seen[level.nodes] = True
-        chain = _counted(level.nodes % span, chain[level.next])
+        node, next_, taken = zip(*edges, strict=True)
+        edge = np.concatenate(node), np.concatenate(next_), np.concatenate(taken)
+        level = _best(*edge, below=level, span=span)
 
 
-def _best(edges: list[Level], chain: Nodes, span: int) -> Level:
-    """Choose the best of the edges (node, next, step) of each node, best chains first.
+def _best(
+    node: Nodes, next_: Nodes, step: npt.NDArray[np.uint16], below: Level, span: int
+) -> Level:
+    """Make a level of the best edge (node, position below, step) of each node.
 
-    The order is by the node's entity, then the next node's chain of ids, then the property, then
-    the next node's position (its properties), and by state for chains that are equal in all that.
+    The order is by the node's entity, the next node's chain of ids, the property, the next node's
+    chain of properties, and by state for chains that are equal in all that.
     """
-    node = np.concatenate([e.nodes for e in edges])
-    next_ = np.concatenate([e.next for e in edges])
-    step = np.concatenate([e.step for e in edges])
     state, entity = np.divmod(node, span)
-    tail = (step.astype(np.uint64) << np.uint64(48)) | next_.astype(np.uint64)
-    order = np.lexsort((state, tail, chain[next_], entity))
+    # A step is below 2^16 and a rank below 2^48, so that two keys sort as one.
+    tail = (step.astype(np.uint64) << np.uint64(48)) | below.rank[next_].astype(np.uint64)
+    order = np.lexsort((next_, state, tail, below.ids[next_], entity))
     _, first = np.unique(node[order], return_index=True)
     best = order[np.sort(first)]
-    return Level(node[best], next_[best], step[best])
+    node, next_, step, entity = node[best], next_[best], step[best], entity[best]
+    ids, rank = below.ids[next_], below.rank[next_]
+    return Level(node, next_, step, _counted(entity, ids), _counted(entity, ids, step, rank))
 
 
-def _counted(*keys: Nodes) -> Nodes:
-    """Number distinct rows of columns that are in order: equal rows get equal numbers."""
+def _counted(*keys: npt.NDArray[np.integer[Any]]) -> Nodes:
+    """Number the distinct rows of columns in order: 0, 0, 1, 2, 2, ..., equal for equal rows."""
     changed = np.zeros(len(keys[0]), bool)
     for key in keys:
         changed[1:] |= key[1:] != key[:-1]

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import networkx as nx
 import numpy as np
@@ -27,10 +27,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from etl.merge import TRUTHY_ROWS
 from graph.paths import Automaton
 
 Ids = npt.NDArray[np.int64]  # ids as the store writes them: Q144 -> 144, P31 -> -31
 Nodes = npt.NDArray[np.int64]  # node numbers of an ArrayGraph, 0 .. size - 1
+Number = TypeVar("Number", bound=np.integer[Any])
 Compact = npt.NDArray[np.uint32]  # node numbers as they are kept: 4 bytes, enough for 4.29e9
 
 # --------------------------------------------------------------------------------------------------
@@ -365,15 +367,15 @@ def read_truthy(file: Path, columns: Sequence[str]) -> pa.Table:
 
 def truthy_rows(parquet: pq.ParquetFile) -> int:
     """Return the number of truthy rows that an edge file's metadata states."""
-    return int(parquet.schema_arrow.metadata[b"truthy_rows"])
+    return int(parquet.metadata.metadata[TRUTHY_ROWS.encode()])
 
 
-def distinct(numbers: Nodes) -> Nodes:
-    """Sort and drop repeats: what np.unique does, several times as fast for int64."""
+def distinct(numbers: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """Sort and drop repeats: what np.unique does, several times as fast."""
     return _without_repeats(np.sort(numbers))
 
 
-def _without_repeats(ascending: Ids) -> Ids:
+def _without_repeats(ascending: npt.NDArray[Number]) -> npt.NDArray[Number]:
     """Drop neighbours that are equal; input that isn't sorted keeps some repeats, and no harm."""
     if len(ascending) < 2:
         return ascending

@@ -39,9 +39,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from etl.entity import is_entity_id
 from etl.errors import UserError
+from etl.kept import Kept
 from graph import paths
 
 #: Names of an entity in the order in which Wikibase falls back from English (Help:Default values
@@ -421,30 +423,25 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def check_store(recipe: Recipe, manifest: Mapping[str, object]) -> None:
+def check_store(recipe: Recipe, manifest: dict[str, Any]) -> None:
     """Refuse a recipe that needs what the store, by its manifest, did not keep.
 
     Raises
     ------
     UserError : names what is missing and the `etl` option to read the dump again with.
     """
-    kept_properties, kept_languages = _names(manifest["properties"]), _names(manifest["languages"])
-    properties = [p for p in recipe.properties() if p not in kept_properties]
+    kept = Kept.from_json(manifest["kept"])
+    properties = [p for p in recipe.properties() if p not in kept.properties]
     if properties:
         raise UserError(
             f"recipe {recipe.name!r} needs {', '.join(properties)}, which this store did not keep: "
             "run `sparqless etl` again with `--properties FILE`, a list that has "
             f"{'it' if len(properties) == 1 else 'them'} too."
         )
-    languages = [code for code in recipe.languages() if code not in kept_languages]
+    languages = [code for code in recipe.languages() if code not in kept.languages]
     if languages:
         raise UserError(
             f"recipe {recipe.name!r} takes labels in {', '.join(languages)}, which this store did "
             "not keep: run `sparqless etl` again with "
-            f"`--languages {','.join([*kept_languages, *languages])}`."
+            f"`--languages {','.join([*kept.languages, *languages])}`."
         )
-
-
-def _names(kept: object) -> list[str]:
-    assert isinstance(kept, list | dict)
-    return [str(name) for name in kept]

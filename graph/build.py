@@ -1,0 +1,463 @@
+"""A store and a recipe → a graph data set: entities, memberships, hierarchy and manifest.
+
+    sparqless graph --store data/store --recipe living --out data/graph/living
+
+The rows depend on the store's contents and the recipe alone: two builds are equal byte for byte.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from etl.entity import numeric_id
+from etl.errors import UserError
+from etl.manifest import MANIFEST, digests, read_manifest, tool_versions, write_json
+from etl.progress import Progress
+from etl.store import EntityStore
+from etl.tables import TableWriter
+from graph.chains import chain_edges
+from graph.closure import check_walkable
+from graph.entities import COLUMN_PROPERTIES, Grouped, Rows, write_entities
+from graph.facts import Facts
+from graph.ontology import Ids, Nodes, Ontology, distinct
+from graph.recipe import Has, Match, Recipe, Root, check_store
+from graph.selection import Evaluator, Kept, select
+from graph.tables import (
+    HIERARCHY,
+    MEMBERSHIPS,
+    grouped,
+    id_strings,
+    lists,
+    step_numbers,
+    walk_strings,
+)
+
+#: Version of what stands in a graph data set.
+GRAPH_FORMAT: Final = 1
+
+OUTPUTS: Final = ("entities.parquet", "memberships.parquet", "hierarchy.parquet")
+
+# What may stand in a directory of ours, later stages' files included: anything else is not ours to
+# write into.
+_OURS = frozenset(
+    {*OUTPUTS, "attributes.parquet", "queries.parquet", "quality.parquet", "enrich", MANIFEST}
+)
+
+_BATCH = 1 << 16  # memberships turned into text at a time; bytes don't depend on it
+
+
+def build(
+    store: Path, recipe: Recipe, out: Path, *, strict: bool = False, quiet: bool = False
+) -> dict[str, Any]:
+    """Evaluate a recipe over a store and write the data set into the directory `out`.
+
+    A finished data set that stands there is replaced when the new one is complete, and only then;
+    what later stages put beside it (`enrich/`) stays.  With `strict`, warnings are errors.
+
+    Returns
+    -------
+    The manifest: per root the candidates, what every rule took away and what is kept; entities,
+    warnings, seconds, digests of store and outputs.
+
+    Raises
+    ------
+    UserError : the recipe needs what the store did not keep; no root is in the store; a `minus`
+        empties a root; `out` holds something else or another build is writing it.  Nothing has
+        been written then.
+    """
+    started = time.perf_counter()
+    _check_out(out)
+    with EntityStore(store) as entities:
+        check_store(recipe, entities.manifest)
+        check_walkable(recipe.walked(), entities)
+        facts = Facts(entities)
+        warnings = _warnings(recipe, facts, entities, strict)
+        ontology = Ontology.load(store, recipe.walked(), including=_named_items(recipe))
+        loaded = time.perf_counter()
+        graph = _selected(recipe, ontology, facts, quiet)
+        selected = time.perf_counter()
+        with _building(out) as directory:
+            _write(directory, graph, entities, facts, quiet)
+            manifest = {
+                "step": "graph",
+                "format": GRAPH_FORMAT,
+                "versions": tool_versions(),
+                "recipe": {"name": recipe.name, "texts": recipe.texts()},
+                "store": entities.manifest["contents"],
+                "options": {"strict": strict},
+                "counts": _counts(graph),
+                "warnings": warnings,
+                "outputs": digests(directory, OUTPUTS),
+                "seconds": {
+                    "load": round(loaded - started, 2),
+                    "select": round(selected - loaded, 2),
+                    "all": round(time.perf_counter() - started, 2),
+                },
+            }
+            _publish(directory, out, manifest)
+    return manifest
+
+
+# --------------------------------------------------------------------------------------------------
+# What is checked before any work
+# --------------------------------------------------------------------------------------------------
+
+
+def _check_out(out: Path) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"{out} is a file: name a new directory or that of an earlier graph.")
+    foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in _OURS)
+    if foreign:
+        raise UserError(
+            f"{out} holds {foreign[0]!r}, which no graph data set has: "
+            "name a new directory or that of an earlier graph."
+        )
+    if (out / MANIFEST).exists():
+        read_manifest(out, "graph")  # refuses another step's directory
+
+
+def _named_items(recipe: Recipe) -> list[int]:
+    """Return the items that roots and conditions name: nodes even where no edge touches them."""
+    ids = {root.id for root in recipe.all_roots()}
+    ids |= {id for root in recipe.all_roots() for match, _ in _matches(root) for id in match.of}
+    return sorted(numeric_id(id) for id in ids)
+
+
+def _matches(root: Root) -> Iterator[tuple[Match, str]]:
+    """Yield a root's conditions with a path, nested ones too, and the key that they stand under."""
+    todo: list[tuple[Match | Has, str]] = [(match, "any") for match in root.any]
+    todo += [(condition, "minus") for condition in root.minus]
+    for condition, key in todo:
+        if isinstance(condition, Match):
+            yield condition, key
+            todo.extend((inner, "and") for inner in condition.conditions)
+
+
+def _warnings(recipe: Recipe, facts: Facts, store: EntityStore, strict: bool) -> list[str]:
+    """Say what the store lacks of what the recipe names; refuse it where that can't be meant."""
+
+    def missing(ids: list[str]) -> list[str]:
+        items = [id for id in dict.fromkeys(ids) if id.startswith("Q")]
+        known = facts.known(np.array([numeric_id(id) for id in items], np.int64))
+        return [id for id, there in zip(items, known.tolist(), strict=True) if not there]
+
+    roots = recipe.root_ids()
+    absent = missing(roots)
+    if len(absent) == len(roots):
+        raise UserError(
+            f"the store {store.path} has none of the roots of recipe {recipe.name!r} "
+            f"({', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}): "
+            "is it of a Wikidata dump, read to its end?"
+        )
+    warnings = []
+    if absent:
+        warnings.append(
+            f"the store has no record of the root{'s' if len(absent) > 1 else ''} "
+            f"{', '.join(absent)}: what statements about it lead there is kept all the same."
+        )
+    named = [
+        (id, f"{id} (`{key}` of {root.id})")
+        for root in recipe.all_roots()
+        for match, key in _matches(root)
+        for id in match.of
+        if id not in roots
+    ]
+    lacking = set(missing([id for id, _ in named]))
+    if where := dict.fromkeys(text for id, text in named if id in lacking):
+        warnings.append(
+            f"the store has no record of {', '.join(where)}: what statements about it lead there "
+            "is found all the same."
+        )
+    if strict and warnings:
+        more = f" (and {len(warnings) - 1} more like it)" if len(warnings) > 1 else ""
+        raise UserError(f"--strict: {warnings[0]}{more}")
+    warnings += [
+        f"the store did not keep {property_id}: the column `{column}` is empty."
+        for column, property_id in COLUMN_PROPERTIES.items()
+        if property_id not in store.properties
+    ]
+    return warnings
+
+
+def _refuse_emptied(kept: Kept) -> None:
+    if kept.candidates and kept.removed["minus"] == kept.candidates:
+        most = int(np.argmax(kept.by_minus))
+        raise UserError(
+            f"recipe {kept.part.name!r}: `minus` takes away everything under root {kept.root.id}: "
+            f"{kept.by_minus[most]} of {kept.candidates} entities meet minus {most + 1}; "
+            "narrow it or drop the root. Nothing was written."
+        )
+
+
+# --------------------------------------------------------------------------------------------------
+# The roots, united
+# --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Memberships:
+    """Rows of `memberships.parquet` as arrays; walks are joined, ids and steps as numbers."""
+
+    root: Ids
+    entity: Ids
+    depth: npt.NDArray[np.int64]
+    via: npt.NDArray[np.int64]  # a number in `_Graph.via`
+    part: npt.NDArray[np.int64]  # number of the recipe part, in order
+    start: npt.NDArray[np.int64]  # (M + 1,) in `walk`
+    walk: npt.NDArray[np.int64]
+
+    def taken(self, rows: npt.NDArray[np.int64]) -> _Memberships:
+        """Return some rows, in the order given."""
+        length = self.start[rows + 1] - self.start[rows]
+        start = np.concatenate(([0], np.cumsum(length)))
+        at = np.arange(start[-1]) + np.repeat(self.start[rows] - start[:-1], length)
+        return _Memberships(
+            self.root[rows],
+            self.entity[rows],
+            self.depth[rows],
+            self.via[rows],
+            self.part[rows],
+            start,
+            self.walk[at],
+        )
+
+    @classmethod
+    def joined(cls, pieces: list[_Memberships]) -> _Memberships:
+        lengths = np.concatenate([np.diff(piece.start) for piece in pieces])
+        return cls(
+            np.concatenate([piece.root for piece in pieces]),
+            np.concatenate([piece.entity for piece in pieces]),
+            np.concatenate([piece.depth for piece in pieces]),
+            np.concatenate([piece.via for piece in pieces]),
+            np.concatenate([piece.part for piece in pieces]),
+            np.concatenate(([0], np.cumsum(lengths))),
+            np.concatenate([piece.walk for piece in pieces]),
+        )
+
+
+@dataclass
+class _Graph:
+    """All that is kept, before it is written."""
+
+    recipe: Recipe
+    roots: list[Kept] = field(default_factory=list)
+    memberships: list[_Memberships] = field(default_factory=list)
+    via: dict[str, int] = field(default_factory=dict)  # text -> number
+    # (property, inverse) -> packed child and parent, as numbers in the ontology
+    hierarchy: dict[tuple[str, bool], list[npt.NDArray[np.uint64]]] = field(default_factory=dict)
+    parents: list[npt.NDArray[np.uint64]] = field(default_factory=list)
+    ids: Ids = field(default_factory=lambda: np.empty(0, np.int64))  # of the ontology
+
+
+def _selected(recipe: Recipe, ontology: Ontology, facts: Facts, quiet: bool) -> _Graph:
+    graph = _Graph(recipe, ids=ontology.ids)
+    evaluator = Evaluator(ontology, lambda p, nodes: facts.has(p, ontology.ids[nodes]))
+    with Progress("selecting", len(recipe.all_roots()), unit=" roots", quiet=quiet) as progress:
+        for number, part in enumerate(recipe.parts()):
+            for root in part.roots:
+                progress.note = root.id
+                kept = select(evaluator, facts, part, root)
+                _refuse_emptied(kept)
+                _add(graph, kept, number)
+                progress.add(1)
+    return graph
+
+
+def _add(graph: _Graph, kept: Kept, part: int) -> None:
+    """Put a root's members, their chains and the edges above them into the graph."""
+    members = kept.members
+    start, walk = members.chains.written(members.depth, members.position)
+    steps = np.array([step_numbers(*step) for step in members.chains.steps], np.int64)
+    # Odd places of a walk are steps.  A walk has an odd length, so that the places' parity turns
+    # round from one walk to the next.
+    place = np.arange(len(walk)) - np.repeat(start[:-1], np.diff(start))
+    is_step = place % 2 == 1
+    written = np.empty(len(walk), np.int64)
+    written[is_step] = steps[walk[is_step]]
+    written[~is_step] = graph.ids[walk[~is_step]]
+    via = [graph.via.setdefault(str(branch), len(graph.via)) for branch in members.branches]
+    count = len(members.entity)
+    graph.roots.append(kept)
+    graph.memberships.append(
+        _Memberships(
+            np.full(count, numeric_id(kept.root.id)),
+            graph.ids[members.entity],
+            members.depth,
+            np.array(via)[members.branch],
+            np.full(count, part),
+            start,
+            written,
+        )
+    )
+    reached = members.chains.reached()
+    for _, _, child, parent in chain_edges(members.product, members.entries, reached):
+        graph.parents.append(_packed(child, parent)[child != parent])
+    above = np.concatenate(
+        [np.empty(0, np.int64), *members.product.layers(members.entries, within=reached)]
+    )
+    for property_id, inverse, child, parent in chain_edges(members.product, above, reached):
+        pairs = graph.hierarchy.setdefault((property_id, inverse), [])
+        pairs.append(distinct(_packed(child, parent)))
+
+
+def _packed(high: Nodes, low: Nodes) -> npt.NDArray[np.uint64]:
+    """Pack two columns of numbers in the ontology, which have 32 bits, into one that sorts."""
+    return (high.astype(np.uint64) << np.uint64(32)) | low.astype(np.uint64)
+
+
+def _unpacked(packed: npt.NDArray[np.uint64]) -> tuple[Nodes, Nodes]:
+    return (packed >> np.uint64(32)).astype(np.int64), packed.astype(np.uint32).astype(np.int64)
+
+
+def _memberships(graph: _Graph) -> _Memberships:
+    """Unite the roots: ordered by entity, then root; one that two recipes found has one row.
+
+    The row kept is the one with the shorter chain, then that of the earlier recipe.
+    """
+    rows = _Memberships.joined(graph.memberships)
+    order = np.lexsort((rows.part, rows.depth, rows.root, rows.entity))
+    root, entity = rows.root[order], rows.entity[order]
+    fresh = np.ones(len(order), bool)
+    fresh[1:] = (root[1:] != root[:-1]) | (entity[1:] != entity[:-1])
+    return rows.taken(order[fresh])
+
+
+# --------------------------------------------------------------------------------------------------
+# Writing
+# --------------------------------------------------------------------------------------------------
+
+
+def _write(directory: Path, graph: _Graph, store: EntityStore, facts: Facts, quiet: bool) -> None:
+    rows = _memberships(graph)
+    _write_memberships(directory / "memberships.parquet", rows, list(graph.via))
+    _write_hierarchy(directory / "hierarchy.parquet", graph)
+    entities = _rows(graph, rows)
+    with Progress("writing", len(entities.ids), unit=" entities", quiet=quiet) as progress:
+        write_entities(directory / "entities.parquet", store, facts, entities, progress.add)
+
+
+def _write_memberships(file: Path, rows: _Memberships, via: list[str]) -> None:
+    texts = pa.array(via, pa.string())
+    with TableWriter(file, MEMBERSHIPS) as writer:
+        for first in range(0, len(rows.root), _BATCH):
+            batch = rows.taken(np.arange(first, min(first + _BATCH, len(rows.root))))
+            columns = [
+                id_strings(batch.root),
+                id_strings(batch.entity),
+                pa.array(batch.depth.astype(np.int32)),
+                texts.take(pa.array(batch.via)),
+                lists(batch.start, walk_strings(batch.walk)),
+            ]
+            writer.write(pa.table(columns, schema=MEMBERSHIPS))
+
+
+def _write_hierarchy(file: Path, graph: _Graph) -> None:
+    """Write the edges ordered by child, property (direct before inverse) and parent."""
+    columns: list[tuple[Nodes, Nodes, Nodes]] = []
+    for (property_id, inverse), pairs in graph.hierarchy.items():
+        child, parent = _unpacked(distinct(np.concatenate(pairs)))
+        columns.append((child, np.full(len(child), step_numbers(property_id, inverse)), parent))
+    empty = np.empty(0, np.int64)
+    child, step, parent = (
+        np.concatenate([empty, *column]) for column in zip(*columns, strict=True)
+    ) if columns else (empty, empty, empty)  # fmt: skip
+    order = np.lexsort((parent, step, child))
+    with TableWriter(file, HIERARCHY) as writer:
+        for first in range(0, len(order), _BATCH):
+            batch = order[first : first + _BATCH]
+            ids = [graph.ids[child[batch]], step[batch], graph.ids[parent[batch]]]
+            writer.write(pa.table([walk_strings(column) for column in ids], schema=HIERARCHY))
+
+
+def _rows(graph: _Graph, rows: _Memberships) -> Rows:
+    """Gather what stands in an entity's row: roots in the recipe's order, parents by id."""
+    ids = distinct(rows.entity)
+    number = {numeric_id(id): n for n, id in enumerate(graph.recipe.root_ids())}
+    root_number = np.array([number[id] for id in rows.root.tolist()], np.int64)
+    order = np.lexsort((root_number, rows.entity))
+    start = grouped(np.searchsorted(ids, rows.entity), len(ids))
+    child, parent = _unpacked(distinct(np.concatenate([np.empty(0, np.uint64), *graph.parents])))
+    return Rows(
+        ids,
+        Grouped(start, rows.root[order]),
+        Grouped(start, rows.depth[order]),
+        Grouped(grouped(np.searchsorted(ids, graph.ids[child]), len(ids)), graph.ids[parent]),
+        _first_parts(graph, ids),
+        [part.labels for part in graph.recipe.parts()],
+    )
+
+
+def _first_parts(graph: _Graph, ids: Ids) -> npt.NDArray[np.int64]:
+    """Return for each entity the first recipe part that keeps it: its labels are the name's."""
+    first = np.full(len(ids), len(graph.recipe.parts()))
+    for piece in graph.memberships:
+        np.minimum.at(first, np.searchsorted(ids, piece.entity), piece.part)
+    return first
+
+
+def _counts(graph: _Graph) -> dict[str, Any]:
+    entities = [graph.ids[kept.members.entity] for kept in graph.roots]
+    return {
+        "entities": len(distinct(np.concatenate(entities))),
+        "roots": [
+            {
+                "root": kept.root.id,
+                "recipe": kept.part.name,
+                "candidates": kept.candidates,
+                "removed": kept.removed,
+                "kept": len(kept.members.entity),
+            }
+            for kept in graph.roots
+        ],
+    }
+
+
+@contextmanager
+def _building(out: Path) -> Iterator[Path]:
+    """Give an empty directory beside `out`, locked against another build, gone at the end.
+
+    What a killed build left there is cleared by the next.
+    """
+    directory = out.parent / f".{out.name}.building"
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"another `sparqless graph` is writing {out}: wait for it.") from None
+        for entry in directory.iterdir():
+            entry.unlink()
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory)
+    finally:
+        os.close(lock)
+
+
+def _publish(directory: Path, out: Path, manifest: dict[str, Any]) -> None:
+    """Move the finished files into place.
+
+    The old manifest goes first and the new one comes last, so that a directory with a manifest
+    always holds what it says.
+    """
+    write_json(directory / MANIFEST, manifest)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MANIFEST).unlink(missing_ok=True)
+    for name in (*OUTPUTS, MANIFEST):
+        (directory / name).rename(out / name)

@@ -1,0 +1,124 @@
+"""The rows of `entities.parquet`: what the records of the kept entities say, by the million."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from etl.entity import Record, entity_id
+from etl.store import EntityStore
+from etl.tables import TableWriter
+from graph.facts import Facts, name_of, texts_of
+from graph.ontology import Ids
+from graph.tables import ENTITIES, id_strings, lists
+
+IMAGE, TAXON_NAME, COMMON_NAME = "P18", "P225", "P1843"
+
+#: Properties that fill a column besides those that a recipe needs.
+COLUMN_PROPERTIES = {"images": IMAGE, "taxon_names": TAXON_NAME, "common_names": COMMON_NAME}
+
+# Rows that are Python objects at a time; the file's row groups don't depend on it.
+_BATCH = 1 << 14
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """A list of values for each entity: `values[start[i]:start[i + 1]]` are those of entity i."""
+
+    start: npt.NDArray[np.int64]
+    values: npt.NDArray[np.int64]
+
+    def slice(self, first: int, last: int) -> Grouped:
+        start = self.start[first : last + 1]
+        return Grouped(start - start[0], self.values[start[0] : start[-1]])
+
+    def strings(self) -> pa.ListArray:
+        """Return the column of a Grouped of ids."""
+        return lists(self.start, id_strings(self.values))
+
+    def numbers(self) -> pa.ListArray:
+        """Return the column of a Grouped of small numbers."""
+        return lists(self.start, pa.array(self.values.astype(np.int32)))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the graph knows of the kept entities, before their records are read."""
+
+    ids: Ids  # (N,) ascending
+    roots: Grouped  # ids, in the recipe's order
+    depths: Grouped  # parallel to `roots`
+    parents: Grouped  # ids, ascending
+    # (N,) a number in `label_lists`: that of the first recipe that keeps the entity
+    labels: npt.NDArray[np.int64]
+    label_lists: Sequence[tuple[str, ...]]
+
+
+def write_entities(
+    file: Path, store: EntityStore, facts: Facts, rows: Rows, advance: Callable[[int], None]
+) -> None:
+    """Write `entities.parquet`; `advance` is called with the number of rows just written."""
+    with TableWriter(file, ENTITIES) as writer:
+        for first in range(0, len(rows.ids), _BATCH):
+            last = min(first + _BATCH, len(rows.ids))
+            writer.write(_batch(store, facts, rows, first, last))
+            advance(last - first)
+
+
+def _batch(store: EntityStore, facts: Facts, rows: Rows, first: int, last: int) -> pa.Table:
+    ids = rows.ids[first:last]
+    texts = list(_texts(store, rows, first, last))
+    columns: dict[str, Any] = {name: [row[name] for row in texts] for name in _TEXT_COLUMNS}
+    columns |= {
+        "id": id_strings(ids),
+        "sitelinks": facts.sitelinks(ids),
+        "revision": facts.revision(ids),
+        "roots": rows.roots.slice(first, last).strings(),
+        "depths": rows.depths.slice(first, last).numbers(),
+        "parents": rows.parents.slice(first, last).strings(),
+    }
+    nothing = [None] * len(ids)
+    arrays = [pa.array(columns.get(field.name, nothing), field.type) for field in ENTITIES]
+    return pa.table(arrays, schema=ENTITIES)
+
+
+_TEXT_COLUMNS = (
+    "name", "name_lang", "description", "aliases", "common_names", "taxon_names", "images",
+)  # fmt: skip
+
+
+def _texts(store: EntityStore, rows: Rows, first: int, last: int) -> Iterator[dict[str, object]]:
+    """Read the records of some rows: they stand in key order, as their ids do."""
+    records = store.get_many(map(entity_id, rows.ids[first:last].tolist()))
+    for record, number in zip(records, rows.labels[first:last].tolist(), strict=True):
+        assert record is not None, "nodes.parquet names an item that the store has no record of"
+        yield texts_of_record(record, rows.label_lists[number])
+
+
+def texts_of_record(record: Record, labels: Sequence[str]) -> dict[str, object]:
+    """Return the columns of an entity's row that its own record fills.
+
+    The description and the aliases are those of the first language of `labels` that has any;
+    common names (P1843) those in any of these languages.  All lists are in the dump's order.
+    """
+    languages = [label for label in labels if not label.startswith("P")]
+    name, name_lang = name_of(record, labels) or (None, None)
+    return {
+        "name": name,
+        "name_lang": name_lang,
+        "description": next(
+            (record.descriptions[code] for code in languages if code in record.descriptions), None
+        ),
+        "aliases": next(
+            (record.aliases[code] for code in languages if record.aliases.get(code)), []
+        ),
+        "common_names": texts_of(record, COMMON_NAME, languages),
+        "taxon_names": texts_of(record, TAXON_NAME),
+        "images": texts_of(record, IMAGE),
+    }

@@ -1,0 +1,86 @@
+"""The Parquet tables of a graph data set: their columns, and ids as they are written there."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from graph.ontology import Ids
+
+_STRINGS = pa.list_(pa.string())
+
+ENTITIES: Final = pa.schema(
+    [
+        ("id", pa.string()),
+        ("name", pa.string()),
+        ("name_lang", pa.string()),  # the label's language, or the property that gave the name
+        ("description", pa.string()),
+        ("aliases", _STRINGS),
+        ("common_names", _STRINGS),  # P1843
+        ("taxon_names", _STRINGS),  # P225
+        ("sitelinks", pa.int32()),
+        ("images", _STRINGS),  # P18
+        ("roots", _STRINGS),
+        ("depths", pa.list_(pa.int32())),
+        ("parents", _STRINGS),
+        ("natural_type", pa.string()),  # this and the next three: null until that stage runs
+        ("natural_type_name", pa.string()),
+        ("visual", pa.bool_()),
+        ("visual_reason", pa.string()),
+        ("revision", pa.int64()),
+    ]
+)
+
+MEMBERSHIPS: Final = pa.schema(
+    [
+        ("root", pa.string()),
+        ("entity", pa.string()),
+        ("depth", pa.int32()),
+        ("via", pa.string()),
+        ("path", _STRINGS),
+    ]
+)
+
+HIERARCHY: Final = pa.schema(
+    [("child", pa.string()), ("property", pa.string()), ("parent", pa.string())]
+)
+
+# In a written walk, numbers from here on are steps, everything below is an id.
+_STEP = 1 << 60
+
+
+def id_strings(ids: Ids) -> pa.StringArray:
+    """Write ids as text: 144 -> Q144, -31 -> P31."""
+    return _prefixed(np.where(ids < 0, 0, 1), np.abs(ids))
+
+
+def step_numbers(property_id: str, inverse: bool) -> int:
+    """Return the number that stands for a step in a walk; steps sort by property, direct first."""
+    return _STEP + int(property_id[1:]) * 2 + inverse
+
+
+def walk_strings(walk: npt.NDArray[np.int64]) -> pa.StringArray:
+    """Write a walk of ids and steps as text: Q144, P279, Q39201, ^P1672, ..."""
+    is_step = walk >= _STEP
+    step = walk - _STEP
+    prefix = np.where(is_step, np.where(step % 2 == 1, 2, 0), np.where(walk < 0, 0, 1))
+    return _prefixed(prefix, np.where(is_step, step // 2, np.abs(walk)))
+
+
+def _prefixed(prefix: npt.NDArray[np.int_], number: npt.NDArray[np.int64]) -> pa.StringArray:
+    prefixes = pa.array(["P", "Q", "^P"]).take(pa.array(prefix))
+    return pc.binary_join_element_wise(prefixes, pa.array(number).cast(pa.string()), "")
+
+
+def lists(start: npt.NDArray[np.int64], values: pa.Array) -> pa.ListArray:
+    """Make a list column: row i holds `values` from start[i] to start[i + 1]."""
+    return pa.ListArray.from_arrays(pa.array(start.astype(np.int32)), values)
+
+
+def grouped(rows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Return where each of `count` rows begins in a column of ascending row numbers."""
+    return np.searchsorted(rows, np.arange(count + 1))
