@@ -32,7 +32,7 @@ from graph.closure import check_walkable
 from graph.entities import COLUMN_PROPERTIES, Grouped, Rows, write_entities
 from graph.facts import Facts
 from graph.ontology import Ids, Nodes, Ontology, distinct
-from graph.recipe import Has, Match, Recipe, Root, check_store
+from graph.recipe import Recipe, check_store, matches
 from graph.selection import Evaluator, Kept, select
 from graph.tables import (
     HIERARCHY,
@@ -133,18 +133,8 @@ def _check_out(out: Path) -> None:
 def _named_items(recipe: Recipe) -> list[int]:
     """Return the items that roots and conditions name: nodes even where no edge touches them."""
     ids = {root.id for root in recipe.all_roots()}
-    ids |= {id for root in recipe.all_roots() for match, _ in _matches(root) for id in match.of}
+    ids |= {id for root in recipe.all_roots() for match, _ in matches(root) for id in match.of}
     return sorted(numeric_id(id) for id in ids)
-
-
-def _matches(root: Root) -> Iterator[tuple[Match, str]]:
-    """Yield a root's conditions with a path, nested ones too, and the key that they stand under."""
-    todo: list[tuple[Match | Has, str]] = [(match, "any") for match in root.any]
-    todo += [(condition, "minus") for condition in root.minus]
-    for condition, key in todo:
-        if isinstance(condition, Match):
-            yield condition, key
-            todo.extend((inner, "and") for inner in condition.conditions)
 
 
 def _warnings(recipe: Recipe, facts: Facts, store: EntityStore, strict: bool) -> list[str]:
@@ -172,7 +162,7 @@ def _warnings(recipe: Recipe, facts: Facts, store: EntityStore, strict: bool) ->
     named = [
         (id, f"{id} (`{key}` of {root.id})")
         for root in recipe.all_roots()
-        for match, key in _matches(root)
+        for match, key in matches(root)
         for id in match.of
         if id not in roots
     ]

@@ -365,6 +365,24 @@ def read_truthy(file: Path, columns: Sequence[str]) -> pa.Table:
     return parquet.read_row_groups(groups, columns=list(columns)).slice(0, wanted)
 
 
+def read_subjects(file: Path, objects: Ids) -> pa.Table:
+    """Read the truthy rows of an edge file whose object is one of some, a row group at a time.
+
+    The file is ordered by subject, so that all its objects are looked through.
+    """
+    parquet = pq.ParquetFile(file)
+    left = truthy_rows(parquet)
+    found = [parquet.schema_arrow.empty_table().select(["subject", "object"])]
+    for group in range(parquet.num_row_groups):
+        if left <= 0:
+            break
+        object = parquet.read_row_group(group, columns=["object"]).column(0).to_numpy()[:left]
+        if (rows := np.flatnonzero(np.isin(object, objects))).size:
+            found.append(parquet.read_row_group(group, columns=["subject", "object"]).take(rows))
+        left -= parquet.metadata.row_group(group).num_rows
+    return pa.concat_tables(found)
+
+
 def truthy_rows(parquet: pq.ParquetFile) -> int:
     """Return the number of truthy rows that an edge file's metadata states."""
     return int(parquet.metadata.metadata[TRUTHY_ROWS.encode()])

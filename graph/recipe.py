@@ -124,7 +124,9 @@ class Recipe:
 
     def walked(self) -> list[str]:
         """Return the properties that the paths walk, by number."""
-        found = {p for root in self.all_roots() for match in _matches(root) for p in _walked(match)}
+        found = {
+            p for root in self.all_roots() for match, _ in matches(root) for p in _walked(match)
+        }
         return sorted(found, key=_number)
 
     def properties(self) -> list[str]:
@@ -132,7 +134,7 @@ class Recipe:
         found = set(self.walked()) | {label for label in self._labels() if _is_property(label)}
         for root in self.all_roots():
             found.update(root.require)
-            found.update(c.property for c in _conditions(root) if isinstance(c, Has))
+            found.update(c.property for c, _ in conditions(root) if isinstance(c, Has))
         return sorted(found, key=_number)
 
     def texts(self) -> list[dict[str, str]]:
@@ -152,18 +154,19 @@ def _number(property_id: str) -> int:
     return int(property_id[1:])
 
 
-def _conditions(root: Root) -> Iterator[Condition]:
-    """Yield all conditions of a root, those within others too."""
-    todo: list[Condition] = [*root.any, *root.minus]
-    while todo:
-        condition = todo.pop()
-        yield condition
+def conditions(root: Root) -> Iterator[tuple[Condition, str]]:
+    """Yield every condition of a root and the key it stands under: any, minus or and."""
+    todo: list[tuple[Condition, str]] = [(match, "any") for match in root.any]
+    todo += [(condition, "minus") for condition in root.minus]
+    for condition, key in todo:
+        yield condition, key
         if isinstance(condition, Match):
-            todo.extend(condition.conditions)
+            todo.extend((inner, "and") for inner in condition.conditions)
 
 
-def _matches(root: Root) -> Iterator[Match]:
-    return (c for c in _conditions(root) if isinstance(c, Match))
+def matches(root: Root) -> Iterator[tuple[Match, str]]:
+    """Yield the conditions of a root that have a path, with the key they stand under."""
+    return ((c, key) for c, key in conditions(root) if isinstance(c, Match))
 
 
 def _walked(match: Match) -> Iterator[str]:

@@ -1,0 +1,306 @@
+"""Why an entity belongs to a root, or which rule keeps it out: by walking up through the store.
+
+The walk starts at the entity and reads only the records that it meets, so that it takes as long on
+all of Wikidata as on a sample.  What it finds goes through the very code that builds a graph, so
+that the two can't disagree.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from etl.entity import ENTITY_ID, Record, entity_id, is_entity_id, numeric_id
+from etl.errors import UserError
+from etl.manifest import read_manifest
+from etl.store import EntityStore
+from graph.closure import check_walkable
+from graph.facts import Mask, name_of
+from graph.ontology import Nodes, Ontology, read_subjects
+from graph.paths import Automaton, automaton
+from graph.recipe import Has, Match, Recipe, Root, check_store, matches
+from graph.selection import Evaluator, Members
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A chain of statements from an entity to the item that it leads to.
+
+    One more id than properties; `^P1672` is a statement of the item that follows about the one
+    before it.  Names are None where the store has none.
+    """
+
+    ids: tuple[str, ...]
+    names: tuple[str | None, ...]
+    properties: tuple[str, ...]
+    property_names: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one root of one recipe says of an entity."""
+
+    root: str
+    root_name: str | None
+    recipe: str  # the part of the recipe that names the root
+    member: bool
+    rule: str  # the rule that decided: any, minus, require, labels, min_sitelinks; "" for a member
+    reason: str  # the same as a sentence
+    chain: Chain | None  # the evidence, of a membership or of what a `minus` takes away
+    via: str | None  # the branch of `any`, or the condition of `minus`, that the chain matches
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Every root's verdict on one entity, in the recipe's order."""
+
+    id: str
+    name: str | None
+    verdicts: tuple[Verdict, ...]
+
+
+def explain(store: Path, recipe: Recipe, id: str) -> Explanation:
+    """Say by which chain an entity belongs to each root of a recipe, or which rule keeps it out.
+
+    The rules are those of a build, in its order, but for `limit`: which entities are most linked
+    only the built graph knows, and a member's reason says so where its root has a limit.
+
+    Raises
+    ------
+    UserError : the store has no such item, or did not keep what the recipe needs.
+    """
+    with EntityStore(store) as entities:
+        check_store(recipe, entities.manifest)
+        check_walkable(recipe.walked(), entities)
+        record = _item(entities, id)
+        records = _Records(entities)
+        ontology = _walked_up(records, recipe, id)
+        names = _Names(records, recipe)
+        here = int(ontology.find([numeric_id(id)])[0])
+
+        def has(property_id: str, nodes: Nodes) -> Mask:
+            # Conditions are about the entity that a chain begins with, and only one is asked for.
+            return np.asarray((nodes == here) & bool(record.truthy(property_id)))
+
+        judge = _Judge(record, ontology, Evaluator(ontology, has), names, here)
+        verdicts = tuple(
+            judge.verdict(part.name, root) for part in recipe.parts() for root in part.roots
+        )
+        return Explanation(id, names.of(id), verdicts)
+
+
+def _item(store: EntityStore, id: str) -> Record:
+    record = store.get(id)
+    if record is None:
+        raise UserError(f"the store {store.path} has no {id}.")
+    if not id.startswith("Q"):
+        raise UserError(f"{id} is a property: recipes keep items only.")
+    return record
+
+
+@dataclass(frozen=True)
+class _Judge:
+    record: Record
+    ontology: Ontology
+    evaluator: Evaluator
+    names: _Names
+    here: int  # the entity's number in the ontology
+
+    def verdict(self, recipe: str, root: Root) -> Verdict:
+        """Apply a root's rules in the order of `selection.RULES`: the first that fails decides."""
+        chain, via = self._chain(root.any)
+        rule, reason = "", ""
+        if chain is None:
+            ways = " or ".join(f"along {match.text} to {_any_of(match.of)}" for match in root.any)
+            rule, reason = "any", f"no chain of statements leads {ways}"
+        elif found := self._minus(root):
+            rule = "minus"
+            reason, chain, via = found
+        elif missing := [p for p in root.require if not self.record.truthy(p)]:
+            rule, reason = "require", f"it has no {self._property(missing[0])}"
+        elif name_of(self.record, root.labels) is None:
+            rule, reason = "labels", f"it has no label in {', '.join(root.labels)}"
+        elif self.record.sitelinks < root.min_sitelinks:
+            rule = "min_sitelinks"
+            reason = f"it has {self.record.sitelinks} sitelinks, fewer than {root.min_sitelinks}"
+        elif root.limit is not None:
+            reason = (
+                f"it belongs if it is among the {root.limit} with the most sitelinks "
+                f"(it has {self.record.sitelinks}): the built graph knows (--graph)"
+            )
+        return Verdict(root.id, self.names.of(root.id), recipe, not rule, rule, reason, chain, via)
+
+    def _chain(self, matches: tuple[Match, ...]) -> tuple[Chain | None, str | None]:
+        members = self.evaluator.members(matches)
+        members = members.only(members.entity == self.here)
+        if not len(members.entity):
+            return None, None
+        return self._written(members), str(members.branches[members.branch[0]])
+
+    def _written(self, members: Members) -> Chain:
+        _, walk = members.chains.written(members.depth, members.position)
+        ids = [entity_id(number) for number in self.ontology.ids[walk[::2]].tolist()]
+        steps = [members.chains.steps[number] for number in walk[1::2].tolist()]
+        return Chain(
+            tuple(ids),
+            tuple(self.names.of(id) for id in ids),
+            tuple(f"^{p}" if inverse else p for p, inverse in steps),
+            tuple(self.names.of(p) for p, _ in steps),
+        )
+
+    def _minus(self, root: Root) -> tuple[str, Chain | None, str] | None:
+        """Return reason, chain and condition of the first `minus` that the entity meets."""
+        for number, condition in enumerate(root.minus, 1):
+            if isinstance(condition, Has):
+                if self.record.truthy(condition.property):
+                    reason = f"it has {self._property(condition.property)} (minus {number})"
+                    return reason, None, f"{number}: has {condition.property}"
+                continue
+            chain, _ = self._chain((condition,))
+            if chain is not None:
+                name = f" ({chain.names[-1]})" if chain.names[-1] else ""
+                reason = f"{condition.text} leads to {chain.ids[-1]}{name} (minus {number})"
+                return reason, chain, f"{number}: {condition.text}"
+        return None
+
+    def _property(self, id: str) -> str:
+        name = self.names.of(id)
+        return f"{id} ({name})" if name else id
+
+
+def _any_of(ids: tuple[str, ...]) -> str:
+    return ids[0] if len(ids) == 1 else f"one of {', '.join(ids)}"
+
+
+class _Records:
+    """The records met, each read once."""
+
+    def __init__(self, store: EntityStore) -> None:
+        self.store = store
+        self._met: dict[str, Record | None] = {}
+
+    def get(self, id: str) -> Record | None:
+        if id not in self._met:
+            self._met[id] = self.store.get(id)
+        return self._met[id]
+
+
+class _Names:
+    """Names as the recipe's label lists give them, of items and properties."""
+
+    def __init__(self, records: _Records, recipe: Recipe) -> None:
+        self._records = records
+        self._label_lists = [part.labels for part in recipe.parts()]
+
+    def of(self, id: str) -> str | None:
+        record = self._records.get(id)
+        if record is not None:
+            for labels in self._label_lists:
+                if found := name_of(record, labels):
+                    return found[0]
+        return None
+
+
+def _walked_up(records: _Records, recipe: Recipe, id: str) -> Ontology:
+    """Read every edge that a chain of the recipe's paths can take from one entity."""
+    roots = recipe.all_roots()
+    found = [match for root in roots for match, _ in matches(root)]
+    paths = list(dict.fromkeys(match.path for match in found))
+    machine = automaton(paths, [0] * len(paths))
+    edges: dict[str, set[tuple[int, int]]] = {p: set() for p in machine.properties()}
+    met = {(state, id) for state in machine.starts}
+    layer = met
+    while layer:
+        reached = _next_layer(records, machine, layer, edges)
+        layer = reached - met
+        met |= layer
+    named = {root.id for root in roots} | {q for match in found for q in match.of} | {id}
+    return Ontology.of(edges, including=sorted(map(numeric_id, named)))
+
+
+def _next_layer(
+    records: _Records,
+    machine: Automaton,
+    layer: set[tuple[int, str]],
+    edges: dict[str, set[tuple[int, int]]],
+) -> set[tuple[int, str]]:
+    """Take every step out of (state, entity) pairs; note the edges, return where they lead."""
+    by_state: dict[int, list[str]] = defaultdict(list)
+    for state, id in layer:
+        by_state[state].append(id)
+    reached = set()
+    for step in machine.transitions:
+        ids = by_state.get(step.source, ())
+        if step.inverse:
+            pairs = [(q, id) for id, q in _subjects(records.store, step.property, ids)]
+            edges[step.property].update((numeric_id(q), numeric_id(id)) for q, id in pairs)
+            reached |= {(step.target, q) for q, _ in pairs}
+        else:
+            pairs = [(id, q) for id in ids for q in _objects(records.get(id), step.property)]
+            edges[step.property].update((numeric_id(id), numeric_id(q)) for id, q in pairs)
+            reached |= {(step.target, q) for _, q in pairs}
+    return reached
+
+
+def _objects(record: Record | None, property_id: str) -> list[str]:
+    """Return the items and properties that a record's truthy statements name."""
+    if record is None:
+        return []
+    snaks = [statement.snak for statement in record.truthy(property_id)]
+    return [s.value for s in snaks if s.code == ENTITY_ID and is_entity_id(s.value)]
+
+
+def _subjects(store: EntityStore, property_id: str, ids: Iterable[str]) -> list[tuple[str, str]]:
+    """Return (object, subject) of the truthy statements whose object is one of `ids`."""
+    file = Path(store.path) / "edges" / f"{property_id}.parquet"
+    objects = np.array(sorted(numeric_id(id) for id in ids), np.int64)
+    if not len(objects) or not file.exists():
+        return []
+    found = read_subjects(file, objects)
+    subject, object = found.column("subject").to_pylist(), found.column("object").to_pylist()
+    return [(entity_id(o), entity_id(s)) for s, o in zip(subject, object, strict=True)]
+
+
+# --------------------------------------------------------------------------------------------------
+# From a built graph
+# --------------------------------------------------------------------------------------------------
+
+
+def explain_built(graph: Path, id: str) -> Explanation:
+    """Say by which chains an entity belongs to its roots in a built graph.
+
+    Names are those of entities that the graph keeps, None for others.  An entity that it doesn't
+    keep has no verdict: which rule kept it out only store and recipe can say.
+
+    Raises
+    ------
+    UserError : there is no finished graph, or `id` is not an id.
+    """
+    manifest = read_manifest(graph, "graph")
+    if not is_entity_id(id):
+        raise UserError(f"{id!r} is not an item id such as Q144.")
+    rows = pq.read_table(graph / "memberships.parquet", filters=[("entity", "==", id)]).to_pylist()
+    wanted = {id, *(q for row in rows for q in row["path"][::2])}
+    known = pq.read_table(
+        graph / "entities.parquet", columns=["id", "name"], filters=[("id", "in", wanted)]
+    ).to_pylist()
+    names = {row["id"]: row["name"] for row in known}
+    return Explanation(
+        id,
+        names.get(id),
+        tuple(_built_verdict(row, names, manifest["recipe"]["name"]) for row in rows),
+    )
+
+
+def _built_verdict(
+    row: dict[str, Sequence[str] | str], names: dict[str, str], recipe: str
+) -> Verdict:
+    ids, properties = tuple(row["path"][::2]), tuple(row["path"][1::2])
+    chain = Chain(ids, tuple(map(names.get, ids)), properties, (None,) * len(properties))
+    root, via = str(row["root"]), str(row["via"])
+    return Verdict(root, names.get(root), recipe, True, "", "", chain, via)
