@@ -41,6 +41,7 @@ _READ = 256 << 10  # compressed bytes per read: more gains nothing, docs/perform
 _ZST_READ = 8 << 10  # zstd has no output limit; 8 KiB of the worst input is 256 MiB of output
 _INFLATE = 1 << 20  # inflated bytes per step: bounds what a decompression bomb can take
 _PROBE = 64 << 10
+_ENDLESS = 1 << 62  # size of standard input
 _ENOUGH = 64  # bytes that tell whether a text begins on a line
 _HEAD_TAIL = 1 << 20
 _SUFFIXES = (".json", ".json.gz", ".json.bz2", ".json.zst", ".ndjson", ".ndjson.gz")
@@ -222,7 +223,9 @@ def plan_slices(inputs: list[Input], slice_bytes: int) -> list[Slice]:
     """Every input cut at multiples of ``slice_bytes``; bz2, zst and stdin stay whole."""
     slices: list[Slice] = []
     for file in inputs:
-        step = slice_bytes if file.form in ("gz", "json") and file.path != STDIN else file.size
+        if file.path == STDIN:
+            return [Slice(0, STDIN, file.form, 0, _ENDLESS, _ENDLESS)]
+        step = slice_bytes if file.form in ("gz", "json") else file.size
         for start in range(0, max(file.size, 1), max(step, 1)):
             end = min(start + step, file.size)
             slices.append(Slice(len(slices), file.path, file.form, start, end, file.size))
@@ -289,10 +292,11 @@ def _member_text(file: IO[bytes], form: Form, at: int, tick: Tick) -> Generator[
         data = file.read(_ZST_READ if form == "zst" else _READ)
         if not data:
             raise _BrokenError(f"the file ends inside the {form} member that begins at byte {at}")
-        position += len(data)
-        tick(len(data))
         yield from _inflate(inflater, data, at)
-    return position - len(inflater.unused)
+        taken = len(data) - len(inflater.unused)
+        position += taken
+        tick(taken)
+    return position
 
 
 def _inflate(inflater: _Inflater, data: bytes, at: int) -> Iterator[bytes]:

@@ -217,7 +217,7 @@ class EntityReader:
             return self._read(line)
         except msgspec.ValidationError:
             return read_slowly(line, self.kept)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RejectedLineError(f"not valid JSON: {error}") from None
         except RecursionError:
             raise RejectedLineError("not an entity: nested too deeply") from None
@@ -320,7 +320,23 @@ _decode_snaks = msgspec.json.Decoder(list[_RawSnak]).decode
 _decode_entity_id_value = msgspec.json.Decoder(_EntityIdValue).decode
 _decode_any = msgspec.json.Decoder().decode
 
-encode_record = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def encode_record(record: Record) -> bytes:
+    """The bytes that the store holds.
+
+    Raises RejectedLineError for what JSON can say and a store can't hold: half a surrogate pair,
+    numbers beyond 64 bits.
+    """
+    try:
+        if not 0 <= record.revision < 1 << 63:
+            raise OverflowError("revision")
+        return _encode(record)
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise RejectedLineError(f"holds what can't be stored: {error}"[:200]) from None
+
+
 decode_record = msgspec.msgpack.Decoder(Record).decode
 
 

@@ -53,6 +53,7 @@ _PLAN = "plan.json"
 _LOCK = ".lock"
 _SMALLEST_SLICE, _LARGEST_SLICE = 4 << 20, 256 << 20
 _SLICES = 512  # few enough for one open file each in the merge
+_DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _PROBE_TEXT = 24 << 20  # inflated bytes read at each of three places for the estimate
 
 #: Peak of disk in a build over the bytes of encoded records: runs, LMDB with its pages' slack,
@@ -263,7 +264,7 @@ def _locked(store: Path) -> Iterator[None]:
 def _settle_plan(store: Path, plan: Plan) -> bool:
     """Writes the plan, or checks it against the one that stands; whether a build is resumed."""
     path = store / _WORK / _PLAN
-    encoded = msgspec.to_builtins(plan)
+    encoded = _as_json(plan)
     if plan.inputs[0].path == STDIN and path.parent.exists():
         shutil.rmtree(path.parent)  # what stood on it then can't be compared with what stands now
     try:
@@ -283,8 +284,13 @@ def _finished(store: Path, plan: Plan) -> dict[str, Any]:
             f"{store} holds a finished store, and standard input can't be compared with what it "
             "was made from; choose another --store, or start over with --fresh."
         )
-    _check_same(store, manifest["plan"], msgspec.to_builtins(plan), "holds a finished store")
+    _check_same(store, manifest["plan"], _as_json(plan), "holds a finished store")
     return manifest
+
+
+def _as_json(plan: Plan) -> Any:
+    """A plan as it comes back from a file."""
+    return msgspec.json.decode(msgspec.json.encode(plan))
 
 
 def _check_same(store: Path, standing: Any, wanted: Any, what: str) -> None:
@@ -322,17 +328,15 @@ def _disk_errors(store: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, lmdb.Error) as error:
-        code = error.errno if isinstance(error, OSError) else None
-        text = str(error).lower()
-        if code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) or any(
-            sign in text for sign in ("no space", "too large", "mapfull", "quota")
-        ):
-            free = shutil.disk_usage(store).free
-            raise UserError(
-                f"{store}: the disk (or a file size limit) is full ({error}; {free / 1e9:.1f} GB "
-                "free). What is done is kept: make room and run the same command again."
-            ) from error
-        raise
+        # LMDB reports a failed write as an input/output error, whatever the reason
+        full = isinstance(error, lmdb.Error) or error.errno in _DISK_FULL
+        if not full and not any(sign in str(error).lower() for sign in ("no space", "too large")):
+            raise
+        free = shutil.disk_usage(store).free
+        raise UserError(
+            f"{store}: the disk (or a file size limit) is full ({error}; {free / 1e9:.1f} GB "
+            "free). What is done is kept: make room and run the same command again."
+        ) from error
 
 
 # --- the work -----------------------------------------------------------------------------------
@@ -374,7 +378,7 @@ def _read_slices(
     missing = [s for s in slices if s.index not in reports]
     total = sum(file.size for file in plan.inputs)
     with Progress("reading", total or None, quiet=options.quiet) as progress:
-        progress.add(total - sum(s.end - s.start for s in missing))
+        progress.add(sum(s.end - s.start for s in slices if s.index in reports))
         if plan.limit:
             return _read_limited(work, plan, slices, options, progress)
         jobs = [_job(work, plan, s, options) for s in missing]
@@ -540,7 +544,7 @@ def _publish(
         "step": "store",
         "format": STORE_FORMAT,
         "versions": tool_versions(),
-        "plan": msgspec.to_builtins(plan),
+        "plan": _as_json(plan),
         "kept": plan.kept.as_json(),
         "counts": {
             "entities": built["contents"]["records"],

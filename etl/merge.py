@@ -232,7 +232,7 @@ class _EdgeFiles:
 
     def write(self, batch: _Batch) -> None:
         present, starts = np.unique(batch.edge_properties, return_index=True)
-        stops = [*starts[1:], len(batch.edge_properties)]
+        stops = np.append(starts, len(batch.edge_properties))[1:]
         subjects = numeric_ids(batch.keys)[batch.edge_rows]
         for number, start, stop in zip(present, starts, stops, strict=True):
             edges = batch.edges.slice(start, stop - start)

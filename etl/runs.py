@@ -130,7 +130,10 @@ class RunBuilder:
         self._objects, self._ranks, self._truthy = array("q"), array("B"), array("B")
 
     def add(self, record: Record) -> None:
-        """Takes one record; its flags and edges are read off its claims."""
+        """Takes one record; its flags and edges are read off its claims.
+
+        Raises RejectedLineError, and takes nothing, where it can't be encoded.
+        """
         value = encode_record(record)
         flags = 0
         for code in record.labels:
@@ -263,6 +266,8 @@ def _read_lines(job: SliceJob, builder: RunBuilder, tick: Tick) -> SliceReport:
             continue
         try:
             entity = read(_without_bracket(text))
+            if not isinstance(entity, OtherEntity):
+                builder.add(entity)
         except RejectedLineError as error:
             shown = line[:_QUARANTINED].decode("utf-8", "replace")
             report.rejects.append(Reject(offset, number, len(line), str(error), shown))
@@ -271,7 +276,6 @@ def _read_lines(job: SliceJob, builder: RunBuilder, tick: Tick) -> SliceReport:
         if isinstance(entity, OtherEntity):
             others[entity.type[:40]] += 1
             continue
-        builder.add(entity)
         if entity.id[0] == "Q":
             report.items += 1
         else:

@@ -6,18 +6,20 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
 import numpy as np
 import numpy.typing as npt
-from qwikidata.entity import WikidataItem
 
 from etl.entity import Record, decode_record, is_entity_id
 from etl.errors import UserError
 from etl.kept import Kept
 from etl.manifest import read_manifest
 from etl.runs import key_of
+
+if TYPE_CHECKING:
+    from qwikidata.entity import WikidataItem
 
 #: Version of what stands in a store; another one can't be read and is said so.
 STORE_FORMAT: Final = 1
@@ -189,6 +191,8 @@ class EntityStore:
 
         Raises UserError where the store has no such item.
         """
+        from qwikidata.entity import WikidataItem  # half a second that only this needs
+
         record = self.get(entity_id)
         if record is None or entity_id[0] != "Q":
             raise UserError(f"{entity_id} is not an item of {self.path}.")

@@ -247,7 +247,7 @@ def test_memory_stays_bounded_on_a_decompression_bomb(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b"<html><body>429 Too Many Requests", "is not a Wikidata JSON dump"),
-        (gzip.compress(b"INSERT INTO page"), "is not a Wikidata JSON dump"),
+        (gzip.compress(b"INSERT INTO page", mtime=0), "is not a Wikidata JSON dump"),
         (b"PK\x03\x04 a zip", "is not a Wikidata JSON dump"),
     ],
 )
