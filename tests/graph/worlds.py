@@ -1,0 +1,283 @@
+"""Small made-up worlds for hypothesis, as the lines of a dump.
+
+Real ids stand where a recipe names them (Q729, Q5, ...), ids from Q9000000001 up are made up, and
+so is every statement: what is said here of the real ones is for tests only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from etl import ingest
+from etl.kept import Kept
+from tests.graph.oracle import WD, PathTree
+
+World = list[dict[str, Any]]  # entities of a dump, in its order
+
+WALKED = ("P31", "P279", "P171", "P1582", "P1672", "P1647")
+KEPT = Kept(
+    languages=("en", "en-gb", "en-ca", "en-us", "mul"),
+    properties=dict.fromkeys((*WALKED, "P18", "P225", "P625", "P1705", "P1843"), ()),
+)
+
+ANIMAL, PLANT, FRUITS = "Q729", "Q756", ("Q3314483", "Q1364")
+MINUS = ("Q5", "Q24334299", "Q795052", "Q4886")
+# Two more roots of the world recipe: musical instrument and food.
+ROOTS = (ANIMAL, PLANT, "Q34379", "Q2095")
+MADE_UP = tuple(f"Q{9_000_000_000 + n}" for n in range(1, 15))
+PROPERTIES = ("P31", "P1647")  # properties are entities too
+ABSENT = ("Q9000000098", "Q9000000099")  # never in a dump, now and then a value
+
+_DATATYPES = {
+    "P18": "commonsMedia",
+    "P225": "string",
+    "P625": "globe-coordinate",
+    "P1647": "wikibase-property",
+    "P1705": "monolingualtext",
+    "P1843": "monolingualtext",
+}
+
+
+def statement(
+    property_id: str, value: object, rank: str = "normal", snaktype: str = "value"
+) -> dict[str, Any]:
+    """Write a statement as a dump does; `value` is an id, a text or a datavalue's own value."""
+    datatype = _DATATYPES.get(property_id, "wikibase-item")
+    snak: dict[str, Any] = {"snaktype": snaktype, "property": property_id, "datatype": datatype}
+    if snaktype == "value":
+        snak["datavalue"] = {"value": value, "type": datatype}
+        if datatype.startswith("wikibase"):
+            assert isinstance(value, str)
+            kind = {"Q": "item", "P": "property"}[value[0]]
+            entity = {"entity-type": kind, "numeric-id": int(value[1:]), "id": value}
+            snak["datavalue"] = {"value": entity, "type": "wikibase-entityid"}
+        elif datatype == "commonsMedia":
+            snak["datavalue"]["type"] = "string"
+        elif datatype == "globe-coordinate":
+            snak["datavalue"]["type"] = "globecoordinate"
+    return {"mainsnak": snak, "type": "statement", "rank": rank}
+
+
+def unknown(property_id: str, rank: str = "normal") -> dict[str, Any]:
+    """Write a statement whose value exists but isn't known."""
+    return statement(property_id, None, rank, "somevalue")
+
+
+def none(property_id: str, rank: str = "normal") -> dict[str, Any]:
+    """Write a statement that there is no value."""
+    return statement(property_id, None, rank, "novalue")
+
+
+def entity(
+    id: str,
+    claims: Sequence[dict[str, Any]] = (),
+    *,
+    labels: dict[str, str] | None = None,
+    descriptions: dict[str, str] | None = None,
+    aliases: dict[str, list[str]] | None = None,
+    sitelinks: int = 0,
+) -> dict[str, Any]:
+    """Write an item or a property as a dump does; what is empty is `[]`, as in old dumps."""
+    line: dict[str, Any] = {
+        "type": "item" if id.startswith("Q") else "property",
+        "id": id,
+        "labels": _terms(labels),
+        "descriptions": _terms(descriptions),
+        "aliases": {
+            code: [{"language": code, "value": text} for text in texts]
+            for code, texts in (aliases or {}).items()
+        },
+        "claims": [],
+        "lastrevid": 1,
+    }
+    if id.startswith("Q"):
+        sites = [f"{chr(ord('a') + n)}wiki" for n in range(sitelinks)]
+        line["sitelinks"] = {
+            site: {"site": site, "title": id, "badges": []} for site in sites
+        } or []
+    else:
+        line["datatype"] = _DATATYPES.get(id, "wikibase-item")
+    return with_claims(line, claims)
+
+
+def with_claims(line: dict[str, Any], claims: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return an entity with statements added after those that it has."""
+    grouped = {property_id: list(group) for property_id, group in dict(line["claims"]).items()}
+    for claim in claims:
+        grouped.setdefault(claim["mainsnak"]["property"], []).append(claim)
+    return {**line, "claims": grouped or []}
+
+
+def _terms(texts: dict[str, str] | None) -> dict[str, Any] | list[Any]:
+    return {code: {"language": code, "value": text} for code, text in (texts or {}).items()} or []
+
+
+def store(world: World, directory: Path) -> Path:
+    """Build the store of a world in a fresh directory, in this process; return where it is."""
+    dump = directory / "dump.json"
+    dump.write_text("[\n" + ",\n".join(map(json.dumps, world)) + "\n]\n")
+    options = ingest.Options(kept=KEPT, workers=0, quiet=True)
+    ingest.ingest((str(dump),), directory / "store", options)
+    return directory / "store"
+
+
+# --------------------------------------------------------------------------------------------------
+# Strategies
+# --------------------------------------------------------------------------------------------------
+
+Link = tuple[str, str, str, tuple[str, str]]  # subject, property, value, (snaktype, rank)
+
+# (snaktype, rank): what isn't a plain statement stands in one of four links
+_KINDS = [("value", "normal")] * 9 + [
+    ("value", "preferred"),
+    ("value", "deprecated"),
+    ("somevalue", "normal"),
+    ("somevalue", "preferred"),
+    ("novalue", "normal"),
+    ("novalue", "preferred"),
+]
+
+
+def _links(
+    subjects: list[str], properties: list[str], objects: list[str], least: int
+) -> st.SearchStrategy[list[Link]]:
+    """Draw links between anything and anything."""
+    link = st.tuples(*map(st.sampled_from, (subjects, properties, objects, _KINDS)))
+    return st.lists(link, min_size=least, max_size=least + 25)
+
+
+def _linked(world: World, links: list[Link]) -> World:
+    claims: dict[str, list[dict[str, Any]]] = {line["id"]: [] for line in world}
+    for subject, property_id, value, (snaktype, rank) in links:
+        if property_id == "P1647":
+            value = PROPERTIES[MADE_UP.index(value) % 2] if value in MADE_UP else PROPERTIES[0]
+        claims[subject].append(statement(property_id, value, rank, snaktype))
+    return [with_claims(line, claims[line["id"]]) for line in world]
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """Draw a world whose links are of any kind, from and to anything."""
+    ids = [*MADE_UP[: draw(st.integers(5, 12))], ANIMAL, PLANT]
+    ids += draw(st.sampled_from([(), PROPERTIES[:1], PROPERTIES]))
+    objects = [id for id in ids if id.startswith("Q")] + [ABSENT[0]]
+    return _linked([entity(id) for id in ids], draw(_links(ids, list(WALKED), objects, 1)))
+
+
+# What the reference's rules look at: few draws for much variety, each a way to be in or out.
+_LABELS = [{"en": "x"}] * 5 + [{"mul": "m"}, {"de": "y", "en-gb": "z"}, {"en": "x", "mul": "m"}, {}]
+_ALIASES: list[dict[str, list[str]]] = [
+    {},
+    {"en": ["bee", "Cöd; wet"]},
+    {"mul": ["ape"], "de": ["Affe"]},
+    {"en": ["elk"], "en-gb": ["moose"]},
+]
+_DESCRIPTIONS = [{}, {"en": "a thing"}, {"de": "ein Ding", "en-gb": "a colourful thing"}]
+_A, _B = "A b.jpg", "Ä&ö, 50% (1).png"
+_IMAGES = [
+    *[[statement("P18", _A)]] * 5,
+    [statement("P18", _A), statement("P18", _B)],
+    [statement("P18", _A), statement("P18", _A)],
+    [statement("P18", _A), statement("P18", _B, "preferred")],
+    [statement("P18", _A), unknown("P18")],
+    [],
+    [unknown("P18")],
+    [statement("P18", _B, "deprecated")],
+    [statement("P18", _A), none("P18", "preferred")],
+    [statement("P18", _B, "deprecated"), none("P18")],
+]
+
+
+def _common(code: str, text: str, rank: str = "normal") -> dict[str, Any]:
+    return statement("P1843", {"language": code, "text": text}, rank)
+
+
+_NAMES = [
+    [],
+    [statement("P225", "Apis apis"), _common("en", "bee"), _common("fr", "abeille")],
+    [_common("en", "bee"), _common("en", "ape"), _common("en", "bee", "deprecated")],
+    [_common("en", "bee"), _common("mul", "ape", "preferred"), unknown("P225")],
+    [_common("en", "bee"), _common("en", "bee"), unknown("P1843")],
+    [statement("P225", "Apis"), statement("P225", "Apis apis", "preferred"), none("P1843")],
+]
+_PLACE = {"latitude": 1.5, "longitude": -2.25, "precision": 1, "globe": f"{WD}Q2"}
+_PLACES = [
+    *[[]] * 12,
+    [statement("P625", _PLACE)],
+    [unknown("P625")],
+    [statement("P625", _PLACE, "deprecated")],
+    [statement("P625", _PLACE), none("P625", "preferred")],
+]
+_details = st.tuples(
+    *map(st.sampled_from, (_LABELS, _DESCRIPTIONS, _ALIASES, _IMAGES, _NAMES, _PLACES)),
+    st.integers(0, 8),
+)
+
+
+# Statements of an item x, and what they lead to, that random links seldom make together.
+_PLAIN = ("value", "normal")
+
+
+def _fruit(x: str, taxon: str, way: int) -> list[Link]:
+    """Link x as the produce of a plant, which is a class or an instance of fruit."""
+    produce = (x, "P1582", taxon) if way % 2 else (taxon, "P1672", x)
+    fruit = (x, "P31" if way % 3 else "P279", FRUITS[way % 2])
+    plant = (taxon, ("P171", "P279", "P31")[way % 3], PLANT)
+    return [(*link, _PLAIN) for link in (produce, fruit, plant)]
+
+
+def _subtracted(x: str, via: str, way: int) -> list[Link]:
+    """Link x to a root and, with a step between, to what the recipe subtracts from it."""
+    root, minus = (ANIMAL, MINUS[way % 3]) if way < 3 else (PLANT, MINUS[2 + way % 2])
+    links = ((x, "P171", root), (x, "P31", via), (via, "P279", minus))
+    return [(*link, _PLAIN) for link in links]
+
+
+@st.composite
+def recipe_worlds(draw: st.DrawFn) -> World:
+    """Draw a world that the reference's recipes find something in, and leave something out of."""
+    some = list(MADE_UP[: draw(st.integers(5, 14))])
+    there = draw(st.lists(st.sampled_from([*ROOTS, *FRUITS, *MINUS]), max_size=6, unique=True))
+    ids = [*some, *there] if ANIMAL in there or PLANT in there else [*some, *there, ANIMAL]
+    # Much leads to the roots, little to what is subtracted.
+    objects = [*some, *some[:3] * 3, *ROOTS, *[ANIMAL, PLANT] * 5, *FRUITS, *MINUS, ABSENT[0]]
+    properties = ["P279"] * 3 + ["P31", "P171"] * 2 + ["P1582", "P1672"]
+    world = []
+    for id in ids:
+        labels, descriptions, aliases, images, names, places, sitelinks = draw(_details)
+        world.append(
+            entity(
+                id,
+                [*images, *names, *places],
+                labels={code: f"{text} {id}" for code, text in labels.items()},
+                descriptions=descriptions,
+                aliases=aliases,
+                sitelinks=sitelinks,
+            )
+        )
+    links = draw(_links([*some * 2, *ids], properties, objects, 15))
+    one = st.sampled_from(some)
+    for motif in (_fruit, _subtracted):
+        for drawn in draw(st.lists(st.tuples(one, one, st.integers(0, 5)), max_size=2)):
+            links += motif(*drawn)
+    return _linked(world, links)
+
+
+def path_trees(properties: Sequence[str] = WALKED) -> st.SearchStrategy[PathTree]:
+    """Draw property paths, three levels deep at most."""
+    tree: st.SearchStrategy[PathTree] = st.sampled_from([(p,) for p in properties])
+    for _ in range(3):
+        below = tree
+        signed = st.tuples(st.sampled_from("*+?^"), below)
+        joined = st.builds(
+            lambda sign, parts: (sign, *parts),
+            st.sampled_from("/|"),
+            st.lists(below, min_size=2, max_size=3),
+        )
+        tree = below | signed | joined
+    return tree
