@@ -65,13 +65,17 @@ class Member:
 
 @dataclass(frozen=True)
 class Rate:
-    """``entities`` lines of ``json_bytes`` in all, read by ``processes`` in ``seconds``."""
+    """``entities`` lines of ``json_bytes`` in all, read by ``processes`` in ``seconds``.
+
+    ``cpu_seconds`` are those of all processes together: less disturbed by other work.
+    """
 
     name: str
     processes: int
     json_bytes: int
     entities: int
     seconds: float
+    cpu_seconds: float
 
     @property
     def megabytes(self) -> float:
@@ -149,17 +153,17 @@ def _decode_all(lines: Sequence[bytes], decode: Callable[[bytes], object]) -> in
     return entities
 
 
-def _parse(path: Path, start: int, end: int) -> tuple[float, float, int]:
-    """Inflate, split and decode a range: when it began and ended, and its number of entities."""
+def _parse(path: Path, start: int, end: int) -> tuple[float, float, float, int]:
+    """Inflate, split and decode a range: begin, end, processor seconds, entities."""
     decode = EntityReader(Kept(DEFAULT_LANGUAGES, read_properties()))._decode
-    began = time.monotonic()
+    began, cpu = time.monotonic(), time.process_time()
     entities, rest = 0, b""
     for text in _inflated(path, start, end):
         lines = (rest + text).split(b"\n")
         rest = lines.pop()
         entities += _decode_all(lines, decode)
     entities += _decode_all([rest], decode)
-    return began, time.monotonic(), entities
+    return began, time.monotonic(), time.process_time() - cpu, entities
 
 
 def _start(together: Barrier) -> None:
@@ -173,10 +177,10 @@ def limit(path: Path, members: Sequence[Member], workers: int) -> Rate:
     with ProcessPoolExecutor(workers, context, _start, (together,)) as pool:
         ranges = _shares(members, workers)
         times = [future.result() for future in [pool.submit(_parse, path, *r) for r in ranges]]
-    seconds = max(end for _, end, _ in times) - min(began for began, _, _ in times)
-    entities = sum(count for _, _, count in times)
+    begins, ends, cpu, entities = zip(*times, strict=True)
+    seconds = max(ends) - min(begins)
     size = sum(member.json_bytes for member in members)
-    return Rate("limit: inflate + typed parse", workers, size, entities, seconds)
+    return Rate("limit: inflate + typed parse", workers, size, sum(entities), seconds, sum(cpu))
 
 
 # --- sparqless ----------------------------------------------------------------------------------
@@ -212,7 +216,8 @@ def build(path: Path, store: Path, size: int, workers: int) -> Built:
         raise RuntimeError(f"{' '.join(command)} left no {manifest}")
     written = json.loads(manifest.read_text())
     files = [file for file in store.rglob("*") if file.is_file()]
-    rate = Rate("sparqless etl", workers, size, written["counts"]["entities"], watched.seconds)
+    entities = written["counts"]["entities"]
+    rate = Rate("sparqless etl", workers, size, entities, watched.seconds, watched.cpu_seconds)
     return Built(
         rate,
         watched,
@@ -254,9 +259,10 @@ def _qwikidata_loop(path: Path, count: int) -> int:
     return seen
 
 
-def _timed(loop: Callable[[Path, int], int], path: Path, count: int) -> tuple[int, float]:
-    started = time.perf_counter()
-    return loop(path, count), time.perf_counter() - started
+def _timed(loop: Callable[[Path, int], int], path: Path, count: int) -> tuple[int, float, float]:
+    started, cpu = time.perf_counter(), time.process_time()
+    entities = loop(path, count)
+    return entities, time.perf_counter() - started, time.process_time() - cpu
 
 
 def peers(path: Path, members: Sequence[Member], part: int) -> Iterator[Rate]:
@@ -269,8 +275,8 @@ def peers(path: Path, members: Sequence[Member], part: int) -> Iterator[Rate]:
     loops = {"gzip + ujson loop": _plain_loop, "qwikidata": _qwikidata_loop}
     for name, loop in loops.items():
         with ProcessPoolExecutor(1) as pool:
-            entities, seconds = pool.submit(_timed, loop, path, lines).result()
-        yield Rate(name, 1, size, entities, seconds)
+            entities, *times = pool.submit(_timed, loop, path, lines).result()
+        yield Rate(name, 1, size, entities, *times)
 
 
 # --- the report ---------------------------------------------------------------------------------
@@ -287,6 +293,7 @@ def _processor() -> str:
 
 def measure(path: Path, store: Path, workers: int, repeat: int, part: int) -> dict[str, Any]:
     """All figures, as plain data."""
+    load = os.getloadavg()[0]
     members = members_of(path)
     size = sum(member.json_bytes for member in members)
     limits, builds = [], []
@@ -296,8 +303,14 @@ def measure(path: Path, store: Path, workers: int, repeat: int, part: int) -> di
     best = max(limits, key=lambda rate: rate.megabytes)
     built = min(builds, key=lambda b: b.rate.seconds)
     rates = [best, built.rate, *peers(path, members, part)]
+    machine = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "load": load,
+    }
     return {
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "python": sys.version},
+        "machine": machine,
         "dump": {
             "path": str(path),
             "entities": best.entities,
@@ -342,19 +355,20 @@ def report(figures: dict[str, Any]) -> str:
     projection = figures["projection"]
     limit_rate, ours, *others = figures["rates"]
     rows = [
-        f"{machine['processor']}, {machine['cores']} cores, Python {machine['python'].split()[0]}",
+        f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}; load at "
+        f"the start {machine['load']:.1f}: other work on the machine makes every rate too low",
         f"{dump['path']}: {dump['entities']:,} entities, {dump['json_bytes'] / 1e6:,.0f} MB of "
         f"JSON, mean line {dump['mean_line']:,.0f} B, {dump['ratio']:.2f} : 1, "
         f"{dump['members']:,} members",
         "",
-        f"{'':30}{'processes':>10}{'JSON MB':>10}{'s':>8}{'MB/s':>8}{'entities/s':>12}"
+        f"{'':30}{'processes':>10}{'JSON MB':>10}{'s':>8}{'CPU s':>8}{'MB/s':>8}{'entities/s':>12}"
         f"{'of the limit':>14}{'ours is':>9}",
     ]
     for rate in (limit_rate, ours, *others):
         times = ours["megabytes_per_second"] / rate["megabytes_per_second"]
         rows.append(
             f"{rate['name']:30}{rate['processes']:>10}{rate['json_bytes'] / 1e6:>10,.0f}"
-            f"{rate['seconds']:>8.2f}{rate['megabytes_per_second']:>8,.0f}"
+            f"{rate['seconds']:>8.2f}{rate['cpu_seconds']:>8.2f}{rate['megabytes_per_second']:>8,.0f}"
             f"{rate['entities_per_second']:>12,.0f}{rate['of_the_limit']:>14.2f}{times:>8.1f}×"
         )
     mega = 1e6
@@ -363,7 +377,7 @@ def report(figures: dict[str, Any]) -> str:
         f"store: {store['bytes'] / mega:,.1f} MB (LMDB {store['lmdb_bytes'] / mega:,.1f}), "
         f"{store['bytes_per_record']:,.0f} B a record; "
         + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in store["stages"].items())
-        + f", processor {store['cpu_seconds']:.1f} s",
+        + ", the rest is the start of the process",
         f"memory: {store['worker_peak'] / mega:,.0f} MB a worker "
         f"({store['worker_private'] / mega:,.0f} private), "
         f"{store['main_peak'] / mega:,.0f} MB the main process "

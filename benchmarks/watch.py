@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import tempfile
 import time
@@ -18,7 +19,7 @@ class Watched:
     """A finished command. Memory is in bytes; 0 where the system has no /proc."""
 
     seconds: float
-    cpu_seconds: float  # of all its processes, as far as they were seen
+    cpu_seconds: float  # of all its processes
     main_peak: int  # resident, with the pages of mapped files: for the merge, LMDB's
     main_private: int  # resident without them, the largest seen
     worker_peak: int
@@ -31,13 +32,13 @@ def run(command: Sequence[str], cwd: Path) -> Watched:
     Raises RuntimeError with the end of its output where it fails.
     """
     peaks: dict[int, dict[str, int]] = {}
-    cpu: dict[int, float] = {}
     with tempfile.TemporaryFile() as output:
+        cpu_before = _cpu_of_children()
         started = time.perf_counter()
         process = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=subprocess.STDOUT)
         while True:
             for pid in _tree(process.pid):
-                _look(pid, peaks.setdefault(pid, {}), cpu)
+                _look(pid, peaks.setdefault(pid, {}))
             try:
                 process.wait(_PERIOD)
                 break
@@ -52,7 +53,7 @@ def run(command: Sequence[str], cwd: Path) -> Watched:
     workers = list(peaks.values())
     return Watched(
         seconds,
-        sum(cpu.values()),
+        _cpu_of_children() - cpu_before,
         main.get("VmHWM", 0),
         main.get("RssAnon", 0),
         max((peak.get("VmHWM", 0) for peak in workers), default=0),
@@ -72,16 +73,18 @@ def _tree(pid: int) -> Iterator[int]:
             yield from _tree(int(child))
 
 
-def _look(pid: int, peak: dict[str, int], cpu: dict[int, float]) -> None:
+def _look(pid: int, peak: dict[str, int]) -> None:
     try:
         status = (_PROC / str(pid) / "status").read_text()
-        stat = (_PROC / str(pid) / "stat").read_text()
     except OSError:  # ended meanwhile
         return
     for line in status.splitlines():
         name, _, value = line.partition(":")
         if name in ("VmHWM", "RssAnon"):
             peak[name] = max(peak.get(name, 0), int(value.split()[0]) * 1024)
-    # proc(5): utime and stime are fields 14 and 15; field 2, in brackets, may hold spaces
-    fields = stat.rpartition(")")[2].split()
-    cpu[pid] = (int(fields[11]) + int(fields[12])) / 100
+
+
+def _cpu_of_children() -> float:
+    """Processor seconds of children that ended, with theirs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

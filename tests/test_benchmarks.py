@@ -12,6 +12,7 @@ import pytest
 import zstandard
 
 from benchmarks.dump import Plan, parse_size, write
+from benchmarks.etl import members_of
 
 PLAN = Plan(seed=3, entities=700, batch=90)
 
@@ -97,3 +98,20 @@ def test_sizes() -> None:
         parse_size("")
     with pytest.raises(ValueError, match="less than a byte"):
         parse_size("0")
+
+
+def test_members_are_found_and_counted(dump: Path) -> None:
+    found = members_of(dump)
+    assert [member.json_bytes for member in found] == [len(m) for m in members(dump.read_bytes())]
+    assert [member.start for member in found[1:]] == [member.end for member in found[:-1]]
+    assert found[-1].end == dump.stat().st_size
+    first_batches = sum(member.newlines for member in found[:4])  # [ batch , batch
+    opening, one, _, two = members(dump.read_bytes())[:4]
+    assert first_batches == len(json.loads(opening + one + b"," + two + b"]"))
+
+
+def test_a_file_that_breaks_off_is_refused(dump: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.json.gz"
+    broken.write_bytes(dump.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match="ends inside the gzip member"):
+        members_of(broken)
