@@ -189,14 +189,16 @@ def _expectation(expected: Any) -> str:
 
 
 def _report_store(store: Path, manifest: dict[str, Any], quiet: bool, as_json: bool) -> None:
+    from etl.show import counted
+
     counts, seconds = manifest["counts"], manifest["seconds"]
     if as_json:
         click.echo(ujson.dumps({"store": str(store), **counts, "seconds": seconds["all"]}))
         return
     if counts["rejects"]:
         click.echo(
-            f"Warning: {counts['rejects']} lines can't be read; {store / 'rejects.ndjson'} has "
-            "them with offset and reason.",
+            f"Warning: {counted(counts['rejects'], 'line')} can't be read: see "
+            f"{store / 'rejects.ndjson'} for offset and reason.",
             err=True,
         )
     for lost in manifest["damage"]:
@@ -235,6 +237,101 @@ def _table(rows: Iterable[tuple[str, str, str]]) -> None:
     first, second = (max(len(row[n]) for row in lines) for n in (0, 1))
     for name, figure, remark in lines:
         click.echo(f"{name:<{first}}  {figure:>{second}}  {remark}".rstrip())
+
+
+@cli.command(name="graph")
+@_store
+@_recipe
+@_path("--out", "Directory to write the data set to.", required=True)
+@click.option("--strict", is_flag=True, help="Take warnings (a root that is missing) as errors.")
+@_quiet
+@_json
+def graph_command(
+    store: Path, recipe: str, out: Path, strict: bool, quiet: bool, as_json: bool
+) -> None:
+    """Evaluate a recipe over a store: entities, memberships, hierarchy.
+
+    \b
+    Example:
+      sparqless graph --store data/sample/store --recipe world --out data/sample/graph/world
+    """
+    from graph.build import build
+    from graph.recipe import load
+    from graph.report import rows
+
+    manifest = build(store, load(recipe), out, strict=strict, quiet=quiet)
+    if as_json:
+        found = {"out": str(out), **manifest["counts"], "warnings": manifest["warnings"]}
+        click.echo(ujson.dumps({**found, "seconds": manifest["seconds"]["all"]}))
+        return
+    for warning in manifest["warnings"]:
+        click.echo(f"Warning: {warning}", err=True)
+    if not quiet:
+        _table(rows(store, out, manifest))
+
+
+@cli.command()
+@click.argument("entity_id", metavar="ID")
+@click.option("--path", required=True, help="A SPARQL property path, such as P279* or ^P31.")
+@_store
+@click.option("--names", is_flag=True, help="Print a tab and the label after each id.")
+@_json
+def closure(entity_id: str, path: str, store: Path, names: bool, as_json: bool) -> None:
+    """Print every x with `x PATH ID`, as the query service would answer.
+
+    \b
+    Example:
+      sparqless closure Q729 --path 'P279*' --store data/sample/store
+    """
+    from etl.show import labels
+    from graph.closure import closure as find
+
+    found = find(store, entity_id, path)
+    if not found.target_known:
+        click.echo(f"Warning: {entity_id} itself is not in {store}.", err=True)
+    if as_json:
+        click.echo(ujson.dumps(list(found)))
+    elif names:
+        for id_, label in labels(store, found):
+            click.echo(f"{id_}\t{label}")
+    else:
+        for id_ in found:
+            click.echo(id_)
+
+
+@cli.command()
+@click.argument("entity_id", metavar="ID")
+@_path("--store", "Directory of the store; asks a recipe's rules, one by one.")
+@_recipe
+@_path("--graph", "Directory of a data set instead; asks what was built.")
+@_json
+def explain(
+    entity_id: str, store: Path | None, recipe: str, graph: Path | None, as_json: bool
+) -> None:
+    """Say by which chain an item belongs to which root, or which rule kept it out.
+
+    \b
+    Example:
+      sparqless explain Q144 --store data/sample/store --recipe world
+      sparqless explain Q144 --graph data/sample/graph/entitynet
+    """
+    from graph.explain import explain as explain_rules
+    from graph.explain import explain_built
+    from graph.recipe import load
+    from graph.report import as_plain, described
+
+    if (store is None) == (graph is None):
+        raise UserError("give either --store (with --recipe) or --graph.")
+    if graph is not None:
+        found = explain_built(graph, entity_id)
+    else:
+        assert store is not None
+        found = explain_rules(store, load(recipe), entity_id)
+    if as_json:
+        click.echo(ujson.dumps(as_plain(found), ensure_ascii=False))
+        return
+    for line in described(found):
+        click.echo(line)
 
 
 @cli.command()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from etl.entity import Record, Snak
@@ -76,9 +77,22 @@ def _described(record: Record, store: EntityStore) -> Iterator[str]:
             yield f"    … and {len(statements) - _SHOWN} more (--json has all)"
 
 
+def counted(number: int, thing: str) -> str:
+    """``1 line``, ``2,000 lines``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def name_of(record: Record) -> str:
     """The label in the first kept language that has one, ``""`` where none has."""
     return next(iter(record.labels.values()), "")
+
+
+def labels(store: Path, entity_ids: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(id, label) for each id; the label is ``""`` where the store has none."""
+    with EntityStore(store) as entities:
+        for entity_id in entity_ids:
+            record = entities.get(entity_id)
+            yield entity_id, printable(name_of(record)) if record else ""
 
 
 def _named(entity_id: str, store: EntityStore) -> str:

@@ -1,0 +1,94 @@
+"""What people see of the graph room: the table at the end of a build, and an explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from etl.manifest import read_manifest
+from etl.show import counted, name_of, printable
+from etl.store import EntityStore
+from graph.explain import Chain, Explanation, Verdict
+
+Row = tuple[str, str, str]
+
+
+def rows(store: Path, out: Path, manifest: dict[str, Any]) -> list[Row]:
+    """(name, figure, remark) of every line, for a terminal."""
+    read = read_manifest(store, "store")
+    counts, seconds = read["counts"], read["seconds"]["all"] + manifest["seconds"]["all"]
+    return [
+        (
+            "entities read",
+            f"{counts['entities']:,}",
+            counted(counts["rejects"], "line") + " rejected",
+        ),
+        *_roots(store, manifest),
+        ("entities kept", f"{manifest['counts']['entities']:,}", "in one root or more"),
+        ("seconds", f"{seconds:,.1f}", f"{read['seconds']['all']:,.1f} of them for the store"),
+        ("files", "", str(out)),
+    ]
+
+
+def _roots(store: Path, manifest: dict[str, Any]) -> list[Row]:
+    found = []
+    with EntityStore(store) as entities:
+        for root in manifest["counts"]["roots"]:
+            record = entities.get(root["root"])
+            name = name_of(record) if record else "not in the store"
+            removed = ", ".join(f"-{n:,} {rule}" for rule, n in root["removed"].items() if n)
+            of = f"of {root['candidates']:,}{f' ({removed})' if removed else ''}"
+            found.append(
+                (f"  {root['root']} {name}", f"{root['kept']:,}", f"{root['recipe']}, {of}")
+            )
+    return found
+
+
+def as_plain(explanation: Explanation) -> dict[str, Any]:
+    """An explanation as plain data, for JSON."""
+    return asdict(explanation)
+
+
+def described(explanation: Explanation) -> Iterator[str]:
+    """Lines for a terminal: chains, then the rules that kept it out, then roots it never meets."""
+    return map(printable, _described(explanation))
+
+
+def _described(explanation: Explanation) -> Iterator[str]:
+    yield _named(explanation.id, explanation.name)
+    silent = [
+        v for v in explanation.verdicts if not v.member and v.chain is None and v.rule == "any"
+    ]
+    for verdict in sorted(explanation.verdicts, key=lambda v: not v.member):
+        if verdict not in silent:
+            yield ""
+            yield from _verdict_lines(verdict)
+    if silent:
+        yield ""
+        roots = dict.fromkeys(_named(v.root, v.root_name) for v in silent)
+        yield f"no chain to {', '.join(roots)}"
+    if not explanation.verdicts:
+        yield "is not in this data set; ask with --store and --recipe for the rule that kept it out"
+
+
+def _verdict_lines(verdict: Verdict) -> Iterator[str]:
+    root = f"{_named(verdict.root, verdict.root_name)} ({verdict.recipe})"
+    if verdict.member:
+        yield f"in {root} by {verdict.via}{f'; {verdict.reason}' if verdict.reason else ''}"
+    else:
+        yield f"not in {root}: {verdict.reason}"
+    if verdict.chain is not None:
+        yield from _chain_lines(verdict.chain)
+
+
+def _chain_lines(chain: Chain) -> Iterator[str]:
+    yield f"  {_named(chain.ids[0], chain.names[0])}"
+    steps = zip(chain.properties, chain.property_names, chain.ids[1:], chain.names[1:], strict=True)
+    for property_id, property_name, id_, name in steps:
+        yield f"    {_named(property_id, property_name)}: {_named(id_, name)}"
+
+
+def _named(id_: str, name: str | None) -> str:
+    return f"{id_} {name}" if name else id_
