@@ -1,0 +1,188 @@
+"""Explanations: the chain that a build writes, or the rule by which it left the entity out."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from etl.errors import UserError
+from graph.build import build
+from graph.explain import Chain, explain, explain_built
+from graph.recipe import load
+from tests.graph import walks
+from tests.graph.small_dump import entity, recipe_of, store_of
+
+RECIPE = """
+labels = ["en", "P225"]
+min_sitelinks = 5
+require = ["P18"]
+limit = 2
+
+[[root]]
+id = "Q1"
+any = [{ path = "P279*" }, { path = "^P1672/P279*", and = [{ path = "P31", of = ["Q8"] }] }]
+minus = [{ path = "P31/P279*", of = ["Q5"] }, { has = "P625" }]
+"""
+
+IMAGE = {"P18": ["A.jpg"]}
+ENTITIES = [
+    entity("P279", label="subclass of", datatype="wikibase-item"),
+    entity("P1672", label="this taxon is source of", datatype="wikibase-item"),
+    entity("P18", label="image"),
+    entity("Q1", label="animal", claims=IMAGE),
+    entity("Q2", label="mammal", claims={"P279": ["Q1", "Q5"], **IMAGE}),
+    entity("Q3", label=None, claims={"P279": ["Q2"], "P1672": ["Q20"]}),
+    entity("Q4", label="stone"),
+    entity("Q5", label="person"),
+    entity("Q6", label="hero", claims={"P279": ["Q5"]}),
+    entity("Q8", label="fruit"),
+    entity("Q10", label="a hero", claims={"P279": ["Q2"], "P31": ["Q6"], **IMAGE}),
+    entity("Q11", label="a tree", claims={"P279": ["Q2"], "P625": [{"latitude": 1}], **IMAGE}),
+    entity("Q12", label="no image", claims={"P279": ["Q2"]}),
+    entity("Q13", label=None, labels={"de": "Ding"}, claims={"P279": ["Q2"], **IMAGE}),
+    entity("Q14", label="obscure", links=3, claims={"P279": ["Q2"], **IMAGE}),
+    entity("Q20", label="wool", claims={"P31": ["Q8"], **IMAGE}),
+    entity("Q21", label="leather", claims=IMAGE),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explain")
+    store_of(folder, ENTITIES)
+    recipe_of(folder, RECIPE)
+    return folder
+
+
+def verdict(folder, id):
+    explanation = explain(folder / "store", load(folder / "test.toml"), id)
+    assert explanation.id == id
+    (only,) = explanation.verdicts
+    assert (only.root, only.root_name, only.recipe) == ("Q1", "animal", "test")
+    return only
+
+
+def test_a_member_has_its_chain_with_names(folder):
+    found = verdict(folder, "Q2")
+    assert (found.member, found.rule, found.via) == (True, "", "1: P279*")
+    assert found.chain == Chain(("Q2", "Q1"), ("mammal", "animal"), ("P279",), ("subclass of",))
+    assert found.reason == (
+        "it belongs if it is among the 2 with the most sitelinks (it has 10): the built graph "
+        "knows (--graph)"
+    )
+
+
+def test_an_inverse_step_is_found_in_the_edges_and_an_unnamed_item_has_no_name(folder):
+    found = verdict(folder, "Q20")
+    assert (found.member, found.via) == (True, "2: ^P1672/P279*")
+    assert found.chain == Chain(
+        ("Q20", "Q3", "Q2", "Q1"),
+        ("wool", None, "mammal", "animal"),
+        ("^P1672", "P279", "P279"),
+        ("this taxon is source of", "subclass of", "subclass of"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("id", "rule", "reason"),
+    [
+        ("Q4", "any", "no chain of statements leads along P279* to Q1 or along ^P1672/P279* to Q1"),
+        (
+            "Q21",
+            "any",
+            "no chain of statements leads along P279* to Q1 or along ^P1672/P279* to Q1",
+        ),
+        ("Q10", "minus", "P31/P279* leads to Q5 (person) (minus 1)"),
+        ("Q11", "minus", "it has P625 (minus 2)"),
+        ("Q12", "require", "it has no P18 (image)"),
+        ("Q13", "labels", "it has no label in en, P225"),
+        ("Q14", "min_sitelinks", "it has 3 sitelinks, fewer than 5"),
+    ],
+)
+def test_the_rule_that_keeps_an_entity_out(folder, id, rule, reason):
+    found = verdict(folder, id)
+    assert (found.member, found.rule, found.reason) == (False, rule, reason)
+
+
+def test_a_minus_shows_its_own_chain(folder):
+    found = verdict(folder, "Q10")
+    assert found.chain is not None
+    assert found.chain.ids == ("Q10", "Q6", "Q5")
+    assert found.via == "1: P31/P279*"
+
+
+@pytest.mark.parametrize(
+    ("id", "error"),
+    [
+        ("Q404", "has no Q404."),
+        ("P279", "P279 is a property: recipes keep items only."),
+        ("dog", "'dog' is not an item or property id"),
+    ],
+)
+def test_what_is_no_item_of_the_store(folder, id, error):
+    with pytest.raises(UserError) as raised:
+        explain(folder / "store", load(folder / "test.toml"), id)
+    assert error in str(raised.value)
+
+
+def test_a_built_graph_explains_without_the_store(folder, tmp_path):
+    out = tmp_path / "graph"
+    build(folder / "store", load(folder / "test.toml"), out, quiet=True)
+    found = explain_built(out, "Q2")
+    (only,) = found.verdicts
+    assert (found.name, only.root, only.member, only.via) == ("mammal", "Q1", True, "1: P279*")
+    assert only.chain == Chain(("Q2", "Q1"), ("mammal", "animal"), ("P279",), (None,))
+    assert explain_built(out, "Q20").verdicts == ()  # over the limit
+    with pytest.raises(UserError, match="is not an item id"):
+        explain_built(out, "dog")
+    with pytest.raises(UserError, match="not a finished graph"):
+        explain_built(tmp_path, "Q2")
+
+
+@st.composite
+def stores(draw):
+    """Draw edges, property by property, and which of the items have an image and a label."""
+    edges = draw(walks.EDGES)
+    images = draw(st.sets(walks.NODES))
+    named = draw(st.sets(walks.NODES, min_size=4))
+    entities = []
+    for number in range(1, 7):
+        claims: dict[str, list[str]] = {"P18": ["A.jpg"]} if number in images else {}
+        for s, p, o in sorted(edges):
+            if s == number:
+                claims.setdefault(p, []).append(f"Q{o}")
+        label = f"{number}" if number in named else None
+        entities.append(entity(f"Q{number}", label=label, claims=claims, links=number))
+    return entities
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(stores(), walks.TREES, walks.TREES, walks.TREES)
+def test_explanations_and_the_build_agree(tmp_path_factory, entities, first, second, minus):
+    folder = tmp_path_factory.mktemp("agree")
+    text = (
+        'labels = ["en"]\nmin_sitelinks = 2\n[[root]]\nid = "Q1"\n'
+        f'any = [{{ path = "{walks.text_of(first)}" }}, '
+        f'{{ path = "{walks.text_of(second)}", of = ["Q2", "Q3"], and = [{{ has = "P18" }}] }}]\n'
+        f'minus = [{{ path = "{walks.text_of(minus)}", of = ["Q6"] }}]\n'
+    )
+    recipe = load(recipe_of(folder, text))
+    store = store_of(folder, entities)
+    out = folder / "graph"
+    # A minus that empties the root is refused, which is what no row says too.
+    with contextlib.suppress(UserError):
+        build(store, recipe, out, quiet=True)
+    file = out / "memberships.parquet"
+    built = {row["entity"]: row for row in pq.read_table(file).to_pylist()} if out.exists() else {}
+    for number in range(1, 7):
+        (found,) = explain(store, recipe, f"Q{number}").verdicts
+        row = built.get(f"Q{number}")
+        assert found.member == (row is not None)
+        if row is not None:
+            assert found.chain is not None
+            assert (list(found.chain.ids), found.via) == (row["path"][::2], row["via"])
+            assert list(found.chain.properties) == row["path"][1::2]
