@@ -37,9 +37,10 @@ def name_of(record: Record, labels: Sequence[str]) -> tuple[str, str] | None:
 
 
 def texts_of(record: Record, property_id: str, languages: Sequence[str] | None = None) -> list[str]:
-    """Return the texts of a property's truthy statements, in the dump's order.
+    """Return the texts of a property's truthy statements, each once, in the dump's order.
 
-    Of monolingual texts, only those in `languages` if that is given.
+    Of monolingual texts, only those in `languages` if that is given.  Two statements may say the
+    same, with other references or qualifiers; the query service holds that as one triple.
     """
     texts = []
     for statement in record.truthy(property_id):
@@ -52,7 +53,7 @@ def texts_of(record: Record, property_id: str, languages: Sequence[str] | None =
             and (languages is None or snak.value.get("language") in languages)
         ):
             texts.append(str(snak.value.get("text", "")))
-    return texts
+    return list(dict.fromkeys(texts))
 
 
 class Facts:
