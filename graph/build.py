@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from etl.entity import numeric_id
 from etl.errors import UserError
-from etl.manifest import MANIFEST, digests, read_manifest, tool_versions, write_json
+from etl.manifest import MANIFEST, digests, read_manifest, tool_versions, write_manifest
 from etl.progress import Progress
 from etl.store import EntityStore
 from etl.tables import TableWriter
@@ -446,7 +446,10 @@ def _publish(directory: Path, out: Path, manifest: dict[str, Any]) -> None:
     The old manifest goes first and the new one comes last, so that a directory with a manifest
     always holds what it says.
     """
-    write_json(directory / MANIFEST, manifest)
+    write_manifest(directory, manifest)
+    for name in OUTPUTS:
+        with (directory / name).open("rb") as file:
+            os.fsync(file.fileno())
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
     for name in (*OUTPUTS, MANIFEST):

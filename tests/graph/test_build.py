@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -492,6 +493,30 @@ def test_a_build_that_fails_leaves_the_finished_graph_as_it_was(tmp_path, monkey
         built(tmp_path, ANIMALS, ONE.replace("Q1", "Q2"))
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert not (tmp_path / ".out.building").exists()
+
+
+@pytest.mark.parametrize("moves", range(4))
+def test_a_build_stopped_between_its_moves_leaves_no_manifest_and_can_be_repeated(
+    tmp_path, monkeypatch, moves
+):
+    out = built(tmp_path, ANIMALS, ONE)
+    other = ONE.replace("Q1", "Q2")
+    rename, done = Path.rename, []
+
+    def stopped(self, target):
+        if self.parent.name == ".out.building":
+            if len(done) == moves:
+                raise KeyboardInterrupt
+            done.append(self)
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            built(tmp_path, ANIMALS, other)
+    assert not (out / "manifest.json").exists()
+    built(tmp_path, ANIMALS, other)
+    assert ids(out) == ["Q2", "Q10"]
 
 
 def test_what_a_killed_build_left_is_cleared(tmp_path):
