@@ -1,0 +1,242 @@
+"""The command line keeps its promises: every command explains itself, and its examples run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from cli import cli
+from docs.commands import TARGET, reference
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = sorted(cli.commands)
+
+
+def run(arguments: str, folder: Path, **more: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *shlex.split(arguments)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        **more,  # type: ignore[call-overload]
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `make graph` has been run, as the examples take it to be."""
+    folder = tmp_path_factory.mktemp("built")
+    for command in (
+        "sample --out data/sample/dump.json.gz",
+        "etl data/sample/dump.json.gz --store data/sample/store",
+        "graph --store data/sample/store --out data/sample/graph/entitynet",
+    ):
+        done = run(command, folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def help_of(name: str) -> str:
+    command = cli.commands[name]
+    return command.get_help(click.Context(command, info_name=name))
+
+
+def examples(text: str) -> list[str]:
+    return re.findall(r"^\s+sparqless (.+)$", text.split("Example:")[1], re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_what_it_does_in_one_line_and_shows_an_example(name: str) -> None:
+    short = cli.commands[name].get_short_help_str(200)
+    assert short.endswith(".")
+    assert len(short) < 90
+    assert any(example.startswith(f"{name} ") for example in examples(help_of(name)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name: str) -> None:
+    for parameter in cli.commands[name].params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            assert parameter.help, parameter.name
+
+
+def test_an_option_of_one_name_means_the_same_everywhere() -> None:
+    seen: dict[str, tuple[str, object]] = {}
+    for name in COMMANDS:
+        for parameter in cli.commands[name].params:
+            if isinstance(parameter, click.Option) and parameter.opts[0] in ("--json", "--quiet"):
+                found = (parameter.help or "", parameter.is_flag)
+                assert seen.setdefault(parameter.opts[0], found) == found
+
+
+@pytest.mark.parametrize("name", ["cli", *COMMANDS])
+def test_examples_run(built: Path, name: str) -> None:
+    text = help_of(name) if name != "cli" else cli.get_help(click.Context(cli))
+    for example in examples(text):
+        done = run(example, built)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+
+def test_the_reference_in_the_docs_is_the_commands_own_help() -> None:
+    assert TARGET.read_text("utf-8") == reference()
+
+
+def test_every_command_is_in_the_readme_or_its_reference() -> None:
+    documented = (ROOT / "README.md").read_text("utf-8") + TARGET.read_text("utf-8")
+    for name in COMMANDS:
+        assert f"sparqless {name}" in documented
+
+
+def test_the_commands_of_the_readme_run(built: Path) -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    commands = re.findall(r"^\$ \.venv/bin/sparqless (.+)$", text, re.MULTILINE)
+    assert len(commands) >= 4
+    for command in commands:
+        done = run(command, built)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_python_of_the_readme_runs(built: Path) -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=built,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "dog" in done.stdout
+
+
+def test_the_recipe_of_the_docs_builds(built: Path) -> None:
+    text = (ROOT / "docs" / "recipes.md").read_text("utf-8")
+    own = next(
+        code for code in re.findall(r"```toml\n(.+?)```", text, re.DOTALL) if "Q34379" in code
+    )
+    (built / "instruments.toml").write_text(own)
+    out = "data/sample/graph/instruments"
+    done = run(f"graph --store data/sample/store --recipe instruments.toml --out {out}", built)
+    assert done.returncode == 1
+    assert "--languages" in done.stderr  # as step 2 of the walk-through says
+    built_store = "etl data/sample/dump.json.gz --languages de,en,mul --store data/german"
+    assert run(built_store, built).returncode == 0
+    done = run(f"graph --store data/german --recipe instruments.toml --out {out} --json", built)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["entities"] > 5
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "entity Q144 --store data/sample/store --json",
+        "closure Q729 --path P279+ --store data/sample/store --json",
+        "explain Q144 --store data/sample/store --json",
+        "explain Q144 --graph data/sample/graph/entitynet --json",
+        "verify data/sample/store --json",
+        "verify data/sample/graph/entitynet --json",
+        "etl data/sample/dump.json.gz --store data/sample/store --json",
+        "etl data/sample/dump.json.gz --store data/new --dry-run --json",
+        "graph --store data/sample/store --recipe world --out data/world --json",
+    ],
+)
+def test_json_is_for_machines(built: Path, command: str) -> None:
+    done = run(command, built)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+
+
+def test_closure_prints_ids_and_entity_prints_names(built: Path) -> None:
+    ids = run("closure Q729 --path 'P279*' --store data/sample/store", built).stdout.split()
+    assert {"Q729", "Q144"} <= set(ids)
+    assert all(re.fullmatch(r"Q\d+", id_) for id_ in ids)
+    shown = run("entity Q144 --store data/sample/store", built).stdout
+    assert shown.startswith("Q144  dog\n")
+    assert "P279 subclass of" in shown
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("entity Q99999999 --store data/sample/store", "Q99999999 is not in data/sample/store"),
+        ("entity dog --store data/sample/store", "'dog' is not an item or property id"),
+        ("entity Q1 --store data/nowhere", "data/nowhere is not a finished store"),
+        ("verify data", "data has no manifest.json"),
+        ("etl nothing.json --store data/x", "nothing.json: no such file"),
+        ("explain Q144", "give either --store"),
+        ("graph --store data/sample/store --recipe lving --out data/y", "lving"),
+        ("graph --store data/sample/store --recipe bad.toml --out data/y", "labelz"),
+        ("closure Q729 --path 'P279**)' --store data/sample/store", "^\n"),
+        ("etl data/sample/dump.json.gz --store data/sample/store --limit 3", "another limit"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_and_exit_1(built: Path, command: str, sentence: str) -> None:
+    (built / "bad.toml").write_text('name = "bad"\nlabelz = ["en"]\n[[root]]\nid = "Q1"\n')
+    done = run(command, built)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error(built: Path) -> None:
+    command = f"{sys.executable} -m cli closure Q2424752 --path 'P279*' --store data/sample/store"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} --names | head -1"],
+        cwd=built,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def test_ctrl_c_says_how_to_go_on(built: Path) -> None:
+    code = (
+        "import os, signal, cli, etl.sample\n"
+        "etl.sample.write_dump = lambda path: os.kill(os.getpid(), signal.SIGINT)\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "sample", "--out", "x.json"],
+        cwd=built,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 130
+    assert "Run the same command again" in done.stderr
+
+
+def test_labels_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    label = {"language": "en", "value": "\x1b[2J\x07evil"}
+    line = json.dumps({"type": "item", "id": "Q1", "labels": {"en": label}})
+    (tmp_path / "dump.json").write_text(f"[\n{line}\n]\n")
+    assert run("etl dump.json --store store --quiet", tmp_path).returncode == 0
+    for command in ("entity Q1 --store store", "closure Q1 --path 'P279*' --names --store store"):
+        assert "\x1b" not in run(command, tmp_path).stdout
+
+
+def test_help_needs_no_heavy_library() -> None:
+    """Help in the blink of an eye: a command imports what is slow when it needs it."""
+    code = "import sys, cli; print([m for m in ('numpy', 'pyarrow', 'torch') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
