@@ -37,7 +37,7 @@ Tick = Callable[[int], None]
 STDIN: Final = "-"
 DEFAULT_MAX_LINE: Final = 64 << 20
 
-_READ = 256 << 10  # compressed bytes per read: more gains nothing, docs/performance.md
+_READ = 64 << 10  # compressed bytes per read: what they inflate to still is in the cache when split
 _ZST_READ = 8 << 10  # zstd has no output limit; 8 KiB of the worst input is 256 MiB of output
 _INFLATE = 1 << 20  # inflated bytes per step: bounds what a decompression bomb can take
 _PROBE = 64 << 10

@@ -289,8 +289,11 @@ def _finished(store: Path, plan: Plan) -> dict[str, Any]:
 
 
 def _as_json(plan: Plan) -> Any:
-    """A plan as it comes back from a file."""
-    return msgspec.json.decode(msgspec.json.encode(plan))
+    """A plan as it comes back from a file; of a path the name, since disks move."""
+    made = msgspec.json.decode(msgspec.json.encode(plan))
+    for file in made["inputs"]:
+        file["name"] = os.path.basename(file.pop("path"))
+    return made
 
 
 def _check_same(store: Path, standing: Any, wanted: Any, what: str) -> None:
@@ -308,9 +311,9 @@ def _difference(key: str, was: Any, is_: Any) -> str:
         return ""
     if key == "inputs" and isinstance(was, list) and len(was) == len(is_):
         for old, new in zip(was, is_, strict=True):
-            for field in ("path", "size", "mtime_ns", "digest"):
+            for field in ("name", "size", "mtime_ns", "digest"):
                 if old[field] != new[field]:
-                    return f"another {field} of {old['path']} ({old[field]}, now {new[field]})"
+                    return f"another {field} of {old['name']} ({old[field]}, now {new[field]})"
     if key == "kept" and isinstance(was, dict):
         part = next(p for p in is_ if was.get(p) != is_[p])
         return f"other --{part} ({_short(was.get(part))}, now {_short(is_[part])})"

@@ -25,7 +25,7 @@ from etl.store import StreamDigest, open_entities, open_environment
 from etl.tables import TableWriter
 
 #: Records that are sorted and written together; bounds memory, leaves no trace in the output.
-BATCH_RECORDS: Final = 150_000
+BATCH_RECORDS: Final = 100_000
 _SAMPLE = 256  # every how many-th key tells how the keys are spread
 
 EDGES: Final = pa.schema(

@@ -139,7 +139,9 @@ def write_dump(path: Path, form: Form | None = None) -> None:
 
     ``gz`` has a member for ``[``, one for each batch of entities, one for each comma between
     batches and one for ``]``; every member begins on a line. The file appears by rename, so
-    that it is never there in part. Raises UserError when neither form nor suffix is known.
+    that it is never there in part; one that holds these very bytes is left as it is, so that a
+    store made from it stays the store of this file. Raises UserError when neither form nor
+    suffix is known.
     """
     chosen = form or path.suffix.removeprefix(".")
     if chosen not in ("json", "gz", "bz2", "zst"):
@@ -156,6 +158,8 @@ def write_dump(path: Path, form: Form | None = None) -> None:
         content = zstandard.ZstdCompressor(level=9).compress(b"".join(members))
     else:
         content = b"".join(members)
+    if path.is_file() and path.read_bytes() == content:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)

@@ -245,7 +245,7 @@ def test_a_resume_with_another_dump_or_option_is_refused_and_says_which(
     with pytest.raises(UserError, match="another max_line"):
         build(path, store, max_line=123)
     dumps.write(path, lines[:-1])
-    with pytest.raises(UserError, match=f"another size of {path}"):
+    with pytest.raises(UserError, match=r"another size of dump\.gz"):
         build(path, store)
     build(path, store, fresh=True)
     assert all(not check.problem for check in verify(store))

@@ -518,3 +518,16 @@ def real_value(snak: Entity) -> tuple[str, str]:
             return "value", f"{value['latitude']:.6g},{value['longitude']:.6g}"
         case _:
             return "value", value
+
+
+def test_a_dump_that_stands_is_left_as_it_is(tmp_path: Path) -> None:
+    """A store remembers its dump's modification time: `make graph` twice must not change it."""
+    path = tmp_path / "dump.json.gz"
+    write_dump(path)
+    stamp = path.stat().st_mtime_ns
+    write_dump(path)
+    assert path.stat().st_mtime_ns == stamp
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    write_dump(path)
+    assert path.read_bytes() == whole
