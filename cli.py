@@ -97,6 +97,8 @@ def sample(out: Path) -> None:
 )
 @_path("--properties", "File that lists the properties to keep.  [the shipped list]")
 @_workers
+@_path("--keep-dump", "Where a dump that is fetched is kept.  [dumps/ beside the store]")
+@click.option("--contact", help="E-mail or URL sent with downloads.  [sparqless.toml]")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N entities, for a look.")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and do nothing.")
 @click.option("--fresh", is_flag=True, help="Remove what stands in --store and start over.")
@@ -125,6 +127,8 @@ def etl_command(
     languages: str | None,
     properties: Path | None,
     workers: int,
+    keep_dump: Path | None,
+    contact: str | None,
     limit: int | None,
     dry_run: bool,
     fresh: bool,
@@ -137,13 +141,15 @@ def etl_command(
 ) -> None:
     """Read a Wikidata JSON dump into a store.
 
-    DUMP is a file (.json, .gz, .bz2, .zst), a quoted glob, a directory of parts, or - for
-    standard input. A killed run goes on where it stopped when the same command is run again.
+    DUMP is a file (.json, .gz, .bz2, .zst), a quoted glob, a directory of parts, an http(s)
+    address, or - for standard input. A killed run goes on where it stopped when the same command
+    is run again.
 
     \b
     Example:
       sparqless etl data/sample/dump.json.gz --store data/sample/store
     """
+    from etl.download import fetch_dumps
     from etl.ingest import Options, estimate, ingest
     from etl.kept import DEFAULT_LANGUAGES, Kept, parse_languages, read_properties
 
@@ -162,6 +168,7 @@ def etl_command(
         slice_bytes=slice_size or 0,
         quiet=quiet,
     )
+    dumps = fetch_dumps(dumps, keep_dump or store.parent / "dumps", contact, quiet=quiet)
     if dry_run:
         expected = estimate(dumps, store, options)
         if expected is None:

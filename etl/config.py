@@ -1,0 +1,59 @@
+"""Settings that are about the person, from sparqless.toml: contact, later endpoints and keys."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Final
+
+from etl.errors import UserError
+
+_FILE: Final = "sparqless.toml"
+_KNOWN: Final = ("contact",)
+_CONTACT = re.compile(r"[^\s@<>()]+@[^\s@<>()]+\.[^\s@<>()]+\Z|https?://[^\s<>()]+\Z")
+
+
+def setting(name: str) -> str | None:
+    """A setting from the working directory's sparqless.toml, else from the user's, else None.
+
+    Raises UserError where a file can't be read, isn't TOML or has a setting that nobody knows.
+    """
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "sparqless"
+    for folder in (Path(), user):
+        found = _read(folder / _FILE).get(name)
+        if found is not None:
+            return str(found)
+    return None
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: can't be read ({error}).") from error
+    for name in data:
+        if name not in _KNOWN:
+            raise UserError(f"{path}: unknown setting {name!r}; known are {', '.join(_KNOWN)}.")
+    return data
+
+
+def contact(option: str | None) -> str:
+    """Who asks: ``--contact`` or the setting ``contact``, an e-mail address or a URL.
+
+    Wikimedia's User-Agent policy wants it in every request, and blocks clients without one.
+
+    Raises UserError where there is none or it is neither.
+    """
+    found = option if option is not None else setting("contact")
+    if found is None:
+        raise UserError(
+            "downloads need a contact, so that a server's operators can reach you: give --contact "
+            f'you@example.org, or put contact = "you@example.org" into {_FILE}.'
+        )
+    if not _CONTACT.match(found) or not found.isascii() or not found.isprintable():
+        raise UserError(f"{found!r} is neither an e-mail address nor a URL to reach you by.")
+    return found
