@@ -80,14 +80,22 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What decides about the store's bytes; a resume with another plan is refused."""
+    """What decides about the store's bytes, and how the work is cut.
+
+    A resume with another plan is refused; a finished store doesn't remember the cutting.
+    """
 
     format: int
+    version: str
     inputs: list[Input]
     kept: Kept
     max_line: int
     limit: int
     slice_bytes: int
+
+
+#: Fields of a plan that leave no trace in a finished store.
+_OF_THE_WORK = ("version", "slice_bytes")
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -134,7 +142,15 @@ def make_plan(inputs: list[Input], options: Options) -> Plan:
     """The plan of a run. The size of a slice follows from the inputs, never from the machine."""
     total = sum(file.size for file in inputs)
     size = options.slice_bytes or min(max(total // _SLICES, _SMALLEST_SLICE), _LARGEST_SLICE)
-    return Plan(STORE_FORMAT, inputs, options.kept, options.max_line, options.limit, size)
+    return Plan(
+        STORE_FORMAT,
+        tool_versions()["sparqless"],
+        inputs,
+        options.kept,
+        options.max_line,
+        options.limit,
+        size,
+    )
 
 
 # --- before the work ----------------------------------------------------------------------------
@@ -284,7 +300,8 @@ def _finished(store: Path, plan: Plan) -> dict[str, Any]:
             f"{store} holds a finished store, and standard input can't be compared with what it "
             "was made from; choose another --store, or start over with --fresh."
         )
-    _check_same(store, manifest["plan"], _as_json(plan), "holds a finished store")
+    wanted = {k: v for k, v in _as_json(plan).items() if k not in _OF_THE_WORK}
+    _check_same(store, manifest["plan"], wanted, "holds a finished store")
     return manifest
 
 
@@ -307,7 +324,7 @@ def _check_same(store: Path, standing: Any, wanted: Any, what: str) -> None:
 
 
 def _difference(key: str, was: Any, is_: Any) -> str:
-    if was == is_ or key == "slice_bytes":
+    if was == is_:
         return ""
     if key == "inputs" and isinstance(was, list) and len(was) == len(is_):
         for old, new in zip(was, is_, strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,21 +14,9 @@ import pytest
 
 from cli import cli
 from docs.commands import TARGET, reference
+from tests.console import ROOT, run
 
-ROOT = Path(__file__).parent.parent
 COMMANDS = sorted(cli.commands)
-
-
-def run(arguments: str, folder: Path, **more: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli", *shlex.split(arguments)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        **more,  # type: ignore[call-overload]
-    )
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ import pytest
 
 from etl import download
 from etl.errors import UserError
+from tests.console import run
 from tests.etl import dumps
-from tests.test_cli import run
 
 NAME = "wikidata-20260101-all.json.gz"
 CONTENT = random.Random(0).randbytes(3_000_000)

@@ -244,6 +244,8 @@ def test_a_resume_with_another_dump_or_option_is_refused_and_says_which(
         build(path, store, kept=Kept(("de",), KEPT.properties))
     with pytest.raises(UserError, match="another max_line"):
         build(path, store, max_line=123)
+    with pytest.raises(UserError, match=r"another slice_bytes \(8000, now 500\)"):
+        build(path, store, slice_bytes=500)
     dumps.write(path, lines[:-1])
     with pytest.raises(UserError, match=r"another size of dump\.gz"):
         build(path, store)
