@@ -298,6 +298,22 @@ def test_and_holds_for_its_own_condition_only(tmp_path):
     ]
 
 
+def test_and_narrows_a_minus_too(tmp_path):
+    entities = [
+        entity("Q1"),
+        below("Q2", claims={"P31": ["Q8"]}),
+        below("Q3", claims={"P31": ["Q8"], "P171": ["Q7"]}),
+        below("Q4", claims={"P31": ["Q8"], "P171": ["Q7"], "P18": ["A.jpg"]}),
+        entity("Q7"),
+        entity("Q8"),
+    ]
+    nested = '{ path = "P171", of = ["Q7"], and = [{ has = "P18" }] }'
+    out = built(
+        tmp_path, entities, ONE + f'minus = [{{ path = "P31", of = ["Q8"], and = [{nested}] }}]'
+    )
+    assert ids(out) == ["Q1", "Q2", "Q3"]
+
+
 def test_only_items_of_the_store_are_kept(tmp_path):
     entities = [
         entity("Q1", claims={"P1672": ["Q404"]}),  # Q404 has no record

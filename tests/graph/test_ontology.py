@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import networkx as nx
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graph.ontology import ArrayGraph, Ontology
+from graph.ontology import ArrayGraph, Ontology, read_subjects
 from graph.paths import automaton, parse
 from graph.selection import closure_of
 from tests.graph import walks
@@ -110,6 +112,23 @@ def test_layers_are_arrays_that_come_one_by_one():
     arrays, _ = both([(1, "P31", 2), (2, "P279", 3)])
     layers = nx.bfs_layers(arrays, np.array([1]))
     assert isinstance(next(layers), np.ndarray)
+
+
+@pytest.mark.parametrize("group", [1, 2, 3, 100])
+@pytest.mark.parametrize("truthy", range(6))
+def test_only_the_truthy_rows_of_an_edge_file_are_read(tmp_path, group, truthy):
+    rows = [(2, 1), (3, 1), (3, 2), (4, 1), (9, 1)]
+    subject, object = zip(*rows, strict=True)
+    table = pa.table({"subject": subject, "object": object, "rank": ["normal"] * len(rows)})
+    table = table.replace_schema_metadata({"truthy_rows": str(truthy)})
+    (tmp_path / "edges").mkdir()
+    pq.write_table(table, tmp_path / "edges" / "P279.parquet", row_group_size=group)
+    graph = Ontology.load(tmp_path, ["P279", "P31"]).graph()
+    assert set(graph.to_networkx().edges) == set(rows[:truthy])
+    found = read_subjects(tmp_path / "edges" / "P279.parquet", np.array([1, 7])).to_pylist()
+    assert [(row["subject"], row["object"]) for row in found] == [
+        (s, o) for s, o in rows[:truthy] if o == 1
+    ]
 
 
 def test_an_empty_ontology():
