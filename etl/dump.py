@@ -23,6 +23,7 @@ import sys
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, Any, Final, Literal
 
 import msgspec
@@ -186,8 +187,10 @@ def _describe(path: str) -> Input:
         head = sys.stdin.buffer.peek(4)  # type: ignore[union-attr]
         return Input(STDIN, _form_of(head, "standard input"), 0, 0, "")
     try:
+        stat = os.stat(path)
+        if not S_ISREG(stat.st_mode):
+            raise UserError(f"{path} is not a regular file; pipe it in and give `-` as the dump.")
         with open(path, "rb") as file:
-            stat = os.fstat(file.fileno())
             head = file.read(_HEAD_TAIL)
             file.seek(max(len(head), stat.st_size - _HEAD_TAIL))
             tail = file.read()

@@ -39,7 +39,15 @@ from etl.dump import (
 from etl.entity import EntityReader, Record, RejectedLineError, encode_record
 from etl.errors import UserError
 from etl.kept import Kept
-from etl.manifest import MANIFEST, digests, read_manifest, tool_versions, write_json, write_manifest
+from etl.manifest import (
+    MANIFEST,
+    digests,
+    flush,
+    read_manifest,
+    tool_versions,
+    write_json,
+    write_manifest,
+)
 from etl.merge import merge
 from etl.progress import Progress
 from etl.runs import SliceJob, SliceReport, read_report, read_slice, slice_directory
@@ -371,6 +379,7 @@ def _build(store: Path, plan: Plan, options: Options) -> dict[str, Any]:
     reports = _read_slices(work, plan, slices, options)
     read_seconds = time.perf_counter() - started
     damage = [d for report in reports for d in report.damage]
+    _check_unchanged(plan)
     _check_ends(plan, reports, damage)
     rejects = _placed_rejects(slices, reports)
     _write_rejects(store / REJECTS, rejects)
@@ -461,6 +470,19 @@ def _read_limited(
         if left == 0:
             break
     return reports
+
+
+def _check_unchanged(plan: Plan) -> None:
+    """A dump that was written to while it was read gives slices of two files."""
+    for file in plan.inputs:
+        if file.path == STDIN:
+            continue
+        stat = os.stat(file.path)
+        if (stat.st_size, stat.st_mtime_ns) != (file.size, file.mtime_ns):
+            raise UserError(
+                f"{file.path} was changed while it was read; start over with --fresh when it is "
+                "complete."
+            )
 
 
 def _check_ends(plan: Plan, reports: list[SliceReport], damage: list[Damage]) -> None:
@@ -586,6 +608,7 @@ def _publish(
             "all": round(time.perf_counter() - started, 2),
         },
     }
+    flush(store, [*files, REJECTS])
     write_manifest(store, manifest)
     shutil.rmtree(store / _WORK)
     return manifest

@@ -7,6 +7,7 @@ twenty times faster than random order. Nothing here depends on how the dump was 
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from etl.entity import rank_names
+from etl.errors import UserError
 from etl.kept import Kept
 from etl.runs import numeric_ids, winners
 from etl.store import StreamDigest, open_entities, open_environment
@@ -26,6 +28,7 @@ from etl.tables import TableWriter
 
 #: Records that are sorted and written together; bounds memory, leaves no trace in the output.
 BATCH_RECORDS: Final = 100_000
+_OTHER_FILES = 400  # Parquet files that are being written, libraries
 _SAMPLE = 256  # every how many-th key tells how the keys are spread
 
 EDGES: Final = pa.schema(
@@ -59,8 +62,10 @@ def merge(runs: list[Path], out: Path, kept: Kept, tick: Callable[[int], None]) 
     ``runs`` are the record files in the order of the dump: of two records of an id with the same
     revision the later wins. ``tick`` is called with the number of records merged.
 
-    Raises OSError or lmdb.Error where the disk is full.
+    Raises OSError or lmdb.Error where the disk is full, UserError where the system allows too
+    few open files.
     """
+    _allow_open_files(2 * len(runs))
     opened = [_Run(path) for path in runs]
     digest = StreamDigest()
     repeated = properties = 0
@@ -86,6 +91,20 @@ def merge(runs: list[Path], out: Path, kept: Kept, tick: Callable[[int], None]) 
         "properties": properties,
         "edges": edges.close(),
     }
+
+
+def _allow_open_files(needed: int) -> None:
+    """Every run stays open: some 1,200 files at the size of Wikidata, more than a usual limit."""
+    needed += _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= needed or soft == resource.RLIM_INFINITY:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise UserError(
+            f"the merge needs {needed:,} open files and this system allows {hard:,}: raise the "
+            "hard limit (ulimit -Hn, nofile in limits.conf) and run the same command again."
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def node_schema(kept: Kept) -> pa.Schema:

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from etl.entity import numeric_id
 from etl.errors import UserError
-from etl.manifest import MANIFEST, digests, read_manifest, tool_versions, write_manifest
+from etl.manifest import MANIFEST, digests, flush, read_manifest, tool_versions, write_manifest
 from etl.progress import Progress
 from etl.store import EntityStore
 from etl.tables import TableWriter
@@ -447,9 +447,7 @@ def _publish(directory: Path, out: Path, manifest: dict[str, Any]) -> None:
     always holds what it says.
     """
     write_manifest(directory, manifest)
-    for name in OUTPUTS:
-        with (directory / name).open("rb") as file:
-            os.fsync(file.fileno())
+    flush(directory, OUTPUTS)
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
     for name in (*OUTPUTS, MANIFEST):

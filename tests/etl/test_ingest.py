@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from etl import ingest as ingest_module
 from etl.errors import UserError
 from etl.ingest import Options, estimate, ingest
 from etl.kept import Kept
@@ -533,6 +534,50 @@ def test_the_estimate_is_near_what_comes_out(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
     assert expected.entities == pytest.approx(counts["entities"], rel=0.3)
     assert expected.json_bytes == pytest.approx(counts["json_bytes"], rel=0.3)
+
+
+def test_more_runs_than_files_may_be_open(
+    tmp_path: Path, lines: list[bytes], expected: dict[str, Any]
+) -> None:
+    """The soft limit, 1,024 mostly, is raised for the merge; a hard one is said."""
+    path, store = dumps.write(tmp_path / "dump.gz", lines), tmp_path / "store"
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from etl import merge\n"
+        "merge._OTHER_FILES = 30\n"
+        "from tests.etl.test_ingest import build\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (60, int(sys.argv[1])))\n"
+        f"build(Path({str(path)!r}), Path({str(store)!r}), slice_bytes=300)\n"
+    )
+    for hard, worked in ((100, False), (5000, True)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(hard)], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode == 0) == worked, done.stderr
+        assert worked or "open files and this system allows 100" in done.stderr
+    assert contents(store) == expected
+
+
+def test_a_dump_that_changes_while_it_is_read_is_noticed(
+    tmp_path: Path, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = dumps.write(tmp_path / "dump.json", lines)
+    real = ingest_module.read_slice
+
+    def grow(job: Any, tick: Any) -> Any:
+        with path.open("ab") as file:
+            file.write(b"\n")
+        return real(job, tick)
+
+    monkeypatch.setattr(ingest_module, "read_slice", grow)
+    with pytest.raises(UserError, match="changed while it was read"):
+        build(path, tmp_path / "store")
+
+
+def test_a_pipe_is_not_taken_for_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "dump.json")
+    with pytest.raises(UserError, match="give `-`"):
+        build(tmp_path / "dump.json", tmp_path / "store")
 
 
 def test_a_store_of_another_format_is_refused(tmp_path: Path, lines: list[bytes]) -> None:
