@@ -142,8 +142,8 @@ def _warnings(recipe: Recipe, facts: Facts, store: EntityStore, strict: bool) ->
 
     def missing(ids: list[str]) -> list[str]:
         items = [id for id in dict.fromkeys(ids) if id.startswith("Q")]
-        known = facts.known(np.array([numeric_id(id) for id in items], np.int64))
-        return [id for id, there in zip(items, known.tolist(), strict=True) if not there]
+        rows = facts.rows(np.array([numeric_id(id) for id in items], np.int64))
+        return [id for id, row in zip(items, rows.tolist(), strict=True) if row < 0]
 
     roots = recipe.root_ids()
     absent = missing(roots)
@@ -255,7 +255,7 @@ class _Graph:
 
 def _selected(recipe: Recipe, ontology: Ontology, facts: Facts, quiet: bool) -> _Graph:
     graph = _Graph(recipe, ids=ontology.ids)
-    evaluator = Evaluator(ontology, lambda p, nodes: facts.has(p, ontology.ids[nodes]))
+    evaluator = Evaluator(ontology, lambda p, nodes: facts.has(p, facts.rows(ontology.ids[nodes])))
     with Progress("selecting", len(recipe.all_roots()), unit=" roots", quiet=quiet) as progress:
         for number, part in enumerate(recipe.parts()):
             for root in part.roots:

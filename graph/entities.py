@@ -73,12 +73,13 @@ def write_entities(
 
 def _batch(store: EntityStore, facts: Facts, rows: Rows, first: int, last: int) -> pa.Table:
     ids = rows.ids[first:last]
+    nodes = facts.rows(ids)
     texts = list(_texts(store, rows, first, last))
     columns: dict[str, Any] = {name: [row[name] for row in texts] for name in _TEXT_COLUMNS}
     columns |= {
         "id": id_strings(ids),
-        "sitelinks": facts.sitelinks(ids),
-        "revision": facts.revision(ids),
+        "sitelinks": facts.sitelinks(nodes),
+        "revision": facts.revision(nodes),
         "roots": rows.roots.slice(first, last).strings(),
         "depths": rows.depths.slice(first, last).numbers(),
         "parents": rows.parents.slice(first, last).strings(),

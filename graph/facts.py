@@ -19,6 +19,7 @@ from etl.store import EntityStore
 from graph.ontology import Ids
 
 Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]  # of nodes.parquet
 
 
 def name_of(record: Record, labels: Sequence[str]) -> tuple[str, str] | None:
@@ -57,7 +58,7 @@ def texts_of(record: Record, property_id: str, languages: Sequence[str] | None =
 
 
 class Facts:
-    """`nodes.parquet` of a store, for items: rows by id, columns read when they are first needed.
+    """`nodes.parquet` of a store: items are found by id, columns read when they are first needed.
 
     Takes 8 bytes an entity for the ids, 4 for the sitelinks and an eighth for every flag.
     """
@@ -77,43 +78,54 @@ class Facts:
             self._columns[name] = column
         return self._columns[name]
 
-    def known(self, ids: Ids) -> Mask:
-        """Say which ids are those of items that the store has a record of."""
+    def rows(self, ids: Ids) -> Rows:
+        """Find the items of some ids: the rows that the other methods take.
+
+        -1 for what is no item, and for an item that the store has no record of.
+        """
         if not len(self._items):
-            return np.zeros(len(ids), bool)
+            return np.full(len(ids), -1)
         at = np.searchsorted(self._items, ids)
         at[at == len(self._items)] = 0
-        return np.asarray(self._items[at] == ids)
+        return np.where(self._items[at] == ids, at + self._properties, -1)
 
-    def _of(self, column: str, items: Ids) -> pa.Array:
-        rows = np.searchsorted(self._items, items) + self._properties
+    def _of(self, column: str, rows: Rows) -> pa.Array:
         return self._column(column).take(pa.array(rows))
 
-    def sitelinks(self, items: Ids) -> npt.NDArray[np.int32]:
-        """Return the number of sitelinks of known items."""
-        return np.asarray(self._of("sitelinks", items).to_numpy())
+    def sitelinks(self, rows: Rows) -> npt.NDArray[np.int32]:
+        """Return the number of sitelinks of items."""
+        return np.asarray(self._of("sitelinks", rows).to_numpy())
 
-    def revision(self, items: Ids) -> npt.NDArray[np.int64]:
-        """Return the revision of known items, 0 where the dump had none."""
-        return np.asarray(self._of("revision", items).to_numpy())
+    def revision(self, rows: Rows) -> npt.NDArray[np.int64]:
+        """Return the revision of items, 0 where the dump had none."""
+        return np.asarray(self._of("revision", rows).to_numpy())
 
-    def has(self, property_id: str, items: Ids) -> Mask:
-        """Say which known items have a truthy statement of a property, unknown values included."""
-        return np.asarray(self._of(property_id, items).to_numpy(zero_copy_only=False))
+    def has(self, property_id: str, rows: Rows) -> Mask:
+        """Say which items have a truthy statement of a property, unknown values included.
 
-    def named(self, labels: Sequence[str], items: Ids) -> Mask:
-        """Say which known items have one of `labels`: a language's label or a property's text."""
-        named = np.zeros(len(items), bool)
+        A row of -1 has none.
+        """
+        return self._flags(property_id, rows)
+
+    def _flags(self, column: str, rows: Rows) -> Mask:
+        there = rows >= 0
+        flags = np.zeros(len(rows), bool)
+        flags[there] = self._of(column, rows[there]).to_numpy(zero_copy_only=False)
+        return flags
+
+    def named(self, labels: Sequence[str], rows: Rows) -> Mask:
+        """Say which items have one of `labels`: a language's label or a property's text."""
+        named = np.zeros(len(rows), bool)
         for label in labels:
             if not label.startswith("P"):
-                named |= np.asarray(
-                    self._of(f"label_{label}", items).to_numpy(zero_copy_only=False)
-                )
+                rest = np.flatnonzero(~named)
+                named[rest] = self._flags(f"label_{label}", rows[rest])
         for label in labels:
             if label.startswith("P"):
-                doubtful = np.flatnonzero(~named)
-                doubtful = doubtful[self.has(label, items[doubtful])]
-                records = self._store.get_many(map(entity_id, items[doubtful].tolist()))
+                rest = np.flatnonzero(~named)
+                rest = rest[self.has(label, rows[rest])]
+                ids = self._items[rows[rest] - self._properties].tolist()
+                records = self._store.get_many(map(entity_id, ids))
                 texts = [bool(record and texts_of(record, label)) for record in records]
-                named[doubtful] = np.array(texts, bool)
+                named[rest] = np.array(texts, bool)
         return named

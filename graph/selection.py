@@ -16,7 +16,7 @@ import numpy.typing as npt
 from etl.entity import numeric_id
 from graph.chains import Chains, shortest_chains
 from graph.facts import Facts, Mask
-from graph.ontology import ArrayGraph, Ids, Nodes, Ontology, distinct
+from graph.ontology import ArrayGraph, Nodes, Ontology, distinct
 from graph.paths import Automaton, Path, alternatives, automaton
 from graph.recipe import Condition, Has, Match, Recipe, Root
 
@@ -201,39 +201,34 @@ RULES = ("absent", "minus", "require", "labels", "min_sitelinks", "limit")
 
 def select(evaluator: Evaluator, facts: Facts, part: Recipe, root: Root) -> Kept:
     """Evaluate one root of a recipe over a store."""
-    ids = evaluator.ontology.ids
     members = evaluator.members(root.any)
+    rows = facts.rows(evaluator.ontology.ids[members.entity])
     removed: dict[str, int] = {}
 
     def keep(rule: str, mask: Mask) -> None:
-        nonlocal members
+        nonlocal members, rows
         removed[rule] = int(np.count_nonzero(~mask))
         if removed[rule]:
-            members = members.only(mask)
+            members, rows = members.only(mask), rows[mask]
 
-    keep("absent", facts.known(ids[members.entity]))
-    candidates = len(members.entity)
+    keep("absent", rows >= 0)
+    candidates = len(rows)
     minus = [evaluator.meet(condition, members.entity) for condition in root.minus]
-    keep("minus", ~np.logical_or.reduce(minus) if minus else _everything(members))
-    required = _everything(members)
-    for property_id in root.require:
-        required &= facts.has(property_id, ids[members.entity])
-    keep("require", required)
-    keep("labels", facts.named(root.labels, ids[members.entity]))
-    keep("min_sitelinks", facts.sitelinks(ids[members.entity]) >= root.min_sitelinks)
-    keep("limit", _most_linked(root.limit, ids[members.entity], facts))
+    keep("minus", ~np.logical_or.reduce([np.zeros(len(rows), bool), *minus]))
+    required = [facts.has(property_id, rows) for property_id in root.require]
+    keep("require", np.logical_and.reduce([np.ones(len(rows), bool), *required]))
+    keep("labels", facts.named(root.labels, rows))
+    keep("min_sitelinks", facts.sitelinks(rows) >= root.min_sitelinks)
+    keep("limit", _most_linked(root.limit, facts.sitelinks(rows)))
     by_minus = tuple(int(np.count_nonzero(mask)) for mask in minus)
     return Kept(part, root, members, candidates, removed, by_minus)
 
 
-def _everything(members: Members) -> Mask:
-    return np.ones(len(members.entity), bool)
-
-
-def _most_linked(limit: int | None, items: Ids, facts: Facts) -> npt.NDArray[np.bool_]:
-    """Say which items are among the `limit` with the most sitelinks, ties by the lower id."""
-    keep = np.ones(len(items), bool)
-    if limit is not None and len(items) > limit:
-        order = np.lexsort((items, -facts.sitelinks(items).astype(np.int64)))
+def _most_linked(limit: int | None, sitelinks: npt.NDArray[np.int32]) -> Mask:
+    """Say which of some items, in the order of their ids, are the `limit` with most sitelinks."""
+    keep = np.ones(len(sitelinks), bool)
+    if limit is not None and len(sitelinks) > limit:
+        # stable: of equals, the lower id comes first
+        order = np.argsort(-sitelinks.astype(np.int64), kind="stable")
         keep[order[limit:]] = False
     return keep

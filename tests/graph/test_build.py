@@ -325,6 +325,16 @@ def test_only_items_of_the_store_are_kept(tmp_path):
     assert rows(out, "memberships")[1]["path"] == ["Q2", "P279", "P99", "P279", "Q1"]
 
 
+def test_a_condition_on_what_the_store_lacks_does_not_hold(tmp_path):
+    entities = [
+        entity("Q1", claims={"P1672": ["Q2", "Q404"]}),
+        entity("Q2", claims={"P18": ["A.jpg"]}),
+        entity("P99", claims={"P279": ["Q1"], "P18": ["A.jpg"]}),
+    ]
+    condition = '{ path = "P279*|^P1672", and = [{ has = "P18" }] }'
+    assert ids(built(tmp_path, entities, f'[[root]]\nid = "Q1"\nany = [{condition}]')) == ["Q2"]
+
+
 def test_truthy_statements_alone_are_walked(tmp_path):
     entities = [
         entity("Q1"),
