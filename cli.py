@@ -173,7 +173,10 @@ def etl_command(
         expected = estimate(dumps, store, options)
         if expected is None:
             raise UserError("--dry-run can't look into standard input; give a file.")
-        click.echo(ujson.dumps(_fields(expected)) if as_json else _expectation(expected))
+        if as_json:
+            _print_json(_fields(expected))
+        else:
+            click.echo(_expectation(expected))
         return
     manifest = ingest(
         dumps, store, options, lambda e: None if quiet else click.echo(_expectation(e), err=True)
@@ -200,7 +203,7 @@ def _report_store(store: Path, manifest: dict[str, Any], quiet: bool, as_json: b
 
     counts, seconds = manifest["counts"], manifest["seconds"]
     if as_json:
-        click.echo(ujson.dumps({"store": str(store), **counts, "seconds": seconds["all"]}))
+        _print_json({"store": str(store), **counts, "seconds": seconds["all"]})
         return
     if counts["rejects"]:
         click.echo(
@@ -239,6 +242,10 @@ def _report_store(store: Path, manifest: dict[str, Any], quiet: bool, as_json: b
     )
 
 
+def _print_json(data: Any) -> None:
+    click.echo(ujson.dumps(data, ensure_ascii=False, escape_forward_slashes=False))
+
+
 def _table(rows: Iterable[tuple[str, str, str]]) -> None:
     lines = list(rows)
     first, second = (max(len(row[n]) for row in lines) for n in (0, 1))
@@ -269,7 +276,7 @@ def graph_command(
     manifest = build(store, load(recipe), out, strict=strict, quiet=quiet)
     if as_json:
         found = {"out": str(out), **manifest["counts"], "warnings": manifest["warnings"]}
-        click.echo(ujson.dumps({**found, "seconds": manifest["seconds"]["all"]}))
+        _print_json({**found, "seconds": manifest["seconds"]["all"]})
         return
     for warning in manifest["warnings"]:
         click.echo(f"Warning: {warning}", err=True)
@@ -297,7 +304,7 @@ def closure(entity_id: str, path: str, store: Path, names: bool, as_json: bool) 
     if not found.target_known:
         click.echo(f"Warning: {entity_id} itself is not in {store}.", err=True)
     if as_json:
-        click.echo(ujson.dumps(list(found)))
+        _print_json(list(found))
     elif names:
         for id_, label in labels(store, found):
             click.echo(f"{id_}\t{label}")
@@ -335,7 +342,7 @@ def explain(
         assert store is not None
         found = explain_rules(store, load(recipe), entity_id)
     if as_json:
-        click.echo(ujson.dumps(as_plain(found), ensure_ascii=False))
+        _print_json(as_plain(found))
         return
     for line in described(found):
         click.echo(line)
@@ -363,7 +370,7 @@ def entity(entity_id: str, store: Path, as_json: bool) -> None:
                 "id. It may be newer than the dump, deleted or merged into another."
             )
         if as_json:
-            click.echo(ujson.dumps(as_plain(record), ensure_ascii=False))
+            _print_json(as_plain(record))
             return
         for line in described(record, opened):
             click.echo(line)
@@ -384,7 +391,7 @@ def verify(directory: Path, as_json: bool) -> None:
     checks = check(directory)
     wrong = [c for c in checks if c.problem]
     if as_json:
-        click.echo(ujson.dumps([_fields(c) for c in checks]))
+        _print_json([_fields(c) for c in checks])
     else:
         for c in checks:
             click.echo(f"{c.name}: {c.problem or 'ok'}")
