@@ -149,7 +149,7 @@ def etl_command(
     Example:
       sparqless etl data/sample/dump.json.gz --store data/sample/store
     """
-    from etl.download import fetch_dumps
+    from etl.download import fetch_dumps, is_url
     from etl.ingest import Options, estimate, ingest
     from etl.kept import DEFAULT_LANGUAGES, Kept, parse_languages, read_properties
 
@@ -168,6 +168,8 @@ def etl_command(
         slice_bytes=slice_size or 0,
         quiet=quiet,
     )
+    if dry_run and any(map(is_url, dumps)):
+        raise UserError("--dry-run can't look into a dump that is yet to be fetched; give a file.")
     dumps = fetch_dumps(dumps, keep_dump or store.parent / "dumps", contact, quiet=quiet)
     if dry_run:
         expected = estimate(dumps, store, options)
