@@ -31,15 +31,13 @@ from graph.chains import chain_edges
 from graph.closure import check_walkable
 from graph.entities import COLUMN_PROPERTIES, Grouped, Rows, write_entities
 from graph.facts import Facts
+from graph.memberships import Memberships, United
 from graph.ontology import Ids, Nodes, Ontology, distinct
 from graph.recipe import Recipe, check_store, matches
 from graph.selection import Evaluator, Kept, select
 from graph.tables import (
     HIERARCHY,
-    MEMBERSHIPS,
     grouped,
-    id_strings,
-    lists,
     step_numbers,
     walk_strings,
 )
@@ -55,7 +53,7 @@ _OURS = frozenset(
     {*OUTPUTS, "attributes.parquet", "queries.parquet", "quality.parquet", "enrich", MANIFEST}
 )
 
-_BATCH = 1 << 16  # memberships turned into text at a time; bytes don't depend on it
+_BATCH = 1 << 16  # edges turned into text at a time; the file's bytes don't depend on it
 
 
 def build(
@@ -89,7 +87,7 @@ def build(
         graph = _selected(recipe, ontology, facts, quiet)
         selected = time.perf_counter()
         with _building(out) as directory:
-            _write(directory, graph, entities, facts, quiet)
+            count = _write(directory, graph, entities, facts, quiet)
             manifest = {
                 "step": "graph",
                 "format": GRAPH_FORMAT,
@@ -97,7 +95,7 @@ def build(
                 "recipe": {"name": recipe.name, "texts": recipe.texts()},
                 "store": entities.manifest["contents"],
                 "options": {"strict": strict},
-                "counts": _counts(graph),
+                "counts": {"entities": count, "roots": graph.counts},
                 "warnings": warnings,
                 "outputs": digests(directory, OUTPUTS),
                 "seconds": {
@@ -199,53 +197,12 @@ def _refuse_emptied(kept: Kept) -> None:
 
 
 @dataclass
-class _Memberships:
-    """Rows of `memberships.parquet` as arrays; walks are joined, ids and steps as numbers."""
-
-    root: Ids
-    entity: Ids
-    depth: npt.NDArray[np.int64]
-    via: npt.NDArray[np.int64]  # a number in `_Graph.via`
-    part: npt.NDArray[np.int64]  # number of the recipe part, in order
-    start: npt.NDArray[np.int64]  # (M + 1,) in `walk`
-    walk: npt.NDArray[np.int64]
-
-    def taken(self, rows: npt.NDArray[np.int64]) -> _Memberships:
-        """Return some rows, in the order given."""
-        length = self.start[rows + 1] - self.start[rows]
-        start = np.concatenate(([0], np.cumsum(length)))
-        at = np.arange(start[-1]) + np.repeat(self.start[rows] - start[:-1], length)
-        return _Memberships(
-            self.root[rows],
-            self.entity[rows],
-            self.depth[rows],
-            self.via[rows],
-            self.part[rows],
-            start,
-            self.walk[at],
-        )
-
-    @classmethod
-    def joined(cls, pieces: list[_Memberships]) -> _Memberships:
-        lengths = np.concatenate([np.diff(piece.start) for piece in pieces])
-        return cls(
-            np.concatenate([piece.root for piece in pieces]),
-            np.concatenate([piece.entity for piece in pieces]),
-            np.concatenate([piece.depth for piece in pieces]),
-            np.concatenate([piece.via for piece in pieces]),
-            np.concatenate([piece.part for piece in pieces]),
-            np.concatenate(([0], np.cumsum(lengths))),
-            np.concatenate([piece.walk for piece in pieces]),
-        )
-
-
-@dataclass
 class _Graph:
     """All that is kept, before it is written."""
 
     recipe: Recipe
-    roots: list[Kept] = field(default_factory=list)
-    memberships: list[_Memberships] = field(default_factory=list)
+    counts: list[dict[str, Any]] = field(default_factory=list)  # by root, in order
+    memberships: list[Memberships] = field(default_factory=list)
     via: dict[str, int] = field(default_factory=dict)  # text -> number
     # (property, inverse) -> packed child and parent, as numbers in the ontology
     hierarchy: dict[tuple[str, bool], list[npt.NDArray[np.uint64]]] = field(default_factory=dict)
@@ -281,9 +238,17 @@ def _add(graph: _Graph, kept: Kept, part: int) -> None:
     written[~is_step] = graph.ids[walk[~is_step]]
     via = [graph.via.setdefault(str(branch), len(graph.via)) for branch in members.branches]
     count = len(members.entity)
-    graph.roots.append(kept)
+    graph.counts.append(
+        {
+            "root": kept.root.id,
+            "recipe": kept.part.name,
+            "candidates": kept.candidates,
+            "removed": kept.removed,
+            "kept": count,
+        }
+    )
     graph.memberships.append(
-        _Memberships(
+        Memberships(
             np.full(count, numeric_id(kept.root.id)),
             graph.ids[members.entity],
             members.depth,
@@ -313,46 +278,20 @@ def _unpacked(packed: npt.NDArray[np.uint64]) -> tuple[Nodes, Nodes]:
     return (packed >> np.uint64(32)).astype(np.int64), packed.astype(np.uint32).astype(np.int64)
 
 
-def _memberships(graph: _Graph) -> _Memberships:
-    """Unite the roots: ordered by entity, then root; one that two recipes found has one row.
-
-    The row kept is the one with the shorter chain, then that of the earlier recipe.
-    """
-    rows = _Memberships.joined(graph.memberships)
-    order = np.lexsort((rows.part, rows.depth, rows.root, rows.entity))
-    root, entity = rows.root[order], rows.entity[order]
-    fresh = np.ones(len(order), bool)
-    fresh[1:] = (root[1:] != root[:-1]) | (entity[1:] != entity[:-1])
-    return rows.taken(order[fresh])
-
-
 # --------------------------------------------------------------------------------------------------
 # Writing
 # --------------------------------------------------------------------------------------------------
 
 
-def _write(directory: Path, graph: _Graph, store: EntityStore, facts: Facts, quiet: bool) -> None:
-    rows = _memberships(graph)
-    _write_memberships(directory / "memberships.parquet", rows, list(graph.via))
+def _write(directory: Path, graph: _Graph, store: EntityStore, facts: Facts, quiet: bool) -> int:
+    """Write the tables; return the number of entities."""
+    rows = United.of(graph.memberships)
+    rows.write(directory / "memberships.parquet", list(graph.via))
     _write_hierarchy(directory / "hierarchy.parquet", graph)
     entities = _rows(graph, rows)
     with Progress("writing", len(entities.ids), unit=" entities", quiet=quiet) as progress:
         write_entities(directory / "entities.parquet", store, facts, entities, progress.add)
-
-
-def _write_memberships(file: Path, rows: _Memberships, via: list[str]) -> None:
-    texts = pa.array(via, pa.string())
-    with TableWriter(file, MEMBERSHIPS) as writer:
-        for first in range(0, len(rows.root), _BATCH):
-            batch = rows.taken(np.arange(first, min(first + _BATCH, len(rows.root))))
-            columns = [
-                id_strings(batch.root),
-                id_strings(batch.entity),
-                pa.array(batch.depth.astype(np.int32)),
-                texts.take(pa.array(batch.via)),
-                lists(batch.start, walk_strings(batch.walk)),
-            ]
-            writer.write(pa.table(columns, schema=MEMBERSHIPS))
+    return len(entities.ids)
 
 
 def _write_hierarchy(file: Path, graph: _Graph) -> None:
@@ -373,12 +312,13 @@ def _write_hierarchy(file: Path, graph: _Graph) -> None:
             writer.write(pa.table([walk_strings(column) for column in ids], schema=HIERARCHY))
 
 
-def _rows(graph: _Graph, rows: _Memberships) -> Rows:
+def _rows(graph: _Graph, rows: United) -> Rows:
     """Gather what stands in an entity's row: roots in the recipe's order, parents by id."""
-    ids = distinct(rows.entity)
-    number = {numeric_id(id): n for n, id in enumerate(graph.recipe.root_ids())}
-    root_number = np.array([number[id] for id in rows.root.tolist()], np.int64)
-    order = np.lexsort((root_number, rows.entity))
+    ids = rows.entities
+    roots = np.array([numeric_id(id) for id in graph.recipe.root_ids()])
+    by_id = np.argsort(roots)
+    place = by_id[np.searchsorted(roots, rows.root, sorter=by_id)]  # in the recipe
+    order = np.lexsort((place, rows.entity))
     start = grouped(np.searchsorted(ids, rows.entity), len(ids))
     child, parent = _unpacked(distinct(np.concatenate([np.empty(0, np.uint64), *graph.parents])))
     return Rows(
@@ -386,34 +326,9 @@ def _rows(graph: _Graph, rows: _Memberships) -> Rows:
         Grouped(start, rows.root[order]),
         Grouped(start, rows.depth[order]),
         Grouped(grouped(np.searchsorted(ids, graph.ids[child]), len(ids)), graph.ids[parent]),
-        _first_parts(graph, ids),
+        rows.first_part,
         [part.labels for part in graph.recipe.parts()],
     )
-
-
-def _first_parts(graph: _Graph, ids: Ids) -> npt.NDArray[np.int64]:
-    """Return for each entity the first recipe part that keeps it: its labels are the name's."""
-    first = np.full(len(ids), len(graph.recipe.parts()))
-    for piece in graph.memberships:
-        np.minimum.at(first, np.searchsorted(ids, piece.entity), piece.part)
-    return first
-
-
-def _counts(graph: _Graph) -> dict[str, Any]:
-    entities = [graph.ids[kept.members.entity] for kept in graph.roots]
-    return {
-        "entities": len(distinct(np.concatenate(entities))),
-        "roots": [
-            {
-                "root": kept.root.id,
-                "recipe": kept.part.name,
-                "candidates": kept.candidates,
-                "removed": kept.removed,
-                "kept": len(kept.members.entity),
-            }
-            for kept in graph.roots
-        ],
-    }
 
 
 @contextmanager
