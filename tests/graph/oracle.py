@@ -130,20 +130,17 @@ WORLD = """
 
 # living_download_entities_animals.sh: (instances of subclasses, subclasses, or taxa below) minus
 # humans, mythical animals and individuals; an English label and an image.
-ANIMALS = """
+ANY_ANIMAL = """
     { ?ent (wdt:P31/wdt:P279*)|wdt:P279+ wd:Q729 } UNION { ?ent wdt:P171+ wd:Q729 }
+"""
+NO_ANIMAL = """
     MINUS { ?ent (wdt:P31/wdt:P279*)|wdt:P279+ wd:Q5 }
     MINUS { ?ent (wdt:P31/wdt:P279*)|wdt:P279+ wd:Q24334299 }
     MINUS { ?ent (wdt:P31/wdt:P279*)|wdt:P279+ wd:Q795052 }
-    ?ent rdfs:label ?label .
-    FILTER(LANG(?label) = "en")
-    ?ent wdt:P18 ?required .
-    OPTIONAL { ?ent wikibase:sitelinks ?links }
 """
-
 # living_download_entities_plants.sh: as above, and what a plant yields (P1582, or P1672 the other
 # way round) if it is of a class of fruit; minus cultivars, individuals and what has coordinates.
-PLANTS = """
+ANY_PLANT = """
     { ?ent (wdt:P31/wdt:P279*)|wdt:P279+ wd:Q756 }
     UNION { ?ent wdt:P171+ wd:Q756 }
     UNION {
@@ -152,14 +149,20 @@ PLANTS = """
         ?ent wdt:P31|wdt:P279 ?fruit .
         VALUES ?fruit { wd:Q3314483 wd:Q1364 }
     }
+"""
+NO_PLANT = """
     MINUS { ?ent (wdt:P31/wdt:P279*)|wdt:P279+ wd:Q4886 }
     MINUS { ?ent (wdt:P31/wdt:P279*)|wdt:P279+ wd:Q795052 }
     MINUS { ?ent wdt:P625 ?coordinates }
+"""
+NAMED_AND_PICTURED = """
     ?ent rdfs:label ?label .
     FILTER(LANG(?label) = "en")
     ?ent wdt:P18 ?required .
     OPTIONAL { ?ent wikibase:sitelinks ?links }
 """
+ANIMALS = ANY_ANIMAL + NO_ANIMAL + NAMED_AND_PICTURED
+PLANTS = ANY_PLANT + NO_PLANT + NAMED_AND_PICTURED
 
 # The optional columns of all three.  They multiply out to one solution for each combination, which
 # `QueryService.rows` gathers.  A data set's entities are items, so properties stay out here.
@@ -191,11 +194,14 @@ class Row:
 
 
 class QueryService:
-    """The triples of some entities, and SPARQL over them."""
+    """The triples of some entities, and SPARQL over them; if told so, without unknown values."""
 
-    def __init__(self, entities: Iterable[Entity]) -> None:
+    def __init__(self, entities: Iterable[Entity], somevalues: bool = True) -> None:
         self.store = ox.Store()
-        self.store.extend(ox.Quad(*triple) for entity in entities for triple in triples(entity))
+        for entity in entities:
+            for triple in triples(entity):
+                if somevalues or not _is_unknown(triple.object):
+                    self.store.add(ox.Quad(*triple))
 
     def select(self, query: str) -> Iterator[ox.QuerySolution]:
         """Run a SELECT query; the prefixes of the query service are there."""
@@ -208,6 +214,11 @@ class QueryService:
         """Return the ids of all x with `x path target`; the path has `wdt:` before properties."""
         query = f"SELECT DISTINCT ?x WHERE {{ ?x {path} wd:{target} }}"
         return {id for x in self.select(query) if (id := _id_of(x["x"])) is not None}
+
+    def items(self, pattern: str) -> set[str]:
+        """Return the items that a pattern binds `?ent` to."""
+        query = f"SELECT DISTINCT ?ent WHERE {{ {pattern} ?ent a wikibase:Item }}"
+        return {id for x in self.select(query) if (id := _id_of(x["ent"])) is not None}
 
     def rows(self, members: str, root: str = "", limit: int | None = None) -> dict[str, Row]:
         """Return id -> row of WORLD, ANIMALS or PLANTS; with a limit, of the most linked."""
@@ -245,6 +256,10 @@ def _id_of(term: object) -> str | None:
     if isinstance(term, ox.NamedNode) and term.value.startswith(WD):
         return term.value.removeprefix(WD)
     return None
+
+
+def _is_unknown(term: object) -> bool:
+    return isinstance(term, ox.NamedNode) and term.value.startswith(GENID)
 
 
 def _row(solutions: list[ox.QuerySolution]) -> Row:

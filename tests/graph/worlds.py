@@ -17,7 +17,26 @@ from etl import ingest
 from etl.kept import Kept
 from tests.graph.oracle import WD, PathTree
 
-World = list[dict[str, Any]]  # entities of a dump, in its order
+
+class World(list[dict[str, Any]]):
+    """Entities in a dump's order, which a failing test prints a line each."""
+
+    def __repr__(self) -> str:
+        return "".join(f"\n    {_in_short(line)}" for line in self)
+
+
+def _in_short(line: dict[str, Any]) -> str:
+    words = [line["id"], *line["labels"], f"{len(line.get('sitelinks', ()))} sitelinks"]
+    for property_id, statements in dict(line["claims"]).items():
+        for one in statements:
+            value = one["mainsnak"].get("datavalue", {"value": one["mainsnak"]["snaktype"]})[
+                "value"
+            ]
+            shown = value.get("id") or value.get("text") if isinstance(value, dict) else value
+            rank = "" if one["rank"] == "normal" else f" {one['rank']}"
+            words.append(f"{property_id} {shown}{rank}")
+    return ", ".join(words)
+
 
 WALKED = ("P31", "P279", "P171", "P1582", "P1672", "P1647")
 KEPT = Kept(
@@ -133,7 +152,7 @@ def store(world: World, directory: Path) -> Path:
 Link = tuple[str, str, str, tuple[str, str]]  # subject, property, value, (snaktype, rank)
 
 # (snaktype, rank): what isn't a plain statement stands in one of four links
-_KINDS = [("value", "normal")] * 9 + [
+_KINDS = [("value", "normal")] * 16 + [
     ("value", "preferred"),
     ("value", "deprecated"),
     ("somevalue", "normal"),
@@ -147,7 +166,12 @@ def _links(
     subjects: list[str], properties: list[str], objects: list[str], least: int
 ) -> st.SearchStrategy[list[Link]]:
     """Draw links between anything and anything."""
-    link = st.tuples(*map(st.sampled_from, (subjects, properties, objects, _KINDS)))
+    link = st.tuples(
+        st.sampled_from(subjects),
+        st.sampled_from(properties),
+        st.sampled_from(objects),
+        st.sampled_from(_KINDS),
+    )
     return st.lists(link, min_size=least, max_size=least + 25)
 
 
@@ -157,16 +181,21 @@ def _linked(world: World, links: list[Link]) -> World:
         if property_id == "P1647":
             value = PROPERTIES[MADE_UP.index(value) % 2] if value in MADE_UP else PROPERTIES[0]
         claims[subject].append(statement(property_id, value, rank, snaktype))
-    return [with_claims(line, claims[line["id"]]) for line in world]
+    return World(with_claims(line, claims[line["id"]]) for line in world)
+
+
+# Few properties, so that what a path asks for is there; the rest is seldom.
+_OFTEN = ("P31", "P279", "P171") * 3 + WALKED[3:]
 
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
     """Draw a world whose links are of any kind, from and to anything."""
-    ids = [*MADE_UP[: draw(st.integers(5, 12))], ANIMAL, PLANT]
+    ids = [*MADE_UP[: draw(st.integers(4, 7))], ANIMAL]
     ids += draw(st.sampled_from([(), PROPERTIES[:1], PROPERTIES]))
     objects = [id for id in ids if id.startswith("Q")] + [ABSENT[0]]
-    return _linked([entity(id) for id in ids], draw(_links(ids, list(WALKED), objects, 1)))
+    links = draw(_links(ids, list(_OFTEN), objects, draw(st.sampled_from([1, 20, 30]))))
+    return _linked(World(map(entity, ids)), links)
 
 
 # What the reference's rules look at: few draws for much variety, each a way to be in or out.
@@ -205,16 +234,21 @@ _NAMES = [
     [_common("en", "bee"), _common("en", "bee"), unknown("P1843")],
     [statement("P225", "Apis"), statement("P225", "Apis apis", "preferred"), none("P1843")],
 ]
-_PLACE = {"latitude": 1.5, "longitude": -2.25, "precision": 1, "globe": f"{WD}Q2"}
+PLACE = {"latitude": 1.5, "longitude": -2.25, "precision": 1, "globe": f"{WD}Q2"}
 _PLACES = [
     *[[]] * 12,
-    [statement("P625", _PLACE)],
+    [statement("P625", PLACE)],
     [unknown("P625")],
-    [statement("P625", _PLACE, "deprecated")],
-    [statement("P625", _PLACE), none("P625", "preferred")],
+    [statement("P625", PLACE, "deprecated")],
+    [statement("P625", PLACE), none("P625", "preferred")],
 ]
 _details = st.tuples(
-    *map(st.sampled_from, (_LABELS, _DESCRIPTIONS, _ALIASES, _IMAGES, _NAMES, _PLACES)),
+    st.sampled_from(_LABELS),
+    st.sampled_from(_DESCRIPTIONS),
+    st.sampled_from(_ALIASES),
+    st.sampled_from(_IMAGES),
+    st.sampled_from(_NAMES),
+    st.sampled_from(_PLACES),
     st.integers(0, 8),
 )
 
@@ -247,7 +281,7 @@ def recipe_worlds(draw: st.DrawFn) -> World:
     # Much leads to the roots, little to what is subtracted.
     objects = [*some, *some[:3] * 3, *ROOTS, *[ANIMAL, PLANT] * 5, *FRUITS, *MINUS, ABSENT[0]]
     properties = ["P279"] * 3 + ["P31", "P171"] * 2 + ["P1582", "P1672"]
-    world = []
+    world = World()
     for id in ids:
         labels, descriptions, aliases, images, names, places, sitelinks = draw(_details)
         world.append(
@@ -262,22 +296,19 @@ def recipe_worlds(draw: st.DrawFn) -> World:
         )
     links = draw(_links([*some * 2, *ids], properties, objects, 15))
     one = st.sampled_from(some)
-    for motif in (_fruit, _subtracted):
-        for drawn in draw(st.lists(st.tuples(one, one, st.integers(0, 5)), max_size=2)):
-            links += motif(*drawn)
+    ways = st.tuples(one, one, st.integers(0, 5))
+    for x, taxon, way in draw(st.lists(ways, min_size=1, max_size=3)):
+        links += _fruit(x, taxon, way)
+    for x, via, way in draw(st.lists(ways, max_size=2)):
+        links += _subtracted(x, via, way)
     return _linked(world, links)
 
 
-def path_trees(properties: Sequence[str] = WALKED) -> st.SearchStrategy[PathTree]:
-    """Draw property paths, three levels deep at most."""
-    tree: st.SearchStrategy[PathTree] = st.sampled_from([(p,) for p in properties])
-    for _ in range(3):
-        below = tree
-        signed = st.tuples(st.sampled_from("*+?^"), below)
-        joined = st.builds(
-            lambda sign, parts: (sign, *parts),
-            st.sampled_from("/|"),
-            st.lists(below, min_size=2, max_size=3),
-        )
-        tree = below | signed | joined
-    return tree
+@st.composite
+def path_trees(draw: st.DrawFn, depth: int = 3) -> PathTree:
+    """Draw a property path, some levels deep at most."""
+    sign = draw(st.sampled_from("p^^*+?////||" if depth else "p"))
+    if sign == "p":
+        return (draw(st.sampled_from(_OFTEN)),)
+    parts = [draw(path_trees(depth - 1)) for _ in range(2 if sign in "/|" else 1)]
+    return (sign, *parts)
