@@ -39,6 +39,9 @@ def closure(store: Path, target: str, path: str) -> Closure:
     Of a target without a record, what other records say about it is found; and a path that may
     have length zero (`P279*`) leads from the target to itself, be it there or not.
 
+    In one place SPARQL says more: the query service holds an unknown value (somevalue) as a node of
+    its own, so that there `P31/^P31` leads from an item with nothing but that back to itself.
+
     Raises
     ------
     UserError : the path is none, or walks a property that the store did not keep or that has no
