@@ -39,7 +39,7 @@ STDIN: Final = "-"
 DEFAULT_MAX_LINE: Final = 64 << 20
 
 _READ = 64 << 10  # compressed bytes per read: what they inflate to still is in the cache when split
-_ZST_READ = 8 << 10  # zstd has no output limit; 8 KiB of the worst input is 256 MiB of output
+_ZST_STEP = 1 << 10  # zstd has no output limit: a KiB of the worst input is 32 MiB of output
 _INFLATE = 1 << 20  # inflated bytes per step: bounds what a decompression bomb can take
 _PROBE = 64 << 10
 _ENDLESS = 1 << 62  # size of standard input
@@ -51,6 +51,8 @@ _MAGIC: tuple[tuple[bytes, Form], ...] = (
     (_GZIP, "gz"),
     (b"BZh", "bz2"),
     (b"\x28\xb5\x2f\xfd", "zst"),
+    # pzstd puts a skippable frame before each frame (RFC 8878, section 3.1.2)
+    *((bytes((n, 0x2A, 0x4D, 0x18)), "zst") for n in range(0x50, 0x60)),
 )
 _LINE_START = re.compile(rb'\[?[\r\n ]*\{"(?:type|id|pageid|ns|title|labels|lastrevid)":')
 _INFLATE_ERRORS: tuple[Any, ...] = (
@@ -217,7 +219,7 @@ def _form_of(head: bytes, name: str) -> Form:
 def _first_text(head: bytes, form: Form) -> bytes | None:
     """The first few inflated bytes, or None where the head isn't enough for one block."""
     try:
-        return _Inflater(form).step(head[:_PROBE] if form == "zst" else head)[:_PROBE]
+        return next(filter(None, _Inflater(form).feed(head)), b"")[:_PROBE]
     except _INFLATE_ERRORS:
         return None  # reading it says what is broken, and where
 
@@ -243,11 +245,12 @@ class _BrokenError(Exception):
 
 
 class _Inflater:
-    """One face for the decompressors: ``step`` inflates a bounded piece, ``eof`` ends a member."""
+    """One face for the decompressors: ``feed`` inflates piece by piece, ``eof`` ends a member."""
 
     def __init__(self, form: Form) -> None:
         self._form = form
         self._object: Any = None
+        self._rest = b""
         if form == "gz":
             self._object = isal_zlib.decompressobj(wbits=31)
         elif form == "bz2":
@@ -256,22 +259,24 @@ class _Inflater:
             # the largest window that `zstd --long=31` writes
             self._object = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
 
-    def step(self, data: bytes) -> bytes:
-        """Up to about 1 MiB of text; call with ``b""`` for more while :attr:`hungry` is False."""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The text of ``data`` in pieces of bounded size, whatever it inflates to."""
         if self._form == "json":
-            return data
-        if self._form == "zst":
-            return bytes(self._object.decompress(data))
-        if self._form == "gz":
-            return bytes(self._object.decompress(self._object.unconsumed_tail + data, _INFLATE))
-        return bytes(self._object.decompress(data, _INFLATE))
-
-    @property
-    def hungry(self) -> bool:
-        """Whether it can give no more text before it is given more data."""
-        if self._form == "gz":
-            return not self._object.unconsumed_tail
-        return bool(self._form != "bz2" or self._object.needs_input)
+            yield data
+        elif self._form == "gz":
+            yield self._object.decompress(data, _INFLATE)
+            while not self.eof and self._object.unconsumed_tail:
+                yield self._object.decompress(self._object.unconsumed_tail, _INFLATE)
+        elif self._form == "bz2":
+            yield self._object.decompress(data, _INFLATE)
+            while not self.eof and not self._object.needs_input:
+                yield self._object.decompress(b"", _INFLATE)
+        else:
+            for start in range(0, len(data), _ZST_STEP):
+                yield self._object.decompress(data[start : start + _ZST_STEP])
+                if self.eof:
+                    self._rest = data[start + _ZST_STEP :]
+                    return
 
     @property
     def eof(self) -> bool:
@@ -280,7 +285,7 @@ class _Inflater:
     @property
     def unused(self) -> bytes:
         """What followed the end of the member in the data given."""
-        return bytes(self._object.unused_data) if self.eof else b""
+        return bytes(self._object.unused_data) + self._rest if self.eof else b""
 
 
 def _member_text(file: IO[bytes], form: Form, at: int, tick: Tick) -> Generator[bytes, None, int]:
@@ -292,7 +297,7 @@ def _member_text(file: IO[bytes], form: Form, at: int, tick: Tick) -> Generator[
     file.seek(at)
     position = at
     while not inflater.eof:
-        data = file.read(_ZST_READ if form == "zst" else _READ)
+        data = file.read(_READ)
         if not data:
             raise _BrokenError(f"the file ends inside the {form} member that begins at byte {at}")
         yield from _inflate(inflater, data, at)
@@ -304,9 +309,7 @@ def _member_text(file: IO[bytes], form: Form, at: int, tick: Tick) -> Generator[
 
 def _inflate(inflater: _Inflater, data: bytes, at: int) -> Iterator[bytes]:
     try:
-        yield inflater.step(data)
-        while not inflater.hungry and not inflater.eof:
-            yield inflater.step(b"")
+        yield from filter(None, inflater.feed(data))
     except _INFLATE_ERRORS as error:
         raise _BrokenError(
             f"the member that begins at byte {at} can't be inflated: {error}"
@@ -341,7 +344,7 @@ def _is_member(file: IO[bytes], at: int) -> bool:
     file.seek(at)
     inflater = _Inflater("gz")
     try:
-        text = inflater.step(file.read(_PROBE))
+        text = next(inflater.feed(file.read(_PROBE)))
     except _INFLATE_ERRORS:
         return False
     return inflater.eof or _LINE_START.match(text) is not None
@@ -557,7 +560,7 @@ class SliceReader:
         form = self.slice.form
         at = position = 0
         inflater, data = _Inflater(form), b""
-        while data := data or file.read(_ZST_READ if form == "zst" else _READ):
+        while data := data or file.read(_READ):
             position += len(data)
             self._tick(len(data))
             try:

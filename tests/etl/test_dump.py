@@ -226,6 +226,28 @@ def test_a_line_longer_than_many_slices_is_read(tmp_path: Path) -> None:
     assert lines == as_lines(text)
 
 
+def test_pzstds_skippable_frames_are_skipped(tmp_path: Path) -> None:
+    skip = (0x184D2A50).to_bytes(4, "little") + (4).to_bytes(4, "little") + b"size"
+    lines = [b"[", b'{"type":"item","id":"Q1"},', b'{"type":"item","id":"Q2"}', b"]"]
+    path = tmp_path / "dump.zst"
+    path.write_bytes(b"".join(skip + zstandard.compress(x + b"\n") for x in lines))
+    assert read_all(path, 1 << 30) == (lines, [])
+
+
+@pytest.mark.parametrize("form", ["gz", "bz2", "zst"])
+def test_pieces_are_bounded_whatever_they_inflate_to(form: dump.Form) -> None:
+    zeros = b"\0" * (1 << 20)
+    if form == "zst":  # run-length blocks of 128 KiB in four bytes each
+        block = ((1 << 17) << 3 | 1 << 1).to_bytes(3, "little") + b"\0"
+        bomb = b"\x28\xb5\x2f\xfd\x00\x38" + block * 4000
+    else:
+        pack = {"gz": gzip.compress, "bz2": bz2.compress}[form]
+        bomb = pack(zeros * 100)
+    sizes = [len(piece) for piece in dump._Inflater(form).feed(bomb)]
+    assert sum(sizes) >= 100 << 20
+    assert max(sizes) <= 32 << 20
+
+
 def test_memory_stays_bounded_on_a_decompression_bomb(tmp_path: Path) -> None:
     """300 MB of one line in 300 kB: inflated piece by piece and dropped."""
     squeeze = zlib.compressobj(9, wbits=31)
