@@ -40,8 +40,10 @@ from etl.entity import EntityReader, Record, RejectedLineError, encode_record
 from etl.errors import UserError
 from etl.kept import Kept
 from etl.manifest import (
+    DISCARDED,
     MANIFEST,
     digests,
+    discard,
     flush,
     read_manifest,
     tool_versions,
@@ -137,7 +139,9 @@ def ingest(
         if options.fresh:
             _remove_build(store)
         if (store / MANIFEST).exists():
-            return _finished(store, plan)
+            manifest = _finished(store, plan)
+            discard(store / _WORK)  # of a run that was killed when all was done
+            return manifest
         _check_directory(store)
         resumed = _settle_plan(store, plan)
         if not resumed:
@@ -229,7 +233,7 @@ def _check_disk(
         return
     announce(expected)
     if expected.disk_bytes > expected.free_bytes:
-        shutil.rmtree(store / _WORK)
+        discard(store / _WORK)
         raise UserError(
             f"{store} needs about {expected.disk_bytes / 1e9:.1f} GB while it is built and the "
             f"disk has {expected.free_bytes / 1e9:.1f} GB free; choose another --store, or keep "
@@ -249,7 +253,8 @@ def _check_directory(store: Path) -> None:
 
 def _own_names() -> set[str]:
     outputs = {DATA, "nodes.parquet", "edges", REJECTS}
-    return {_WORK, _LOCK, "lock.mdb", MANIFEST, *outputs}
+    directories = {_WORK, f"{_WORK}{DISCARDED}", f"edges{DISCARDED}"}
+    return {_LOCK, "lock.mdb", MANIFEST, *outputs, *directories}
 
 
 def _remove_build(store: Path) -> None:
@@ -258,10 +263,10 @@ def _remove_build(store: Path) -> None:
     (store / MANIFEST).unlink(missing_ok=True)
     for name in sorted(_own_names() - {_LOCK, MANIFEST}):
         path = store / name
-        if path.is_dir():
-            shutil.rmtree(path)
+        if path.is_file():
+            path.unlink()
         else:
-            path.unlink(missing_ok=True)
+            discard(path)
 
 
 @contextmanager
@@ -290,7 +295,7 @@ def _settle_plan(store: Path, plan: Plan) -> bool:
     path = store / _WORK / _PLAN
     encoded = _as_json(plan)
     if plan.inputs[0].path == STDIN and path.parent.exists():
-        shutil.rmtree(path.parent)  # what stood on it then can't be compared with what stands now
+        discard(path.parent)  # what stood on it then can't be compared with what stands now
     try:
         standing = ujson.loads(path.read_bytes())
     except FileNotFoundError:
@@ -374,7 +379,7 @@ def _build(store: Path, plan: Plan, options: Options) -> dict[str, Any]:
     started = time.perf_counter()
     slices = _slices_of(plan)
     work = store / _WORK
-    for leftover in work.glob("tmp-*"):
+    for leftover in (*work.glob("tmp-*"), *work.glob(f"*{DISCARDED}")):
         shutil.rmtree(leftover)
     reports = _read_slices(work, plan, slices, options)
     read_seconds = time.perf_counter() - started
@@ -519,7 +524,7 @@ def _placed_rejects(slices: list[Slice], reports: list[SliceReport]) -> list[dic
 
 
 def _write_rejects(path: Path, rejects: list[dict[str, Any]]) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = path.parent / _WORK / path.name
     with temporary.open("w", encoding="utf-8") as file:
         for reject in rejects:
             file.write(ujson.dumps(reject, ensure_ascii=False, escape_forward_slashes=False) + "\n")
@@ -547,8 +552,7 @@ def _check_damage(damage: list[Damage], options: Options) -> None:
 
 def _merge(work: Path, reports: list[SliceReport], plan: Plan, options: Options) -> dict[str, Any]:
     out = work / "merged"
-    if out.exists():
-        shutil.rmtree(out)
+    discard(out)
     out.mkdir()
     indexes = [s.index for s in _slices_of(plan)]
     runs = [
@@ -574,8 +578,7 @@ def _publish(
     """Moves what was merged into place and writes the manifest last."""
     merged = store / _WORK / "merged"
     files = ["nodes.parquet", *(f"edges/{p}.parquet" for p in built["edges"]), DATA]
-    if (store / "edges").exists():
-        shutil.rmtree(store / "edges")
+    discard(store / "edges")
     for name in ("edges", "nodes.parquet", DATA):
         (merged / name).rename(store / name)
     others: Counter[str] = Counter()
@@ -609,6 +612,7 @@ def _publish(
         },
     }
     flush(store, [*files, REJECTS])
-    write_manifest(store, manifest)
-    shutil.rmtree(store / _WORK)
+    write_manifest(merged, manifest)
+    (merged / MANIFEST).rename(store / MANIFEST)
+    discard(store / _WORK)
     return manifest

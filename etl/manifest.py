@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shutil
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +16,9 @@ import ujson
 from etl.errors import UserError
 
 MANIFEST: Final = "manifest.json"
+
+#: Ends the name of a directory that is being removed.
+DISCARDED: Final = ".discarded"
 
 #: Libraries whose version decides about bytes: recorded, and pinned in constraints.txt.
 _RECORDED = ("pyarrow", "lmdb", "msgspec", "numpy", "networkx", "isal", "zstandard")
@@ -64,6 +68,16 @@ def write_json(path: Path, data: Any) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def discard(path: Path) -> None:
+    """Removes a directory so that a kill in between leaves it whole or not there at all."""
+    doomed = path.with_name(f"{path.name}{DISCARDED}")
+    if doomed.exists():
+        shutil.rmtree(doomed)
+    if path.exists():
+        path.rename(doomed)
+        shutil.rmtree(doomed)
 
 
 def flush(directory: Path, names: Iterable[str]) -> None:

@@ -35,6 +35,7 @@ from etl.entity import (
 )
 from etl.errors import UserError
 from etl.kept import Kept
+from etl.manifest import discard
 
 #: Encoded records after which a run is written; a worker holds about three times as much.
 RUN_BYTES: Final = 48 << 20
@@ -244,8 +245,7 @@ def read_slice(job: SliceJob, tick: Tick) -> SliceReport:
         report.record_bytes = builder.record_bytes
         (temporary / REPORT).write_bytes(msgspec.json.encode(report))
         final = slice_directory(directory, job.slice.index)
-        if final.exists():  # of a start that turned out wrong
-            shutil.rmtree(final)
+        discard(final)  # of a start that turned out wrong
         temporary.rename(final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -179,6 +180,18 @@ def test_killed_at_random_points_and_resumed_it_is_the_same_store(
     process = start(path, store)
     assert process.wait() == 0
     assert contents(store) == expected
+
+
+@pytest.mark.parametrize("way", ["fresh", "finished", "restarted"])
+def test_killed_before_each_change_of_the_file_system_it_can_be_gone_on_with(
+    tmp_path: Path, lines: list[bytes], way: str
+) -> None:
+    """A new build, `--fresh` over a finished one, `--fresh` over a half-built one."""
+    path = dumps.write(tmp_path / "dump.gz", lines[:150])
+    command = [sys.executable, "-m", "tests.etl.kill_everywhere", str(path), str(tmp_path), way]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert re.fullmatch(r"killed at \d+ places\n", done.stdout), done.stdout + done.stderr
+    assert int(done.stdout.split()[2]) > 20
 
 
 def test_a_worker_that_is_killed_ends_the_run_with_a_sentence_and_can_be_gone_on_with(
