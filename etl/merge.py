@@ -24,7 +24,7 @@ from etl.errors import UserError
 from etl.kept import Kept
 from etl.runs import numeric_ids, winners
 from etl.store import StreamDigest, open_entities, open_environment
-from etl.tables import TableWriter
+from etl.tables import TRUTHY_ROWS, TableWriter
 
 #: Records that are sorted and written together; bounds memory, leaves no trace in the output.
 BATCH_RECORDS: Final = 100_000
@@ -38,8 +38,6 @@ EDGES: Final = pa.schema(
         ("rank", pa.dictionary(pa.int8(), pa.string())),
     ]
 )
-#: Key–value pair in the footer of an edge file: how many rows, from the first on, are truthy.
-TRUTHY_ROWS: Final = "truthy_rows"
 
 
 class _Run:

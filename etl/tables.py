@@ -12,6 +12,9 @@ import pyarrow.parquet as pq
 #: Rows per row group of every Parquet file. Part of the bytes' identity: never change it lightly.
 ROW_GROUP: Final = 1 << 17
 
+#: Key–value pair in the footer of an edge file: how many rows, from the first on, are truthy.
+TRUTHY_ROWS: Final = "truthy_rows"
+
 
 class TableWriter:
     """A Parquet file fed with tables of any length, cut into row groups of :data:`ROW_GROUP`.

@@ -27,7 +27,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl.merge import TRUTHY_ROWS
+from etl.tables import TRUTHY_ROWS
 from graph.paths import Automaton
 
 Ids = npt.NDArray[np.int64]  # ids as the store writes them: Q144 -> 144, P31 -> -31
