@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -47,11 +46,25 @@ GRAPH_FORMAT: Final = 1
 
 OUTPUTS: Final = ("entities.parquet", "memberships.parquet", "hierarchy.parquet")
 
+#: The directory inside a data set in which a build writes until its files are complete.  Inside, so
+#: that moving them never crosses to another file system, whatever `out` is a link to or a mount of.
+BUILDING: Final = ".building"
+
 # What may stand in a directory of ours, later stages' files included: anything else is not ours to
 # write into.
 _OURS = frozenset(
-    {*OUTPUTS, "attributes.parquet", "queries.parquet", "quality.parquet", "enrich", MANIFEST}
+    {
+        *OUTPUTS,
+        "attributes.parquet",
+        "queries.parquet",
+        "quality.parquet",
+        "enrich",
+        BUILDING,
+        MANIFEST,
+    }
 )
+
+_ATTEMPTS = 100  # at the lock, before a directory that others keep removing counts as taken
 
 _BATCH = 1 << 16  # edges turned into text at a time; the file's bytes don't depend on it
 
@@ -333,26 +346,63 @@ def _rows(graph: _Graph, rows: United) -> Rows:
 
 @contextmanager
 def _building(out: Path) -> Iterator[Path]:
-    """Give an empty directory beside `out`, locked against another build, gone at the end.
+    """Give an empty directory inside `out`, locked against another build, gone at the end.
 
-    What a killed build left there is cleared by the next.
+    What a killed build left there is cleared by the next.  An `out` that was made for a build that
+    fails is removed.
     """
-    directory = out.parent / f".{out.name}.building"
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = os.open(directory, os.O_RDONLY)
+    out = out.resolve()
+    made = not out.exists()
+    directory = out / BUILDING
+    lock = _locked(directory, out)
     try:
+        _clear(directory)
+        yield directory
+    finally:
+        _clear(directory)
+        with suppress(OSError):  # what isn't ours stays, and so does what holds it
+            directory.rmdir()
+            if made:
+                out.rmdir()  # fails where the build did not
+        os.close(lock)
+
+
+def _locked(directory: Path, out: Path) -> int:
+    """Make a directory and lock it; return the file descriptor that holds the lock.
+
+    A build that ends removes its directory.  Whoever opened it before that then locks a directory
+    that is gone, and has to begin again.
+    """
+    taken = UserError(f"another `sparqless graph` is writing {out}: wait for it.")
+    for _ in range(_ATTEMPTS):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # removed between two calls
+        except (FileExistsError, NotADirectoryError):
+            raise UserError(
+                f"{directory} is a file, and a build needs a directory of that name: remove it."
+            ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"another `sparqless graph` is writing {out}: wait for it.") from None
-        for entry in directory.iterdir():
-            entry.unlink()
-        try:
-            yield directory
-        finally:
-            shutil.rmtree(directory)
-    finally:
+            if os.path.samestat(os.fstat(lock), os.stat(directory)):
+                return lock
+        except BlockingIOError:
+            os.close(lock)
+            raise taken from None
+        except FileNotFoundError:
+            pass
         os.close(lock)
+    raise taken
+
+
+def _clear(directory: Path) -> None:
+    """Remove what a build writes, and nothing else."""
+    for name in (*OUTPUTS, MANIFEST):
+        (directory / name).unlink(missing_ok=True)
+    for temporary in directory.glob(f"{MANIFEST}.*.tmp"):
+        temporary.unlink()
 
 
 def _publish(directory: Path, out: Path, manifest: dict[str, Any]) -> None:
@@ -363,7 +413,6 @@ def _publish(directory: Path, out: Path, manifest: dict[str, Any]) -> None:
     """
     write_manifest(directory, manifest)
     flush(directory, OUTPUTS)
-    out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
     for name in (*OUTPUTS, MANIFEST):
         (directory / name).rename(out / name)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import graph.build
 from etl.errors import UserError
-from graph.build import OUTPUTS, build
+from graph.build import BUILDING, OUTPUTS, _building, build
 from graph.recipe import load
 from tests.graph.small_dump import entity, ranked, recipe_of, store_of
 
@@ -504,7 +507,7 @@ def test_a_finished_graph_is_replaced_and_what_stands_beside_it_stays(tmp_path):
     assert (out / "enrich" / "model").is_dir()
     built(tmp_path, ANIMALS, ONE)
     assert {name: (out / name).read_bytes() for name in OUTPUTS} == before
-    assert not (tmp_path / ".out.building").exists()
+    assert not (out / BUILDING).exists()
 
 
 def test_a_build_that_fails_leaves_the_finished_graph_as_it_was(tmp_path, monkeypatch):
@@ -518,7 +521,7 @@ def test_a_build_that_fails_leaves_the_finished_graph_as_it_was(tmp_path, monkey
     with pytest.raises(OSError, match="No space left"):
         built(tmp_path, ANIMALS, ONE.replace("Q1", "Q2"))
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
-    assert not (tmp_path / ".out.building").exists()
+    assert not (out / BUILDING).exists()
 
 
 @pytest.mark.parametrize("moves", range(4))
@@ -530,7 +533,7 @@ def test_a_build_stopped_between_its_moves_leaves_no_manifest_and_can_be_repeate
     rename, done = Path.rename, []
 
     def stopped(self, target):
-        if self.parent.name == ".out.building":
+        if self.parent.name == BUILDING:
             if len(done) == moves:
                 raise KeyboardInterrupt
             done.append(self)
@@ -546,11 +549,106 @@ def test_a_build_stopped_between_its_moves_leaves_no_manifest_and_can_be_repeate
 
 
 def test_what_a_killed_build_left_is_cleared(tmp_path):
-    left = tmp_path / ".out.building"
-    left.mkdir()
+    left = tmp_path / "out" / BUILDING
+    left.mkdir(parents=True)
     (left / "entities.parquet").write_bytes(b"half")
+    (left / "manifest.json.77.tmp").write_bytes(b"half")
     assert ids(built(tmp_path, ANIMALS, ONE)) == ["Q1", "Q2", "Q3", "Q10"]
     assert not left.exists()
+
+
+def test_two_builds_of_one_directory_do_not_meet(tmp_path, monkeypatch):
+    out = built(tmp_path, ANIMALS, ONE)
+    recipe, refused = load(tmp_path / "test.toml"), []
+    store, other_store = (store_of(tmp_path / name, ANIMALS) for name in ("one", "two"))
+
+    def meanwhile(directory, *arguments):
+        with pytest.raises(UserError, match="another `sparqless graph` is writing") as raised:
+            build(other_store, recipe, out, quiet=True)
+        refused.append(raised)
+        return write(directory, *arguments)
+
+    write = graph.build._write
+    monkeypatch.setattr("graph.build._write", meanwhile)
+    build(store, recipe, out, quiet=True)
+    assert len(refused) == 1
+    assert ids(out) == ["Q1", "Q2", "Q3", "Q10"]
+    assert not (out / BUILDING).exists()
+
+
+@pytest.mark.parametrize("another_follows", [False, True])
+def test_a_build_that_opens_the_directory_of_one_that_ends_begins_again(
+    tmp_path, monkeypatch, another_follows
+):
+    out = tmp_path / "out"
+    first, third = _building(out), _building(out)
+    first.__enter__()
+    flock, calls = fcntl.flock, []
+
+    def late(lock, operation):
+        """Let the first build end, and a third begin, between another's open and its lock."""
+        calls.append(lock)
+        if len(calls) == 1:
+            first.__exit__(None, None, None)
+            if another_follows:
+                third.__enter__()
+        flock(lock, operation)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    if another_follows:
+        with pytest.raises(UserError, match="another"), _building(out):
+            pass
+        third.__exit__(None, None, None)
+    else:
+        with _building(out) as directory:
+            assert os.path.samestat(os.fstat(calls[-1]), directory.stat())
+            with pytest.raises(UserError, match="another"), _building(out):
+                pass
+    assert not (out / BUILDING).exists()
+
+
+def test_a_file_in_the_way_of_the_work_directory_is_named(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / BUILDING).write_text("mine")
+    with pytest.raises(UserError, match="is a file, and a build needs a directory"):
+        built(tmp_path, ANIMALS, ONE)
+    assert (tmp_path / "out" / BUILDING).read_text() == "mine"
+
+
+def test_what_is_not_ours_in_the_work_directory_stays(tmp_path):
+    left = tmp_path / "out" / BUILDING
+    left.mkdir(parents=True)
+    (left / "notes.txt").write_text("mine")
+    built(tmp_path, ANIMALS, ONE)
+    assert [path.name for path in left.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("where", ["link", "dangling", "."])
+def test_where_a_graph_may_be_written(tmp_path, monkeypatch, where):
+    target = tmp_path / "elsewhere" / "graph"
+    target.mkdir(parents=True)
+    if where == "dangling":
+        target.rmdir()
+    (tmp_path / "out").symlink_to(target)
+    store, recipe = store_of(tmp_path / "data", ANIMALS), load(recipe_of(tmp_path, ONE))
+    if where == ".":
+        monkeypatch.chdir(target)
+    build(store, recipe, Path(".") if where == "." else tmp_path / "out", quiet=True)
+    assert sorted(path.name for path in target.iterdir()) == sorted([*OUTPUTS, "manifest.json"])
+    assert [path.name for path in target.parent.iterdir()] == ["graph"]
+    assert (tmp_path / "out").is_symlink()
+
+
+def test_a_directory_made_for_a_build_that_fails_is_removed_and_an_older_one_stays(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("graph.build.write_entities", lambda *_: 1 / 0)
+    (tmp_path / "mine").mkdir()
+    for name in ("out", "mine"):
+        with pytest.raises(ZeroDivisionError):
+            built(tmp_path, ANIMALS, ONE, name=name)
+    assert not (tmp_path / "out").exists()
+    assert list((tmp_path / "mine").iterdir()) == []
 
 
 @pytest.mark.parametrize("what", ["notes.txt", "store manifest", "file"])
