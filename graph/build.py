@@ -95,7 +95,9 @@ def build(
         check_walkable(recipe.walked(), entities)
         facts = Facts(entities)
         warnings = _warnings(recipe, facts, entities, strict)
-        ontology = Ontology.load(store, recipe.walked(), including=_named_items(recipe))
+        ontology = Ontology.load(
+            store, recipe.walked(), including=_named_items(recipe), quiet=quiet
+        )
         loaded = time.perf_counter()
         graph = _selected(recipe, ontology, facts, quiet)
         selected = time.perf_counter()
@@ -230,6 +232,7 @@ def _selected(recipe: Recipe, ontology: Ontology, facts: Facts, quiet: bool) -> 
         for number, part in enumerate(recipe.parts()):
             for root in part.roots:
                 progress.note = root.id
+                progress.add(0)
                 kept = select(evaluator, facts, part, root)
                 _refuse_emptied(kept)
                 _add(graph, kept, number)

@@ -21,7 +21,7 @@ from etl.manifest import read_manifest
 from etl.store import EntityStore
 from graph.closure import check_walkable
 from graph.facts import Mask, name_of
-from graph.ontology import Nodes, Ontology, read_subjects
+from graph.ontology import Nodes, Ontology, edge_file, read_subjects
 from graph.paths import Automaton, automaton
 from graph.recipe import Has, Match, Recipe, Root, check_store, matches
 from graph.selection import Evaluator, Members
@@ -257,9 +257,9 @@ def _objects(record: Record | None, property_id: str) -> list[str]:
 
 def _subjects(store: EntityStore, property_id: str, ids: Iterable[str]) -> list[tuple[str, str]]:
     """Return (object, subject) of the truthy statements whose object is one of `ids`."""
-    file = Path(store.path) / "edges" / f"{property_id}.parquet"
+    file = edge_file(Path(store.path), store.manifest["outputs"], property_id)
     objects = np.array(sorted(numeric_id(id) for id in ids), np.int64)
-    if not len(objects) or not file.exists():
+    if file is None or not len(objects):
         return []
     found = read_subjects(file, objects)
     subject, object = found.column("subject").to_pylist(), found.column("object").to_pylist()

@@ -15,7 +15,7 @@ Nodes on networkx' face are ints: 144 for Q144, -31 for P31; in a product, plain
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from etl.errors import UserError
+from etl.manifest import read_manifest
+from etl.progress import Progress
 from etl.tables import TRUTHY_ROWS
 from graph.paths import Automaton
 
@@ -274,18 +277,38 @@ class Ontology:
 
     @classmethod
     def load(
-        cls, store: Path, properties: Iterable[str], including: Iterable[int] = ()
+        cls,
+        store: Path,
+        properties: Iterable[str],
+        including: Iterable[int] = (),
+        *,
+        quiet: bool = True,
     ) -> Ontology:
         """Read the truthy edges of `properties` from the store's `edges/*.parquet`.
 
-        Nodes are the ids at the ends of those edges and those of `including`.  A property without
-        a file has no edge.  Takes 16 bytes an edge, and as much again while it sorts.
+        Nodes are the ids at the ends of those edges and those of `including`.  A property whose
+        file the store's manifest doesn't list has no edge.
+
+        Raises
+        ------
+        UserError : the store isn't finished, or a file that its manifest lists is not there.
         """
+        outputs = read_manifest(store, "store")["outputs"]
+        files = {
+            name: file
+            for name in dict.fromkeys(properties)
+            if (file := edge_file(store, outputs, name)) is not None
+        }
+        total = sum(truthy_rows(pq.ParquetFile(file)) for file in files.values())
         columns = {}
-        for name in dict.fromkeys(properties):
-            if (file := store / "edges" / f"{name}.parquet").exists():
+        with Progress("loading", total, unit=" edges", quiet=quiet) as progress:
+            for name, file in files.items():
+                progress.note = name
                 columns[name] = read_truthy(file, ["subject", "object"])
-        return cls._of_columns(columns, including)
+                progress.add(columns[name].num_rows)
+            progress.note = "sorting"
+            progress.add(0)
+            return cls._of_columns(columns, including)
 
     @classmethod
     def of(
@@ -351,6 +374,25 @@ class Ontology:
             if t.property in self.edges
         )  # fmt: skip
         return ArrayGraph(self.size * automaton.states, self.size, blocks)
+
+
+def edge_file(store: Path, outputs: Container[str], property_id: str) -> Path | None:
+    """Return the file of a property's edges, None where the store's `outputs` list none.
+
+    Raises
+    ------
+    UserError : the file is listed and not there; taken as "no edges", it would make a smaller graph
+        of a broken store.
+    """
+    name = f"edges/{property_id}.parquet"
+    if name not in outputs:
+        return None
+    if not (file := store / name).is_file():
+        raise UserError(
+            f"{file} is missing, which the store's manifest lists: copy the store again or build "
+            "it with `sparqless etl --fresh`."
+        )
+    return file
 
 
 def read_truthy(file: Path, columns: Sequence[str]) -> pa.Table:

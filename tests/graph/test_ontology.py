@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import networkx as nx
 import numpy as np
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etl.errors import UserError
 from graph.ontology import ArrayGraph, Ontology, read_subjects
 from graph.paths import automaton, parse
 from graph.selection import closure_of
@@ -123,12 +126,22 @@ def test_only_the_truthy_rows_of_an_edge_file_are_read(tmp_path, group, truthy):
     table = table.replace_schema_metadata({"truthy_rows": str(truthy)})
     (tmp_path / "edges").mkdir()
     pq.write_table(table, tmp_path / "edges" / "P279.parquet", row_group_size=group)
+    manifest = {"step": "store", "outputs": {"edges/P279.parquet": {}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     graph = Ontology.load(tmp_path, ["P279", "P31"]).graph()
     assert set(graph.to_networkx().edges) == set(rows[:truthy])
     found = read_subjects(tmp_path / "edges" / "P279.parquet", np.array([1, 7])).to_pylist()
     assert [(row["subject"], row["object"]) for row in found] == [
         (s, o) for s, o in rows[:truthy] if o == 1
     ]
+
+
+def test_a_file_of_edges_that_is_gone_is_not_taken_for_none(tmp_path):
+    manifest = {"step": "store", "outputs": {"edges/P279.parquet": {}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert Ontology.load(tmp_path, ["P31"]).edges == {}
+    with pytest.raises(UserError, match=r"P279.parquet is missing, which the store's manifest"):
+        Ontology.load(tmp_path, ["P31", "P279"])
 
 
 def test_an_empty_ontology():
