@@ -2,6 +2,7 @@
 #
 #   make graph                                            the bundled sample, into data/sample
 #   make graph DUMP=/path/latest-all.json.gz DATA=/big/disk RECIPE=living WORKERS=16
+#   make graph DUMP=https://… CONTACT=you@example.org     (also LANGUAGES=de,en,mul PROPERTIES=FILE)
 
 PYTHON  ?= python3
 VENV    ?= .venv
@@ -9,6 +10,9 @@ DATA    ?= $(if $(DUMP),data,data/sample)
 DUMP    ?=
 RECIPE  ?= entitynet
 WORKERS ?=
+LANGUAGES ?=
+PROPERTIES ?=
+CONTACT ?=
 
 BIN       := $(VENV)/bin
 SAMPLE    := data/sample/dump.json.gz
@@ -27,11 +31,13 @@ graph: $(VENV)/.base ## a dump (DUMP=…, else the sample) -> store -> graph dat
 ifeq ($(strip $(DUMP)),)
 	@$(SPARQLESS) sample --out $(SAMPLE)
 endif
-	@$(SPARQLESS) etl "$(or $(strip $(DUMP)),$(SAMPLE))" --store "$(DATA)/store" $(if $(WORKERS),--workers $(WORKERS))
+	@$(SPARQLESS) etl "$(or $(strip $(DUMP)),$(SAMPLE))" --store "$(DATA)/store" --recipe "$(RECIPE)" \
+	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(LANGUAGES),--languages $(LANGUAGES)) \
+	  $(if $(PROPERTIES),--properties "$(PROPERTIES)") $(if $(CONTACT),--contact "$(CONTACT)")
 	@$(SPARQLESS) graph --store "$(DATA)/store" --recipe "$(RECIPE)" --out "$(DATA)/graph/$(basename $(notdir $(RECIPE)))"
 
 test: $(VENV)/.dev ## the whole test suite, on all cores
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto -rs
 
 lint: $(VENV)/.dev ## formatter, linter and types
 	$(BIN)/ruff format --check .

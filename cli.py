@@ -11,7 +11,7 @@ import click
 import ujson
 
 from etl.engine import default_workers
-from etl.errors import UserError
+from etl.errors import UserError, is_disk_full
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -31,6 +31,11 @@ class _Commands(click.Group):
             sys.stderr.close()  # the reader (head, less) has left: nothing to say to anybody
             ctx.exit(0)
         except OSError as error:
+            if is_disk_full(error):
+                raise click.ClickException(
+                    f"the disk (or a file size limit) is full ({error}); make room and run the "
+                    "same command again."
+                ) from error
             where = f"{error.filename}: " if error.filename else ""
             raise click.ClickException(f"{where}{error.strerror or error}") from error
 
@@ -51,7 +56,7 @@ _workers = click.option(
     help="Processes to work with.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_quiet = click.option("--quiet", is_flag=True, help="No progress, no table; errors only.")
+_quiet = click.option("--quiet", is_flag=True, help="No progress and no table.")
 _recipe = click.option(
     "--recipe", default="entitynet", show_default=True, help="A shipped recipe or a .toml file."
 )
@@ -93,9 +98,12 @@ def sample(out: Path) -> None:
 @click.argument("dumps", nargs=-1, required=True, metavar="DUMP...")
 @_store
 @click.option(
-    "--languages", metavar="CODES", help="Languages to keep, comma-separated.  [en,…,mul]"
+    "--languages",
+    metavar="CODES",
+    help="Languages to keep, comma-separated.  [en,en-gb,en-ca,en-us,mul]",
 )
 @_path("--properties", "File that lists the properties to keep.  [the shipped list]")
+@click.option("--recipe", help="Check first that the store will do for this recipe.")
 @_workers
 @_path("--keep-dump", "Where a dump that is fetched is kept.  [dumps/ beside the store]")
 @click.option("--contact", help="E-mail or URL sent with downloads.  [sparqless.toml]")
@@ -126,6 +134,7 @@ def etl_command(
     store: Path,
     languages: str | None,
     properties: Path | None,
+    recipe: str | None,
     workers: int,
     keep_dump: Path | None,
     contact: str | None,
@@ -150,13 +159,17 @@ def etl_command(
       sparqless etl data/sample/dump.json.gz --store data/sample/store
     """
     from etl.download import fetch_dumps, is_url
-    from etl.ingest import Options, estimate, ingest
+    from etl.ingest import Estimate, Options, estimate, ingest, is_finished
     from etl.kept import DEFAULT_LANGUAGES, Kept, parse_languages, read_properties
+    from etl.report import expectation, rows, warnings
+    from graph.recipe import check_store, load
 
     kept = Kept(
         parse_languages(languages) if languages is not None else DEFAULT_LANGUAGES,
         read_properties(properties),
     )
+    if recipe is not None:
+        check_store(load(recipe), {"kept": kept.as_json()})
     options = Options(
         kept=kept,
         workers=workers,
@@ -178,70 +191,27 @@ def etl_command(
         if as_json:
             _print_json(_fields(expected))
         else:
-            click.echo(_expectation(expected))
+            click.echo(expectation(expected))
         return
-    manifest = ingest(
-        dumps, store, options, lambda e: None if quiet else click.echo(_expectation(e), err=True)
-    )
-    _report_store(store, manifest, quiet, as_json)
+    stood = is_finished(store) and not fresh
+
+    def announce(expected: Estimate) -> None:
+        if not quiet:
+            click.echo(expectation(expected), err=True)
+
+    manifest = ingest(dumps, store, options, announce)
+    if as_json:
+        found = {"store": str(store), **manifest["counts"]}
+        _print_json({**found, "seconds": 0 if stood else manifest["seconds"]["all"]})
+        return
+    for warning in warnings(store, manifest):
+        click.echo(f"Warning: {warning}", err=True)
+    if not quiet:
+        _table(rows(store, manifest, stood=stood))
 
 
 def _fields(struct: Any) -> dict[str, Any]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
-
-
-def _expectation(expected: Any) -> str:
-    minutes = expected.seconds / 60
-    return (
-        f"Expecting about {expected.entities:,} entities in {expected.json_bytes / 1e9:,.2f} GB of "
-        f"JSON: {expected.disk_bytes / 1e9:,.2f} GB of disk while it works "
-        f"({expected.free_bytes / 1e9:,.0f} GB free), "
-        f"{f'{minutes:,.0f} minutes' if minutes >= 2 else f'{expected.seconds:,.0f} s'}."
-    )
-
-
-def _report_store(store: Path, manifest: dict[str, Any], quiet: bool, as_json: bool) -> None:
-    from etl.show import counted
-
-    counts, seconds = manifest["counts"], manifest["seconds"]
-    if as_json:
-        _print_json({"store": str(store), **counts, "seconds": seconds["all"]})
-        return
-    if counts["rejects"]:
-        click.echo(
-            f"Warning: {counted(counts['rejects'], 'line')} can't be read: see "
-            f"{store / 'rejects.ndjson'} for offset and reason.",
-            err=True,
-        )
-    for lost in manifest["damage"]:
-        click.echo(
-            f"Warning: {lost['path']}: bytes {lost['start']:,}-{lost['end']:,} are lost: "
-            f"{lost['reason']}.",
-            err=True,
-        )
-    if quiet:
-        return
-    rate = counts["json_bytes"] / 1e6 / max(seconds["all"], 1e-9)
-    skipped = sum(counts["skipped"].values())
-    kinds = ", ".join(f"{n:,} {kind}" for kind, n in counts["skipped"].items())
-    _table(
-        [
-            (
-                "entities",
-                f"{counts['entities']:,}",
-                f"{counts['items']:,} items, {counts['properties']:,} properties",
-            ),
-            ("skipped", f"{skipped:,}", kinds or "of other types"),
-            ("repeated", f"{counts['repeated']:,}", "older versions of an entity, left out"),
-            ("rejected", f"{counts['rejects']:,}", "lines that can't be read"),
-            (
-                "seconds",
-                f"{seconds['all']:,.1f}",
-                f"{counts['json_bytes'] / 1e9:,.2f} GB of JSON, {rate:,.0f} MB/s",
-            ),
-            ("store", "", str(store)),
-        ]
-    )
 
 
 def _print_json(data: Any) -> None:
@@ -305,7 +275,9 @@ def closure(entity_id: str, path: str, store: Path, names: bool, as_json: bool) 
     found = find(store, entity_id, path)
     if not found.target_known:
         click.echo(f"Warning: {entity_id} itself is not in {store}.", err=True)
-    if as_json:
+    if as_json and names:
+        _print_json([{"id": id_, "label": label} for id_, label in labels(store, found)])
+    elif as_json:
         _print_json(list(found))
     elif names:
         for id_, label in labels(store, found):
@@ -399,8 +371,8 @@ def verify(directory: Path, as_json: bool) -> None:
             click.echo(f"{c.name}: {c.problem or 'ok'}")
     if wrong:
         raise UserError(
-            f"{directory} is not what was written: {', '.join(c.name for c in wrong)}. Build it "
-            "again from the step before."
+            f"{directory} is not what was written: {', '.join(c.name for c in wrong)}. Copy it "
+            "again, or build it again from the step before (`sparqless etl` takes --fresh)."
         )
 
 

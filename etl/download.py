@@ -30,12 +30,14 @@ _TIMEOUT: Final = (30, 60)  # seconds to connect, seconds without a byte
 _PIECE: Final = 64 << 10  # what a broken connection can cost
 _BLOCK: Final = 1 << 20
 _TRIES: Final = 6  # in a row without one new byte
+_FIRST_TRIES: Final = 2  # to reach a server at all
 _BACKOFF: Final = 2.0  # seconds, doubled at each try
 _LONGEST_WAIT: Final = 900.0  # seconds; a longer Retry-After is for the user to decide
 _SUMS_LIMIT: Final = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\Z")
 _DATED = re.compile(r"(wikidata-\d{8})-")
 _REDIRECTS: Final = 5
+_TRY_AGAIN: Final = (429, 500, 502, 503, 504)
 _BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 pause: Callable[[float], None] = time.sleep
@@ -81,8 +83,9 @@ def fetch(url: str, directory: Path, contact: str, *, quiet: bool = False) -> tu
     """Bring the file behind ``url`` into ``directory``; returns it and how it was checked.
 
     Checked is ``sha1`` or ``md5`` where Wikimedia publishes sums beside a dated dump, else
-    ``length``, else ``nothing``. A file that is there with the length that the server names is
-    not fetched again.
+    ``length``, else ``nothing``. A file that is there is complete, since it appears by rename: it
+    is used as it is, ``kept``, and the server isn't asked. A link to the latest dump moves every
+    week; what a store was made from must not be replaced behind its back.
 
     Raises UserError for a server that refuses, a connection that keeps breaking, a sum that
     differs; OSError where the disk is full. What has arrived stays.
@@ -92,14 +95,15 @@ def fetch(url: str, directory: Path, contact: str, *, quiet: bool = False) -> tu
         raise UserError(f"{url} does not end in the name of a file.")
     directory.mkdir(parents=True, exist_ok=True)
     target = directory / name
+    if target.exists():
+        return target, "kept"
     with requests.Session() as session:
         session.max_redirects = _REDIRECTS
         library = requests.utils.default_user_agent()
         agent = f"sparqless/{version('sparqless')} ({contact}) {library}"
         session.headers.update({"User-Agent": agent, "Accept-Encoding": "identity"})
         remote = _look(session, url)
-        if not (target.exists() and target.stat().st_size == remote.length):
-            _fetch_parts(session, remote, target, quiet)
+        _fetch_parts(session, remote, target, quiet)
         checked = _check_sums(session, url, target, quiet)
     return target, checked or ("length" if remote.length is not None else "nothing")
 
@@ -108,14 +112,23 @@ def _look(session: requests.Session, url: str) -> Remote:
     for attempt in range(_TRIES):
         try:
             response = session.head(url, timeout=_TIMEOUT, allow_redirects=True)
-        except _BROKEN:
-            _wait(attempt, url, "no connection")
+        except _BROKEN as error:
+            if attempt == _FIRST_TRIES - 1:
+                raise UserError(f"{url}: no connection ({_cause(error)}).") from error
+            pause(_BACKOFF)
             continue
         except requests.RequestException as error:
             raise UserError(f"{url}: {error}.") from error
         if _may_go_on(response, url, attempt):
             return _remote(response, url)
     raise AssertionError("_wait gives up first")
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason: requests wraps what the system said in three layers."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error)
 
 
 def _remote(response: requests.Response, url: str) -> Remote:
@@ -211,7 +224,7 @@ def _may_go_on(response: requests.Response, url: str, attempt: int) -> bool:
     status = response.status_code
     if status in (200, 206):
         return True
-    if status == 429 or status >= 500:
+    if status in _TRY_AGAIN:
         wait = retry_after(response.headers.get("Retry-After"))
         if wait is not None and wait > _LONGEST_WAIT:
             raise UserError(

@@ -164,6 +164,9 @@ def find_inputs(names: tuple[str, ...]) -> list[Input]:
         paths.extend(_expand(name))
     if STDIN in paths and len(paths) > 1:
         raise UserError("`-` (standard input) can't be combined with files; give one or the other.")
+    repeated = [p for p in dict.fromkeys(paths) if paths.count(p) > 1]
+    if repeated:
+        raise UserError(f"{repeated[0]} is named twice; name every part of a dump once.")
     return [_describe(path) for path in paths]
 
 
@@ -186,6 +189,8 @@ def _expand(name: str) -> list[str]:
 
 def _describe(path: str) -> Input:
     if path == STDIN:
+        if sys.stdin is None:
+            raise UserError("`-` was given as the dump, and there is no standard input.")
         head = sys.stdin.buffer.peek(4)  # type: ignore[union-attr]
         return Input(STDIN, _form_of(head, "standard input"), 0, 0, "")
     try:

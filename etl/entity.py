@@ -366,7 +366,7 @@ def read_slowly(line: bytes, kept: Kept) -> Record | OtherEntity:
         return _record_of(entity, kept)
     except RejectedLineError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise RejectedLineError(f"not of an entity's form: {error!r}"[:200]) from None
 
 

@@ -37,11 +37,12 @@ from etl.dump import (
     plan_slices,
 )
 from etl.entity import EntityReader, Record, RejectedLineError, encode_record
-from etl.errors import UserError
+from etl.errors import UserError, is_disk_full
 from etl.kept import Kept
 from etl.manifest import (
     DISCARDED,
     MANIFEST,
+    check_whole,
     digests,
     discard,
     flush,
@@ -50,9 +51,10 @@ from etl.manifest import (
     write_json,
     write_manifest,
 )
-from etl.merge import merge
+from etl.merge import allow_open_runs, merge
 from etl.progress import Progress
-from etl.runs import SliceJob, SliceReport, read_report, read_slice, slice_directory
+from etl.runs import REPORT, SliceJob, SliceReport, read_report, read_slice, slice_directory
+from etl.show import in_bytes
 from etl.store import DATA, STORE_FORMAT
 
 DEFAULT_MAX_REJECTS: Final = 100
@@ -63,7 +65,6 @@ _PLAN = "plan.json"
 _LOCK = ".lock"
 _SMALLEST_SLICE, _LARGEST_SLICE = 4 << 20, 256 << 20
 _SLICES = 512  # few enough for one open file each in the merge
-_DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _PROBE_TEXT = 24 << 20  # inflated bytes read at each of three places for the estimate
 
 #: Peak of disk in a build over the bytes of encoded records: runs, LMDB with its pages' slack,
@@ -134,20 +135,27 @@ def ingest(
     """
     inputs = find_inputs(names)
     plan = make_plan(inputs, options)
+    if is_finished(store) and not options.fresh and not any(store.glob(f"{_WORK}*")):
+        return _finished(store, plan)
+    _check_directory(store)
     store.mkdir(parents=True, exist_ok=True)
     with _locked(store):
         if options.fresh:
             _remove_build(store)
-        if (store / MANIFEST).exists():
+        if is_finished(store):
             manifest = _finished(store, plan)
             discard(store / _WORK)  # of a run that was killed when all was done
             return manifest
-        _check_directory(store)
         resumed = _settle_plan(store, plan)
         if not resumed:
             _check_disk(store, inputs, options, announce)
         with _disk_errors(store):
             return _build(store, plan, options)
+
+
+def is_finished(store: Path) -> bool:
+    """Whether a store stands in a directory: its manifest is there."""
+    return (store / MANIFEST).exists()
 
 
 def make_plan(inputs: list[Input], options: Options) -> Plan:
@@ -235,14 +243,18 @@ def _check_disk(
     if expected.disk_bytes > expected.free_bytes:
         discard(store / _WORK)
         raise UserError(
-            f"{store} needs about {expected.disk_bytes / 1e9:.1f} GB while it is built and the "
-            f"disk has {expected.free_bytes / 1e9:.1f} GB free; choose another --store, or keep "
+            f"{store} needs about {in_bytes(expected.disk_bytes)} while it is built and the "
+            f"disk has {in_bytes(expected.free_bytes)} free; choose another --store, or keep "
             "less with --languages and --properties."
         )
 
 
 def _check_directory(store: Path) -> None:
     """Refuses to build among files that aren't a build's."""
+    if not store.exists():
+        return
+    if not store.is_dir():
+        raise UserError(f"{store} is a file; choose an empty or new directory for --store.")
     foreign = {p.name for p in store.iterdir()} - _own_names()
     if foreign:
         raise UserError(
@@ -259,7 +271,6 @@ def _own_names() -> set[str]:
 
 def _remove_build(store: Path) -> None:
     """--fresh: the manifest goes first, so that a kill leaves no half of a finished store."""
-    _check_directory(store)
     (store / MANIFEST).unlink(missing_ok=True)
     for name in sorted(_own_names() - {_LOCK, MANIFEST}):
         path = store / name
@@ -315,6 +326,7 @@ def _finished(store: Path, plan: Plan) -> dict[str, Any]:
         )
     wanted = {k: v for k, v in _as_json(plan).items() if k not in _OF_THE_WORK}
     _check_same(store, manifest["plan"], wanted, "holds a finished store")
+    check_whole(store, manifest, "build it again with --fresh")
     return manifest
 
 
@@ -341,13 +353,15 @@ def _difference(key: str, was: Any, is_: Any) -> str:
         return ""
     if key == "inputs" and isinstance(was, list) and len(was) == len(is_):
         for old, new in zip(was, is_, strict=True):
-            for field in ("name", "size", "mtime_ns", "digest"):
+            for field in ("form", "size", "digest"):
                 if old[field] != new[field]:
-                    return f"another {field} of {old['name']} ({old[field]}, now {new[field]})"
+                    return f"another {field} of {new['name']} ({old[field]}, now {new[field]})"
+        return ""  # renamed, copied or touched: the same bytes all the same
     if key == "kept" and isinstance(was, dict):
         part = next(p for p in is_ if was.get(p) != is_[p])
         return f"other --{part} ({_short(was.get(part))}, now {_short(is_[part])})"
-    return f"another {key} ({_short(was)}, now {_short(is_)})"
+    name = {"max_line": "--max-line, in bytes", "limit": "--limit"}.get(key, key)
+    return f"another {name} ({_short(was)}, now {_short(is_)})"
 
 
 def _short(value: Any) -> str:
@@ -362,13 +376,12 @@ def _disk_errors(store: Path) -> Iterator[None]:
         yield
     except (OSError, lmdb.Error) as error:
         # LMDB reports a failed write as an input/output error, whatever the reason
-        full = isinstance(error, lmdb.Error) or error.errno in _DISK_FULL
-        if not full and not any(sign in str(error).lower() for sign in ("no space", "too large")):
+        if not isinstance(error, lmdb.Error) and not is_disk_full(error):
             raise
-        free = shutil.disk_usage(store).free
+        free = in_bytes(shutil.disk_usage(store).free)
         raise UserError(
-            f"{store}: the disk (or a file size limit) is full ({error}; {free / 1e9:.1f} GB "
-            "free). What is done is kept: make room and run the same command again."
+            f"{store}: the disk (or a file size limit) is full ({error}; {free} free). What is "
+            "done is kept: make room and run the same command again."
         ) from error
 
 
@@ -377,7 +390,9 @@ def _disk_errors(store: Path) -> Iterator[None]:
 
 def _build(store: Path, plan: Plan, options: Options) -> dict[str, Any]:
     started = time.perf_counter()
+    earlier = sum(1 for _ in (store / _WORK).glob(f"*/{REPORT}"))
     slices = _slices_of(plan)
+    allow_open_runs(len(slices))
     work = store / _WORK
     for leftover in (*work.glob("tmp-*"), *work.glob(f"*{DISCARDED}")):
         shutil.rmtree(leftover)
@@ -391,11 +406,15 @@ def _build(store: Path, plan: Plan, options: Options) -> dict[str, Any]:
     _check_rejects(store, len(rejects), options)
     _check_damage(damage, options)
     if not any(report.runs for report in reports):
+        discard(work)
         raise UserError(
-            f"{plan.inputs[0].path} has no item and no property; is this a Wikidata JSON dump?"
+            f"{plan.inputs[0].path} has no item and no property; is this a Wikidata JSON dump, "
+            "with one entity a line?"
         )
     built = _merge(work, reports, plan, options)
-    return _publish(store, plan, reports, built, damage, len(rejects), read_seconds, started)
+    return _publish(
+        store, plan, reports, built, damage, len(rejects), earlier, read_seconds, started
+    )
 
 
 def _slices_of(plan: Plan) -> list[Slice]:
@@ -411,8 +430,8 @@ def _read_slices(
     reports = {s.index: r for s in slices if (r := read_report(work, s.index)) is not None}
     missing = [s for s in slices if s.index not in reports]
     total = sum(file.size for file in plan.inputs)
-    with Progress("reading", total or None, quiet=options.quiet) as progress:
-        progress.add(sum(s.end - s.start for s in slices if s.index in reports))
+    before = sum(s.end - s.start for s in slices if s.index in reports)
+    with Progress("reading", total or None, done=before, quiet=options.quiet) as progress:
         if plan.limit:
             return _read_limited(work, plan, slices, options, progress)
         jobs = [_job(work, plan, s, options) for s in missing]
@@ -542,12 +561,22 @@ def _check_rejects(store: Path, count: int, options: Options) -> None:
 
 def _check_damage(damage: list[Damage], options: Options) -> None:
     if damage and not options.allow_damage:
-        first = damage[0]
+        more = f" (and {len(damage) - 1} more places)" if len(damage) > 1 else ""
         raise UserError(
-            f"{first.path}: bytes {first.start:,}-{first.end:,} are lost: {first.reason}"
-            f"{f' (and {len(damage) - 1} more places)' if len(damage) > 1 else ''}. Fetch the "
-            "file again, or run again with --allow-damage to build a store without them."
+            f"{told(damage[0])}{more}. "
+            "Fetch the file again, or run again with --allow-damage to build a store of what could "
+            "be read."
         )
+
+
+def told(damage: Damage) -> str:
+    """What is lost, in words. What a member gave before it broke is kept."""
+    if damage.start == damage.end:
+        return f"{damage.path}: {damage.reason}"
+    return (
+        f"{damage.path}: what could not be read of bytes {damage.start:,}-{damage.end:,} is lost: "
+        f"{damage.reason}"
+    )
 
 
 def _merge(work: Path, reports: list[SliceReport], plan: Plan, options: Options) -> dict[str, Any]:
@@ -572,6 +601,7 @@ def _publish(
     built: dict[str, Any],
     damage: list[Damage],
     rejects: int,
+    earlier: int,
     read_seconds: float,
     started: float,
 ) -> dict[str, Any]:
@@ -609,6 +639,7 @@ def _publish(
         "seconds": {
             "read": round(read_seconds, 2),
             "all": round(time.perf_counter() - started, 2),
+            "slices_read_earlier": earlier,
         },
     }
     flush(store, [*files, REJECTS])

@@ -93,6 +93,16 @@ def write_manifest(directory: Path, data: dict[str, Any]) -> None:
     write_json(directory / MANIFEST, {**data, "manifest_sha256": digest})
 
 
+def misshapen(directory: Path, manifest: dict[str, Any]) -> list[str]:
+    """Outputs that are missing or of another size: a look that costs nothing, unlike `verify`."""
+    wrong = []
+    for name, expected in manifest["outputs"].items():
+        path = directory / name
+        if not path.is_file() or path.stat().st_size != expected["bytes"]:
+            wrong.append(name)
+    return wrong
+
+
 def is_untouched(directory: Path) -> bool:
     """Whether a manifest is byte for byte what :func:`write_manifest` wrote."""
     written = (directory / MANIFEST).read_bytes()
@@ -116,8 +126,25 @@ def read_manifest(directory: Path, step: str) -> dict[str, Any]:
             f"run the command that writes it to its end first."
         ) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: can't be read ({error}).") from error
+        raise UserError(
+            f"{path}: can't be read ({error}); make the {step} again "
+            "(`sparqless etl` takes --fresh)."
+        ) from error
     if not isinstance(data, dict) or data.get("step") != step:
         found = data.get("step", "no step") if isinstance(data, dict) else "not a map"
         raise UserError(f"{path} is the manifest of {found!r}, not of a {step}.")
     return data
+
+
+def check_whole(directory: Path, manifest: dict[str, Any], remedy: str) -> None:
+    """Refuses a finished step that has lost a file since.
+
+    Raises UserError naming the files; ``remedy`` says how to make them again.
+    """
+    wrong = misshapen(directory, manifest)
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(
+            f"{directory} is damaged: {', '.join(wrong[:3])}{more} "
+            f"{'is' if len(wrong) == 1 else 'are'} missing or cut off; {remedy}."
+        )

@@ -36,6 +36,7 @@ EDGES: Final = pa.schema(
         ("subject", pa.int64()),
         ("object", pa.int64()),
         ("rank", pa.dictionary(pa.int8(), pa.string())),
+        ("truthy", pa.bool_()),
     ]
 )
 
@@ -63,7 +64,7 @@ def merge(runs: list[Path], out: Path, kept: Kept, tick: Callable[[int], None]) 
     Raises OSError or lmdb.Error where the disk is full, UserError where the system allows too
     few open files.
     """
-    _allow_open_files(2 * len(runs))
+    allow_open_runs(len(runs))
     opened = [_Run(path) for path in runs]
     digest = StreamDigest()
     repeated = properties = 0
@@ -91,9 +92,12 @@ def merge(runs: list[Path], out: Path, kept: Kept, tick: Callable[[int], None]) 
     }
 
 
-def _allow_open_files(needed: int) -> None:
-    """Every run stays open: some 1,200 files at the size of Wikidata, more than a usual limit."""
-    needed += _OTHER_FILES
+def allow_open_runs(runs: int) -> None:
+    """Raises the soft limit of open files: a run has two, some 1,200 at the size of Wikidata.
+
+    Raises UserError where the hard limit is too low.
+    """
+    needed = 2 * runs + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= needed or soft == resource.RLIM_INFINITY:
         return
@@ -256,11 +260,11 @@ class _EdgeFiles:
             ranks = pa.DictionaryArray.from_arrays(
                 edges["rank"].combine_chunks().cast(pa.int8()), self._ranks
             )
+            truthy = edges["truthy"].combine_chunks()
             table = pa.table(
-                [pa.array(subjects[start:stop]), edges["object"].combine_chunks(), ranks],
+                [pa.array(subjects[start:stop]), edges["object"].combine_chunks(), ranks, truthy],
                 schema=EDGES,
             )
-            truthy = edges["truthy"].combine_chunks()
             best, rest = self._writers(int(number))
             best.write(table.filter(truthy))
             rest.write(table.filter(pc.invert(truthy)))

@@ -18,7 +18,8 @@ class Progress:
     """``with Progress("reading", total) as p: p.add(n)``; rate and time left come from tqdm.
 
     ``total`` is in bytes (of the compressed file) or in ``unit``; None where it isn't known.
-    ``note`` is put at the end of the line, for what else the user wants to see.
+    ``done`` is what an earlier run did: it counts in the bar and not in the rate. ``note`` is put
+    at the end of the line, for what else the user wants to see.
     """
 
     def __init__(
@@ -26,12 +27,13 @@ class Progress:
         what: str,
         total: int | None,
         *,
+        done: int = 0,
         unit: str = "B",
         quiet: bool = False,
         stream: TextIO | None = None,
     ) -> None:
         self.note = ""
-        self.done = 0
+        self.done = self._initial = done
         self._what = what
         self._total = total
         self._unit = unit
@@ -61,6 +63,7 @@ class Progress:
             min(self.done, self._total) if self._total else self.done,
             self._total or 0,
             now - self._started,
+            initial=self._initial,
             ncols=100 if self._terminal else 0,
             prefix=self._what,
             unit=self._unit,

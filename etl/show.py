@@ -82,6 +82,14 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def in_bytes(number: float) -> str:
+    """``12 MB``, ``1.60 TB``: bytes in powers of ten, as disks are sold."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if number >= size:
+            return f"{number / size:,.{0 if number >= 100 * size else 1}f} {unit}"
+    return f"{number / 1e3:,.0f} kB"
+
+
 def name_of(record: Record) -> str:
     """The label in the first kept language that has one, ``""`` where none has."""
     return next(iter(record.labels.values()), "")

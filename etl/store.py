@@ -15,7 +15,7 @@ import numpy.typing as npt
 from etl.entity import Record, decode_record, is_entity_id
 from etl.errors import UserError
 from etl.kept import Kept
-from etl.manifest import read_manifest
+from etl.manifest import check_whole, read_manifest
 from etl.runs import key_of
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _batches(cursor: Any, size: int) -> Iterator[list[tuple[bytes, bytes]]]:
 class EntityStore:
     """A finished store, for reading: ``with EntityStore(path) as store: store.get("Q144")``.
 
-    Raises UserError where there is no finished store or it is of another format.
+    Raises UserError where there is no finished store, it is of another format or lacks a file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -134,6 +134,7 @@ class EntityStore:
                 f"{path} is a store of format {found}, this version reads format {STORE_FORMAT}; "
                 "build it again with `sparqless etl --fresh`."
             )
+        check_whole(path, self.manifest, "copy it again or build it with `sparqless etl --fresh`")
         self.kept = Kept.from_json(self.manifest["kept"])
         self._environment = open_environment(path)
         self._transaction = self._environment.begin(

@@ -71,8 +71,8 @@ def _file_problem(path: Path, expected: dict[str, Any]) -> str:
 def _contents_problem(directory: Path, expected: dict[str, Any]) -> str:
     try:
         ((_, found),) = engine.run(_digest, [directory], 1, lambda _: None)
-    except UserError:
-        return "can't be read"
+    except UserError as error:
+        return f"can't be read ({error})"
     return "" if found == expected else "are not the ones that were written"
 
 

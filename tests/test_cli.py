@@ -168,7 +168,7 @@ def test_closure_prints_ids_and_entity_prints_names(built: Path) -> None:
         ("graph --store data/sample/store --recipe lving --out data/y", "lving"),
         ("graph --store data/sample/store --recipe bad.toml --out data/y", "labelz"),
         ("closure Q729 --path 'P279**)' --store data/sample/store", "^\n"),
-        ("etl data/sample/dump.json.gz --store data/sample/store --limit 3", "another limit"),
+        ("etl data/sample/dump.json.gz --store data/sample/store --limit 3", "another --limit"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_exit_1(built: Path, command: str, sentence: str) -> None:
@@ -179,6 +179,53 @@ def test_what_is_wrong_is_one_sentence_and_exit_1(built: Path, command: str, sen
     assert done.stderr.startswith("Error: ")
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_recipe_is_checked_before_the_dump_is_read(built: Path) -> None:
+    """With 156 GB to read, a typing mistake must not show at the end."""
+    for recipe, sentence in (("lving", "no recipe"), ("living --languages de", "--languages")):
+        done = run(f"etl data/sample/dump.json.gz --store data/never --recipe {recipe}", built)
+        assert done.returncode == 1
+        assert sentence in done.stderr
+        assert not (built / "data/never").exists()
+
+
+def test_a_second_run_says_that_there_was_nothing_to_do(built: Path) -> None:
+    done = run("etl data/sample/dump.json.gz --store data/sample/store", built)
+    assert "stood already" in done.stdout
+
+
+def test_a_full_disk_is_one_sentence_for_every_command(built: Path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000)); "
+    for command in (
+        ["sample", "--out", "full.json"],
+        ["graph", "--store", "data/sample/store", "--out", "data/full"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{limit}import cli; cli.main()", *command],
+            cwd=built,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert "is full" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_closed_standard_input_is_said(built: Path) -> None:
+    command = f"{sys.executable} -m cli etl - --store data/closed <&-"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=built,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no standard input" in done.stderr
 
 
 def test_a_reader_that_leaves_early_is_no_error(built: Path) -> None:

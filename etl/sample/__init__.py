@@ -162,8 +162,11 @@ def write_dump(path: Path, form: Form | None = None) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _members(entity_lines: list[bytes]) -> list[bytes]:

@@ -116,9 +116,19 @@ def test_a_file_is_fetched_whole_and_once(server: Server, tmp_path: Path) -> Non
     assert path.read_bytes() == CONTENT
     assert checked == "length"
     assert [p.name for p in tmp_path.iterdir()] == [NAME]
-    gets = sum(method == "GET" and NAME in path for method, path, _ in server.requests)
+    assert sum(method == "GET" and NAME in path for method, path, _ in server.requests) == 1
+
+
+def test_a_kept_dump_is_used_as_it_is_whatever_the_server_has_now(
+    server: Server, tmp_path: Path
+) -> None:
+    """Links to the latest dump move every week, and dated files are removed."""
     fetch(server, tmp_path)
-    assert gets == sum(m == "GET" and NAME in p for m, p, _ in server.requests) == 1
+    asked = len(server.requests)
+    server.content = b"another week"
+    path, checked = fetch(server, tmp_path)
+    assert (path.read_bytes(), checked) == (CONTENT, "kept")
+    assert len(server.requests) == asked
 
 
 def test_every_request_says_who_asks(server: Server, tmp_path: Path) -> None:
@@ -229,9 +239,20 @@ def test_a_server_that_stays_down_is_given_up(server: Server, tmp_path: Path) ->
     assert len(server.requests) == 6
 
 
+def test_a_server_that_is_not_there_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(download, "pause", waited.append)
+    with pytest.raises(UserError, match=r"no connection \(.*refused"):
+        download.fetch("http://127.0.0.1:9/dump.json.gz", tmp_path, CONTACT, quiet=True)
+    assert len(waited) == 1
+
+
 def test_published_sums_are_checked(server: Server, tmp_path: Path) -> None:
     server.sums = {"sha1sums.txt": f"{hashlib.sha1(CONTENT).hexdigest()}  {NAME}\n"}
     assert fetch(server, tmp_path)[1] == "sha1"
+    (tmp_path / NAME).unlink()
     server.sums = {"md5sums.txt": f"{'0' * 32}  other\n{'1' * 32}  {NAME}\n"}
     with pytest.raises(UserError, match="md5 is not the one"):
         fetch(server, tmp_path)
