@@ -20,16 +20,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from etl.entity import numeric_id
+from etl.entity import entity_id, numeric_id
 from etl.errors import UserError
 from etl.manifest import MANIFEST, digests, flush, read_manifest, tool_versions, write_manifest
 from etl.progress import Progress
+from etl.show import counted
 from etl.store import EntityStore
 from etl.tables import TableWriter
 from graph.chains import chain_edges
 from graph.closure import check_walkable
 from graph.entities import COLUMN_PROPERTIES, Grouped, Rows, write_entities
-from graph.facts import Facts
+from graph.facts import Facts, name_of
 from graph.memberships import Memberships, United
 from graph.ontology import Ids, Nodes, Ontology, distinct
 from graph.recipe import Recipe, check_store, matches
@@ -79,8 +80,9 @@ def build(
 
     Returns
     -------
-    The manifest: per root the candidates, what every rule took away and what is kept; entities,
-    warnings, seconds, digests of store and outputs.
+    The manifest: per root its name, the candidates, what every rule took away, what is kept and,
+    where `limit` took some, the last one kept; entities, warnings, seconds, digests of the outputs
+    and of what of the store they come from.
 
     Raises
     ------
@@ -100,6 +102,10 @@ def build(
         )
         loaded = time.perf_counter()
         graph = _selected(recipe, ontology, facts, quiet)
+        _name_roots(graph, entities)
+        emptied = _emptied(graph.counts)
+        _refuse_if_strict(emptied, strict)
+        warnings += emptied
         selected = time.perf_counter()
         with _building(out) as directory:
             count = _write(directory, graph, entities, facts, quiet)
@@ -108,7 +114,7 @@ def build(
                 "format": GRAPH_FORMAT,
                 "versions": tool_versions(),
                 "recipe": {"name": recipe.name, "texts": recipe.texts()},
-                "store": entities.manifest["contents"],
+                "store": _origin(entities.manifest, recipe),
                 "options": {"strict": strict},
                 "counts": {"entities": count, "roots": graph.counts},
                 "warnings": warnings,
@@ -185,9 +191,18 @@ def _warnings(recipe: Recipe, facts: Facts, store: EntityStore, strict: bool) ->
             f"the store has no record of {', '.join(where)}: what statements about it lead there "
             "is found all the same."
         )
-    if strict and warnings:
-        more = f" (and {len(warnings) - 1} more like it)" if len(warnings) > 1 else ""
-        raise UserError(f"--strict: {warnings[0]}{more}")
+    made = store.manifest
+    if made["plan"]["limit"]:
+        warnings.append(
+            f"the store was made with `--limit {made['plan']['limit']}`: what it has not read is "
+            "missing here too."
+        )
+    if places := len(made["damage"]):
+        warnings.append(
+            f"the store's dump was damaged in {counted(places, 'place')}: what stood there is "
+            "missing here too (its manifest has them under `damage`)."
+        )
+    _refuse_if_strict(warnings, strict)
     warnings += [
         f"the store did not keep {property_id}: the column `{column}` is empty."
         for column, property_id in COLUMN_PROPERTIES.items()
@@ -196,12 +211,50 @@ def _warnings(recipe: Recipe, facts: Facts, store: EntityStore, strict: bool) ->
     return warnings
 
 
+def _refuse_if_strict(warnings: list[str], strict: bool) -> None:
+    if strict and warnings:
+        more = f" (and {len(warnings) - 1} more warnings)" if len(warnings) > 1 else ""
+        raise UserError(f"--strict: {warnings[0]}{more}")
+
+
+def _origin(store: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Return what a graph's manifest says of its store: enough to tell whether it is the same."""
+    read = ["nodes.parquet", *(f"edges/{property_id}.parquet" for property_id in recipe.walked())]
+    outputs = store["outputs"]
+    return {
+        "contents": store["contents"],
+        "outputs": {name: outputs[name] for name in read if name in outputs},
+        "damage": store["damage"],
+        "limit": store["plan"]["limit"],
+        "inputs": store["plan"]["inputs"],
+    }
+
+
+def _emptied(counts: list[dict[str, Any]]) -> list[str]:
+    """Say which roots keep nothing, and that none does."""
+    empty = [
+        f"root {root['root']} of recipe {root['recipe']!r} keeps no entity: "
+        + (
+            f"`{(most := max(root['removed'], key=root['removed'].__getitem__))}` takes "
+            f"{root['removed'][most]} of {root['candidates']} candidates."
+            if root["candidates"]
+            else "no chain of statements leads to it."
+        )
+        for root in counts
+        if not root["kept"]
+    ]
+    if len(empty) == len(counts):
+        empty.append("no root keeps an entity: the data set is empty.")
+    return empty
+
+
 def _refuse_emptied(kept: Kept) -> None:
-    if kept.candidates and kept.removed["minus"] == kept.candidates:
+    candidates = kept.candidates - kept.removed["absent"]
+    if candidates and kept.removed["minus"] == candidates:
         most = int(np.argmax(kept.by_minus))
         raise UserError(
             f"recipe {kept.part.name!r}: `minus` takes away everything under root {kept.root.id}: "
-            f"{kept.by_minus[most]} of {kept.candidates} entities meet minus {most + 1}; "
+            f"{kept.by_minus[most]} of {candidates} entities meet minus {most + 1}; "
             "narrow it or drop the root. Nothing was written."
         )
 
@@ -240,6 +293,15 @@ def _selected(recipe: Recipe, ontology: Ontology, facts: Facts, quiet: bool) -> 
     return graph
 
 
+def _name_roots(graph: _Graph, store: EntityStore) -> None:
+    """Put the roots' names beside their counts: a root need not be an entity of the graph."""
+    labels = {part.name: part.labels for part in graph.recipe.parts()}
+    for counts in graph.counts:
+        record = store.get(counts["root"])
+        named = name_of(record, labels[counts["recipe"]]) if record else None
+        counts["name"] = named[0] if named else None
+
+
 def _add(graph: _Graph, kept: Kept, part: int) -> None:
     """Put a root's members, their chains and the edges above them into the graph."""
     members = kept.members
@@ -254,13 +316,16 @@ def _add(graph: _Graph, kept: Kept, part: int) -> None:
     written[~is_step] = graph.ids[walk[~is_step]]
     via = [graph.via.setdefault(str(branch), len(graph.via)) for branch in members.branches]
     count = len(members.entity)
+    last = {"sitelinks": kept.last[0], "entity": entity_id(kept.last[1])} if kept.last else None
     graph.counts.append(
         {
             "root": kept.root.id,
+            "name": None,
             "recipe": kept.part.name,
             "candidates": kept.candidates,
             "removed": kept.removed,
             "kept": count,
+            "last_kept": last,
         }
     )
     graph.memberships.append(

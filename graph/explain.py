@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,7 +24,7 @@ from graph.closure import check_walkable
 from graph.facts import Mask, name_of
 from graph.ontology import Nodes, Ontology, edge_file, read_subjects
 from graph.paths import Automaton, automaton
-from graph.recipe import Has, Match, Recipe, Root, check_store, matches
+from graph.recipe import Condition, Has, Match, Recipe, Root, check_store, matches, recorded
 from graph.selection import Evaluator, Members
 
 
@@ -48,8 +49,11 @@ class Verdict:
     root: str
     root_name: str | None
     recipe: str  # the part of the recipe that names the root
-    member: bool
-    rule: str  # the rule that decided: any, minus, require, labels, min_sitelinks; "" for a member
+    # None where only a build can say: it meets every rule, but `limit` keeps the most linked ones
+    member: bool | None
+    # the rule that decided: any, and (of a condition of `any`), minus, require, labels,
+    # min_sitelinks, limit; "" for a member, "unknown" where only the built graph was asked
+    rule: str
     reason: str  # the same as a sentence
     chain: Chain | None  # the evidence, of a membership or of what a `minus` takes away
     via: str | None  # the branch of `any`, or the condition of `minus`, that the chain matches
@@ -62,13 +66,14 @@ class Explanation:
     id: str
     name: str | None
     verdicts: tuple[Verdict, ...]
+    sitelinks: int | None = None  # None where a built graph that lacks the entity was asked
 
 
 def explain(store: Path, recipe: Recipe, id: str) -> Explanation:
     """Say by which chain an entity belongs to each root of a recipe, or which rule keeps it out.
 
     The rules are those of a build, in its order, but for `limit`: which entities are most linked
-    only the built graph knows, and a member's reason says so where its root has a limit.
+    only a build knows, so that `member` is None for a candidate of a root with a limit.
 
     Raises
     ------
@@ -91,7 +96,7 @@ def explain(store: Path, recipe: Recipe, id: str) -> Explanation:
         verdicts = tuple(
             judge.verdict(part.name, root) for part in recipe.parts() for root in part.roots
         )
-        return Explanation(id, names.of(id), verdicts)
+        return Explanation(id, names.of(id), verdicts, record.sitelinks)
 
 
 def _item(store: EntityStore, id: str) -> Record:
@@ -114,26 +119,56 @@ class _Judge:
     def verdict(self, recipe: str, root: Root) -> Verdict:
         """Apply a root's rules in the order of `selection.RULES`: the first that fails decides."""
         chain, via = self._chain(root.any)
+        member: bool | None = False
         rule, reason = "", ""
-        if chain is None:
+        if chain is None and (unmet := self._unmet(root.any)):
+            rule = "and"
+            reason, chain, via = unmet
+        elif chain is None:
             ways = " or ".join(f"along {match.text} to {_any_of(match.of)}" for match in root.any)
             rule, reason = "any", f"no chain of statements leads {ways}"
         elif found := self._minus(root):
             rule = "minus"
             reason, chain, via = found
         elif missing := [p for p in root.require if not self.record.truthy(p)]:
-            rule, reason = "require", f"it has no {self._property(missing[0])}"
+            rule, reason = "require", f"it has no {self._named(missing[0])}"
         elif name_of(self.record, root.labels) is None:
             rule, reason = "labels", f"it has no label in {', '.join(root.labels)}"
         elif self.record.sitelinks < root.min_sitelinks:
             rule = "min_sitelinks"
             reason = f"it has {self.record.sitelinks} sitelinks, fewer than {root.min_sitelinks}"
         elif root.limit is not None:
+            member, rule = None, "limit"
             reason = (
                 f"it belongs if it is among the {root.limit} with the most sitelinks "
                 f"(it has {self.record.sitelinks}): the built graph knows (--graph)"
             )
-        return Verdict(root.id, self.names.of(root.id), recipe, not rule, rule, reason, chain, via)
+        else:
+            member = True
+        return Verdict(root.id, self.names.of(root.id), recipe, member, rule, reason, chain, via)
+
+    def _unmet(self, matches: tuple[Match, ...]) -> tuple[str, Chain, str] | None:
+        """Return reason, chain and branch of a way in that only an `and` bars."""
+        bare = tuple(replace(match, conditions=()) for match in matches)
+        members = self.evaluator.members(bare)
+        members = members.only(members.entity == self.here)
+        if not len(members.entity):
+            return None
+        branch = members.branches[members.branch[0]]
+        reason = f"the chain is there, but {self._barred(matches[branch.number - 1].conditions)}"
+        return reason, self._written(members), str(branch)
+
+    def _barred(self, conditions: tuple[Condition, ...]) -> str:
+        """Name the first of some conditions, not all of them met, that the entity doesn't meet."""
+        here = np.array([self.here])
+        failed = next(c for c in conditions if not self.evaluator.meet(c, here)[0])
+        if isinstance(failed, Has):
+            return f"it has no {self._named(failed.property)}"
+        if failed.conditions and self.evaluator.meet(replace(failed, conditions=()), here)[0]:
+            return self._barred(failed.conditions)
+        if len(failed.of) == 1:
+            return f"`{failed.text}` does not lead to {self._named(failed.of[0])}"
+        return f"`{failed.text}` leads to none of {', '.join(map(self._named, failed.of))}"
 
     def _chain(self, matches: tuple[Match, ...]) -> tuple[Chain | None, str | None]:
         members = self.evaluator.members(matches)
@@ -158,7 +193,7 @@ class _Judge:
         for number, condition in enumerate(root.minus, 1):
             if isinstance(condition, Has):
                 if self.record.truthy(condition.property):
-                    reason = f"it has {self._property(condition.property)} (minus {number})"
+                    reason = f"it has {self._named(condition.property)} (minus {number})"
                     return reason, None, f"{number}: has {condition.property}"
                 continue
             chain, _ = self._chain((condition,))
@@ -168,7 +203,7 @@ class _Judge:
                 return reason, chain, f"{number}: {condition.text}"
         return None
 
-    def _property(self, id: str) -> str:
+    def _named(self, id: str) -> str:
         name = self.names.of(id)
         return f"{id} ({name})" if name else id
 
@@ -271,30 +306,45 @@ def _subjects(store: EntityStore, property_id: str, ids: Iterable[str]) -> list[
 # --------------------------------------------------------------------------------------------------
 
 
-def explain_built(graph: Path, id: str) -> Explanation:
+def explain_built(graph: Path, id: str, store: Path | None = None) -> Explanation:
     """Say by which chains an entity belongs to its roots in a built graph.
 
-    Names are those of entities that the graph keeps, None for others.  An entity that it doesn't
-    keep has no verdict: which rule kept it out only store and recipe can say.
+    Names are those of roots and of entities that the graph keeps, None for others.  Why an entity
+    is not there, rows can't say: it gets a verdict of rule "unknown" from every root whose `limit`
+    took some.  With the `store` that the graph was built from, the recipe's rules are applied as by
+    :func:`explain`, and what `limit` decided is known from the graph.
 
     Raises
     ------
-    UserError : there is no finished graph, or `id` is not an id.
+    UserError : there is no finished graph, or `id` is not an id; `store` is another one than the
+        graph was built from, or has no such item.
     """
     manifest = read_manifest(graph, "graph")
     if not is_entity_id(id):
         raise UserError(f"{id!r} is not an item id such as Q144.")
+    roots = manifest["counts"]["roots"]
+    if store is not None:
+        if read_manifest(store, "store")["contents"] != manifest["store"]["contents"]:
+            raise UserError(
+                f"{graph} was not built from {store}: name its store, or build it again."
+            )
+        found = explain(store, recorded(manifest["recipe"]["texts"]), id)
+        pairs = zip(found.verdicts, roots, strict=True)
+        return replace(found, verdicts=tuple(_limited(found, *pair) for pair in pairs))
     rows = pq.read_table(graph / "memberships.parquet", filters=[("entity", "==", id)]).to_pylist()
     wanted = {id, *(q for row in rows for q in row["path"][::2])}
     known = pq.read_table(
-        graph / "entities.parquet", columns=["id", "name"], filters=[("id", "in", wanted)]
+        graph / "entities.parquet",
+        columns=["id", "name", "sitelinks"],
+        filters=[("id", "in", wanted)],
     ).to_pylist()
-    names = {row["id"]: row["name"] for row in known}
-    return Explanation(
-        id,
-        names.get(id),
-        tuple(_built_verdict(row, names, manifest["recipe"]["name"]) for row in rows),
-    )
+    names = {root["root"]: root["name"] for root in roots if root["name"]}
+    names |= {row["id"]: row["name"] for row in known}
+    verdicts = [_built_verdict(row, names, manifest["recipe"]["name"]) for row in rows]
+    if not rows:
+        verdicts = [_perhaps_limited(id, root) for root in roots if root["last_kept"]]
+    sitelinks = next((row["sitelinks"] for row in known if row["id"] == id), None)
+    return Explanation(id, names.get(id), tuple(verdicts), sitelinks)
 
 
 def _built_verdict(
@@ -304,3 +354,31 @@ def _built_verdict(
     chain = Chain(ids, tuple(map(names.get, ids)), properties, (None,) * len(properties))
     root, via = str(row["root"]), str(row["via"])
     return Verdict(root, names.get(root), recipe, True, "", "", chain, via)
+
+
+def _perhaps_limited(id: str, root: dict[str, Any]) -> Verdict:
+    """Say when an entity that a graph lacks is one that a root's limit took."""
+    last = root["last_kept"]
+    count, ties_win = last["sitelinks"], numeric_id(id) < numeric_id(last["entity"])
+    few = f"fewer than {count} sitelinks" if ties_win else f"{count} sitelinks or fewer"
+    reason = f"left out if it has {few} (the last kept, {last['entity']}, has {count})"
+    return Verdict(root["root"], root["name"], root["recipe"], False, "unknown", reason, None, None)
+
+
+def _limited(entity: Explanation, verdict: Verdict, root: dict[str, Any]) -> Verdict:
+    """Decide what only `limit` left open: by the last entity that a build kept."""
+    if verdict.member is not None:
+        return verdict
+    last, sitelinks = root["last_kept"], entity.sitelinks
+    assert sitelinks is not None, "explain always knows the sitelinks"
+    if last is None or (sitelinks, -numeric_id(entity.id)) >= (
+        last["sitelinks"],
+        -numeric_id(last["entity"]),
+    ):
+        return replace(verdict, member=True, rule="", reason="")
+    reason = (
+        f"it has {sitelinks} sitelinks, and the last of the {root['kept']} kept, "
+        f"{last['entity']}, has {last['sitelinks']}"
+        f"{' and a lower id' if sitelinks == last['sitelinks'] else ''}"
+    )
+    return replace(verdict, member=False, reason=reason)

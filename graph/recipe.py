@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
@@ -190,6 +190,25 @@ def load(name_or_file: str | Path) -> Recipe:
     return _load(str(name_or_file), folder=None, above=())
 
 
+def recorded(texts: Sequence[Mapping[str, str]]) -> Recipe:
+    """Make the recipe again whose `texts` a graph's manifest holds, without its files.
+
+    Raises
+    ------
+    UserError : a text is no recipe, or that of an included one is missing.
+    """
+    left = iter(texts)
+
+    def included(asked: str) -> Recipe:
+        entry = next(left, None)
+        if entry is None:
+            raise UserError(f"the manifest lacks the text of the recipe {asked!r}.")
+        source = f"{entry['name']}.toml"
+        return _Reader(source, entry["text"], included).recipe(_parsed(entry["text"], source))
+
+    return included("")
+
+
 def _load(asked: str, folder: Path | None, above: tuple[str, ...]) -> Recipe:
     """Load one file; `folder` and `above` are those of the recipes that include it."""
     file = _file_of(asked, folder)
@@ -205,14 +224,21 @@ def _load(asked: str, folder: Path | None, above: tuple[str, ...]) -> Recipe:
     if identity in above:
         chain = " includes ".join(Path(i.removeprefix("shipped:")).name for i in (*above, identity))
         raise UserError(f"{source}: recipes include each other in a circle: {chain}.")
+    parent = None if file is None else file.parent
+
+    def included(name: str) -> Recipe:
+        return _load(name, parent, (*above, identity))
+
+    return _Reader(source, text, included).recipe(_parsed(text, source))
+
+
+def _parsed(text: str, source: str) -> dict[str, Any]:
     try:
-        data = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{source}: not a TOML file: {error}.") from None
     except RecursionError:
         raise UserError(f"{source}: not a recipe: its brackets are nested too deeply.") from None
-    parent = None if file is None else file.parent
-    return _Reader(source, text, parent, (*above, identity)).recipe(data)
 
 
 def _file_of(asked: str, folder: Path | None) -> Path | None:
@@ -238,11 +264,10 @@ def _did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:
 class _Reader:
     """Checks one file's tables and turns them into dataclasses."""
 
-    def __init__(self, source: str, text: str, folder: Path | None, above: tuple[str, ...]) -> None:
+    def __init__(self, source: str, text: str, included: Callable[[str], Recipe]) -> None:
         self.source = source
         self.text = text
-        self.folder = folder
-        self.above = above
+        self.included = included  # loads a recipe that `include` names
 
     def recipe(self, data: Mapping[str, object]) -> Recipe:
         self._known(data, _RECIPE_KEYS, "")
@@ -252,8 +277,7 @@ class _Reader:
         labels = self._labels(data)
         self._settings(data, "")
         include = tuple(
-            _load(self._text(entry, "include"), self.folder, self.above)
-            for entry in self._list(data, "include", "")
+            self.included(self._text(entry, "include")) for entry in self._list(data, "include", "")
         )
         tables = self._list(data, "root", "")
         if not tables and not include:

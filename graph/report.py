@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from etl.manifest import read_manifest
-from etl.show import counted, name_of, printable
-from etl.store import EntityStore
+from etl.show import counted, printable
 from graph.explain import Chain, Explanation, Verdict
 
 Row = tuple[str, str, str]
@@ -25,25 +24,17 @@ def rows(store: Path, out: Path, manifest: dict[str, Any]) -> list[Row]:
             f"{counts['entities']:,}",
             counted(counts["rejects"], "line") + " rejected",
         ),
-        *_roots(store, manifest),
+        *map(_root, manifest["counts"]["roots"]),
         ("entities kept", f"{manifest['counts']['entities']:,}", "in one root or more"),
         ("seconds", f"{seconds:,.1f}", f"{read['seconds']['all']:,.1f} of them for the store"),
         ("files", "", str(out)),
     ]
 
 
-def _roots(store: Path, manifest: dict[str, Any]) -> list[Row]:
-    found = []
-    with EntityStore(store) as entities:
-        for root in manifest["counts"]["roots"]:
-            record = entities.get(root["root"])
-            name = name_of(record) if record else "not in the store"
-            removed = ", ".join(f"-{n:,} {rule}" for rule, n in root["removed"].items() if n)
-            of = f"of {root['candidates']:,}{f' ({removed})' if removed else ''}"
-            found.append(
-                (f"  {root['root']} {name}", f"{root['kept']:,}", f"{root['recipe']}, {of}")
-            )
-    return found
+def _root(root: dict[str, Any]) -> Row:
+    removed = ", ".join(f"-{n:,} {rule}" for rule, n in root["removed"].items() if n)
+    of = f"of {root['candidates']:,}{f' ({removed})' if removed else ''}"
+    return f"  {_named(root['root'], root['name'])}", f"{root['kept']:,}", f"{root['recipe']}, {of}"
 
 
 def as_plain(explanation: Explanation) -> dict[str, Any]:
@@ -61,7 +52,8 @@ def _described(explanation: Explanation) -> Iterator[str]:
     silent = [
         v for v in explanation.verdicts if not v.member and v.chain is None and v.rule == "any"
     ]
-    for verdict in sorted(explanation.verdicts, key=lambda v: not v.member):
+    order = (True, None, False)
+    for verdict in sorted(explanation.verdicts, key=lambda v: order.index(v.member)):
         if verdict not in silent:
             yield ""
             yield from _verdict_lines(verdict)
@@ -69,14 +61,18 @@ def _described(explanation: Explanation) -> Iterator[str]:
         yield ""
         roots = dict.fromkeys(_named(v.root, v.root_name) for v in silent)
         yield f"no chain to {', '.join(roots)}"
-    if not explanation.verdicts:
-        yield "is not in this data set; ask with --store and --recipe for the rule that kept it out"
+    if all(verdict.rule == "unknown" for verdict in explanation.verdicts):
+        yield "is not in this data set; ask with --store too for the rule that kept it out"
 
 
 def _verdict_lines(verdict: Verdict) -> Iterator[str]:
     root = f"{_named(verdict.root, verdict.root_name)} ({verdict.recipe})"
     if verdict.member:
-        yield f"in {root} by {verdict.via}{f'; {verdict.reason}' if verdict.reason else ''}"
+        yield f"in {root} by {verdict.via}"
+    elif verdict.member is None:
+        yield f"candidate for {root} by {verdict.via}; {verdict.reason}"
+    elif verdict.rule == "unknown":
+        yield f"not in {root}{verdict.reason.removeprefix('left out')}"
     else:
         yield f"not in {root}: {verdict.reason}"
     if verdict.chain is not None:

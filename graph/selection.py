@@ -189,9 +189,10 @@ class Kept:
     part: Recipe
     root: Root
     members: Members  # after all rules
-    candidates: int  # items that `any` names
+    candidates: int  # ids that `any` names: candidates less all that was removed are kept
     removed: dict[str, int]  # rule -> number of entities
     by_minus: tuple[int, ...]  # entities that meet each of `minus`; one may meet several
+    last: tuple[int, int] | None  # sitelinks and id of the last one kept, where `limit` took any
 
 
 #: The rules that `Kept.removed` counts, in order.  `absent` are ids that a chain begins with but
@@ -202,6 +203,7 @@ RULES = ("absent", "minus", "require", "labels", "min_sitelinks", "limit")
 def select(evaluator: Evaluator, facts: Facts, part: Recipe, root: Root) -> Kept:
     """Evaluate one root of a recipe over a store."""
     members = evaluator.members(root.any)
+    candidates = len(members.entity)
     rows = facts.rows(evaluator.ontology.ids[members.entity])
     removed: dict[str, int] = {}
 
@@ -212,7 +214,6 @@ def select(evaluator: Evaluator, facts: Facts, part: Recipe, root: Root) -> Kept
             members, rows = members.only(mask), rows[mask]
 
     keep("absent", rows >= 0)
-    candidates = len(rows)
     minus = [evaluator.meet(condition, members.entity) for condition in root.minus]
     keep("minus", ~np.logical_or.reduce([np.zeros(len(rows), bool), *minus]))
     required = [facts.has(property_id, rows) for property_id in root.require]
@@ -220,8 +221,14 @@ def select(evaluator: Evaluator, facts: Facts, part: Recipe, root: Root) -> Kept
     keep("labels", facts.named(root.labels, rows))
     keep("min_sitelinks", facts.sitelinks(rows) >= root.min_sitelinks)
     keep("limit", _most_linked(root.limit, facts.sitelinks(rows)))
+    last = None
+    if removed["limit"]:
+        sitelinks = facts.sitelinks(rows)
+        fewest = int(sitelinks.min())
+        at = np.flatnonzero(sitelinks == fewest)[-1]  # of equals, the higher id goes first
+        last = fewest, int(evaluator.ontology.ids[members.entity[at]])
     by_minus = tuple(int(np.count_nonzero(mask)) for mask in minus)
-    return Kept(part, root, members, candidates, removed, by_minus)
+    return Kept(part, root, members, candidates, removed, by_minus, last)
 
 
 def _most_linked(limit: int | None, sitelinks: npt.NDArray[np.int32]) -> Mask:

@@ -421,8 +421,9 @@ def test_the_manifest_counts_what_every_rule_took(tmp_path):
         "roots": [
             {
                 "root": "Q1",
+                "name": "the Q1",
                 "recipe": "test",
-                "candidates": 6,
+                "candidates": 7,
                 "removed": {
                     "absent": 1,
                     "minus": 1,
@@ -432,6 +433,7 @@ def test_the_manifest_counts_what_every_rule_took(tmp_path):
                     "limit": 1,
                 },
                 "kept": 1,
+                "last_kept": {"sitelinks": 6, "entity": "Q6"},
             }
         ],
     }
@@ -439,7 +441,16 @@ def test_the_manifest_counts_what_every_rule_took(tmp_path):
     assert set(manifest["outputs"]) == set(OUTPUTS)
     assert manifest["warnings"] == []
     store = json.loads((tmp_path / "data" / "store" / "manifest.json").read_text())
-    assert manifest["store"] == store["contents"]
+    assert manifest["store"] == {
+        "contents": store["contents"],
+        "outputs": {
+            name: store["outputs"][name]
+            for name in ("nodes.parquet", "edges/P31.parquet", "edges/P279.parquet")
+        },
+        "damage": [],
+        "limit": 0,
+        "inputs": store["plan"]["inputs"],
+    }
 
 
 MISSING = (
@@ -664,6 +675,38 @@ def test_a_directory_that_is_not_ours_is_left_alone(tmp_path, what):
         built(tmp_path, ANIMALS, ONE)
 
 
-def test_an_empty_result_is_a_graph_too(tmp_path):
-    out = built(tmp_path, ANIMALS, "min_sitelinks = 99\n" + ONE)
+def test_an_empty_result_is_a_graph_too_with_a_warning_for_every_empty_root(tmp_path):
+    recipe = "min_sitelinks = 99\n" + ONE + '[[root]]\nid = "Q11"\nany = [{ path = "P31" }]'
+    out = built(tmp_path, ANIMALS, recipe)
     assert rows(out) == rows(out, "memberships") == rows(out, "hierarchy") == []
+    warnings = [
+        "root Q1 of recipe 'test' keeps no entity: `min_sitelinks` takes 4 of 4 candidates.",
+        "root Q11 of recipe 'test' keeps no entity: no chain of statements leads to it.",
+        "no root keeps an entity: the data set is empty.",
+    ]
+    assert json.loads((out / "manifest.json").read_text())["warnings"] == warnings
+    before = (out / "manifest.json").read_bytes()
+    with pytest.raises(UserError) as raised:
+        built(tmp_path, ANIMALS, recipe, strict=True)
+    assert str(raised.value) == f"--strict: {warnings[0]} (and 2 more warnings)"
+    assert (out / "manifest.json").read_bytes() == before
+    with pytest.raises(UserError, match="root Q11"):
+        built(tmp_path, ANIMALS, recipe[19:], strict=True, name="new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_store_of_a_part_of_a_dump_is_a_warning(tmp_path):
+    store = store_of(tmp_path / "data", ANIMALS)
+    manifest = json.loads((store / "manifest.json").read_text())
+    manifest["plan"]["limit"] = 6
+    manifest["damage"] = [{"path": "dump.bz2", "start": 5, "end": 9, "reason": "broken"}]
+    (store / "manifest.json").write_text(json.dumps(manifest))
+    recipe = load(recipe_of(tmp_path, ONE))
+    warnings = build(store, recipe, tmp_path / "out", quiet=True)["warnings"]
+    assert warnings == [
+        "the store was made with `--limit 6`: what it has not read is missing here too.",
+        "the store's dump was damaged in 1 place: what stood there is missing here too (its "
+        "manifest has them under `damage`).",
+    ]
+    with pytest.raises(UserError, match="--strict: the store was made with"):
+        build(store, recipe, tmp_path / "strict", strict=True, quiet=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +11,7 @@ from etl.errors import UserError
 from graph.build import build
 from graph.explain import Chain, explain, explain_built
 from graph.recipe import load
+from graph.report import described
 from tests.graph import walks
 from tests.graph.small_dump import entity, recipe_of, store_of
 
@@ -35,7 +34,7 @@ ENTITIES = [
     entity("P18", label="image"),
     entity("Q1", label="animal", claims=IMAGE),
     entity("Q2", label="mammal", claims={"P279": ["Q1", "Q5"], **IMAGE}),
-    entity("Q3", label=None, claims={"P279": ["Q2"], "P1672": ["Q20"]}),
+    entity("Q3", label=None, claims={"P279": ["Q2"], "P1672": ["Q20", "Q21"]}),
     entity("Q4", label="stone"),
     entity("Q5", label="person"),
     entity("Q6", label="hero", claims={"P279": ["Q5"]}),
@@ -68,7 +67,7 @@ def verdict(folder, id):
 
 def test_a_member_has_its_chain_with_names(folder):
     found = verdict(folder, "Q2")
-    assert (found.member, found.rule, found.via) == (True, "", "1: P279*")
+    assert (found.member, found.rule, found.via) == (None, "limit", "1: P279*")
     assert found.chain == Chain(("Q2", "Q1"), ("mammal", "animal"), ("P279",), ("subclass of",))
     assert found.reason == (
         "it belongs if it is among the 2 with the most sitelinks (it has 10): the built graph "
@@ -78,7 +77,7 @@ def test_a_member_has_its_chain_with_names(folder):
 
 def test_an_inverse_step_is_found_in_the_edges_and_an_unnamed_item_has_no_name(folder):
     found = verdict(folder, "Q20")
-    assert (found.member, found.via) == (True, "2: ^P1672/P279*")
+    assert (found.member, found.via) == (None, "2: ^P1672/P279*")
     assert found.chain == Chain(
         ("Q20", "Q3", "Q2", "Q1"),
         ("wool", None, "mammal", "animal"),
@@ -91,11 +90,7 @@ def test_an_inverse_step_is_found_in_the_edges_and_an_unnamed_item_has_no_name(f
     ("id", "rule", "reason"),
     [
         ("Q4", "any", "no chain of statements leads along P279* to Q1 or along ^P1672/P279* to Q1"),
-        (
-            "Q21",
-            "any",
-            "no chain of statements leads along P279* to Q1 or along ^P1672/P279* to Q1",
-        ),
+        ("Q21", "and", "the chain is there, but `P31` does not lead to Q8 (fruit)"),
         ("Q10", "minus", "P31/P279* leads to Q5 (person) (minus 1)"),
         ("Q11", "minus", "it has P625 (minus 2)"),
         ("Q12", "require", "it has no P18 (image)"),
@@ -136,11 +131,74 @@ def test_a_built_graph_explains_without_the_store(folder, tmp_path):
     (only,) = found.verdicts
     assert (found.name, only.root, only.member, only.via) == ("mammal", "Q1", True, "1: P279*")
     assert only.chain == Chain(("Q2", "Q1"), ("mammal", "animal"), ("P279",), (None,))
-    assert explain_built(out, "Q20").verdicts == ()  # over the limit
+    (over,) = explain_built(out, "Q20").verdicts
+    assert (over.root_name, over.member, over.rule) == ("animal", False, "unknown")
+    assert over.reason == "left out if it has 10 sitelinks or fewer (the last kept, Q2, has 10)"
+    assert list(described(explain_built(out, "Q20"))) == [
+        "Q20",
+        "",
+        "not in Q1 animal (test) if it has 10 sitelinks or fewer (the last kept, Q2, has 10)",
+        "is not in this data set; ask with --store too for the rule that kept it out",
+    ]
     with pytest.raises(UserError, match="is not an item id"):
         explain_built(out, "dog")
     with pytest.raises(UserError, match="not a finished graph"):
         explain_built(tmp_path, "Q2")
+
+
+def test_a_built_graph_and_its_store_say_whom_the_limit_took(folder, tmp_path):
+    out = tmp_path / "graph"
+    build(folder / "store", load(folder / "test.toml"), out, quiet=True)
+    for id, member, rule, reason in (
+        ("Q1", True, "", ""),
+        ("Q2", True, "", ""),
+        (
+            "Q20",
+            False,
+            "limit",
+            "it has 10 sitelinks, and the last of the 2 kept, Q2, has 10 and a lower id",
+        ),
+        ("Q14", False, "min_sitelinks", "it has 3 sitelinks, fewer than 5"),
+    ):
+        (found,) = explain_built(out, id, folder / "store").verdicts
+        assert (found.member, found.rule, found.reason) == (member, rule, reason)
+    other = store_of(tmp_path / "other", ENTITIES[:5])
+    with pytest.raises(UserError, match="was not built from"):
+        explain_built(out, "Q1", other)
+
+
+def test_a_limit_that_took_nobody_leaves_candidates_members(folder, tmp_path):
+    recipe_of(tmp_path / "in", RECIPE.replace("limit = 2", "limit = 3"), "wide")
+    recipe = load(recipe_of(tmp_path / "in", 'include = ["wide.toml"]', "outer"))
+    build(folder / "store", recipe, tmp_path / "graph", quiet=True)
+    (tmp_path / "in" / "wide.toml").unlink()  # the manifest has its text
+    (found,) = explain_built(tmp_path / "graph", "Q20", folder / "store").verdicts
+    assert (found.member, found.recipe) == (True, "wide")
+    assert explain_built(tmp_path / "graph", "Q14").verdicts == ()
+
+
+def test_what_people_read_of_a_candidate_and_of_a_chain_that_and_bars(folder):
+    recipe = load(folder / "test.toml")
+    assert list(described(explain(folder / "store", recipe, "Q2")))[2:4] == [
+        "candidate for Q1 animal (test) by 1: P279*; it belongs if it is among the 2 with the most "
+        "sitelinks (it has 10): the built graph knows (--graph)",
+        "  Q2 mammal",
+    ]
+    assert list(described(explain(folder / "store", recipe, "Q21")))[2:4] == [
+        "not in Q1 animal (test): the chain is there, but `P31` does not lead to Q8 (fruit)",
+        "  Q21 leather",
+    ]
+
+
+def test_the_condition_of_an_and_that_fails_is_named_however_deep_it_stands(folder, tmp_path):
+    inner = '{ path = "P31", of = ["Q8", "Q5"], and = [{ has = "P18" }, { has = "P625" }] }'
+    text = f'[[root]]\nid = "Q3"\nany = [{{ path = "^P1672", and = [{inner}] }}]'
+    recipe = load(recipe_of(tmp_path, text))
+    for id, reason in (("Q20", "it has no P625"), ("Q21", "`P31` leads to none of Q8 (fruit), Q5")):
+        (found,) = explain(folder / "store", recipe, id).verdicts
+        assert found.rule == "and"
+        assert f"the chain is there, but {reason}" in found.reason
+        assert found.via == "1: ^P1672"
 
 
 @st.composite
@@ -174,8 +232,10 @@ def test_explanations_and_the_build_agree(tmp_path_factory, entities, first, sec
     store = store_of(folder, entities)
     out = folder / "graph"
     # A minus that empties the root is refused, which is what no row says too.
-    with contextlib.suppress(UserError):
+    try:
         build(store, recipe, out, quiet=True)
+    except UserError as error:
+        assert "takes away everything" in str(error)  # noqa: PT017
     file = out / "memberships.parquet"
     built = {row["entity"]: row for row in pq.read_table(file).to_pylist()} if out.exists() else {}
     for number in range(1, 7):
