@@ -30,7 +30,7 @@ from etl.tables import TableWriter
 from graph.chains import chain_edges
 from graph.closure import check_walkable
 from graph.entities import COLUMN_PROPERTIES, Grouped, Rows, write_entities
-from graph.facts import Facts, name_of
+from graph.facts import Facts, check_naming, name_of
 from graph.memberships import Memberships, United
 from graph.ontology import Ids, Nodes, Ontology, distinct
 from graph.recipe import Recipe, check_store, matches
@@ -95,6 +95,7 @@ def build(
     with EntityStore(store) as entities:
         check_store(recipe, entities.manifest)
         check_walkable(recipe.walked(), entities)
+        check_naming(recipe.naming(), entities)
         facts = Facts(entities)
         warnings = _warnings(recipe, facts, entities, strict)
         ontology = Ontology.load(

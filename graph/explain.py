@@ -21,7 +21,7 @@ from etl.errors import UserError
 from etl.manifest import read_manifest
 from etl.store import EntityStore
 from graph.closure import check_walkable
-from graph.facts import Mask, name_of
+from graph.facts import Mask, check_naming, name_of
 from graph.ontology import Nodes, Ontology, edge_file, read_subjects
 from graph.paths import Automaton, automaton
 from graph.recipe import Condition, Has, Match, Recipe, Root, check_store, matches, recorded
@@ -82,6 +82,7 @@ def explain(store: Path, recipe: Recipe, id: str) -> Explanation:
     with EntityStore(store) as entities:
         check_store(recipe, entities.manifest)
         check_walkable(recipe.walked(), entities)
+        check_naming(recipe.naming(), entities)
         record = _item(entities, id)
         records = _Records(entities)
         ontology = _walked_up(records, recipe, id)

@@ -6,7 +6,7 @@ a property that stands in for a label hold a text, or an unknown value?
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,37 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.entity import Record, entity_id
+from etl.errors import UserError
 from etl.store import EntityStore
 from graph.ontology import Ids
 
 Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]  # of nodes.parquet
+
+
+# Datatypes of a property whose values are texts (Wikibase's names for them).
+_TEXTS = (
+    "string", "monolingualtext", "external-id", "url", "commonsMedia", "localMedia", "math",
+    "musical-notation", "geo-shape", "tabular-data",
+)  # fmt: skip
+
+
+def check_naming(properties: Iterable[str], store: EntityStore) -> None:
+    """Refuse properties as labels that have no texts for values, where the store knows.
+
+    They would name nothing, and everything would be left out.
+
+    Raises
+    ------
+    UserError : names the first such property and its datatype.
+    """
+    for property_id in properties:
+        record = store.get(property_id)
+        if record is not None and record.datatype and record.datatype not in _TEXTS:
+            raise UserError(
+                f"`labels` has {property_id}, which can't name anything: its values are of "
+                f"datatype {record.datatype!r}, not texts."
+            )
 
 
 def name_of(record: Record, labels: Sequence[str]) -> tuple[str, str] | None:

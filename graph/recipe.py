@@ -122,6 +122,10 @@ class Recipe:
         """Return the language codes that labels are looked for in, in order of first use."""
         return [label for label in self._labels() if not _is_property(label)]
 
+    def naming(self) -> list[str]:
+        """Return the properties that stand in for labels, in order of first use."""
+        return [label for label in self._labels() if _is_property(label)]
+
     def walked(self) -> list[str]:
         """Return the properties that the paths walk, by number."""
         found = {
@@ -131,7 +135,7 @@ class Recipe:
 
     def properties(self) -> list[str]:
         """Return every property that a path, `has`, `require` or label needs, by number."""
-        found = set(self.walked()) | {label for label in self._labels() if _is_property(label)}
+        found = {*self.walked(), *self.naming()}
         for root in self.all_roots():
             found.update(root.require)
             found.update(c.property for c, _ in conditions(root) if isinstance(c, Has))

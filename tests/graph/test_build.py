@@ -484,6 +484,12 @@ def test_a_root_that_the_store_lacks_is_a_warning_and_its_members_stay(tmp_path)
         ('require = ["P999"]\n' + ONE, False, "needs P999, which this store did not keep"),
         ('labels = ["tlh"]\n' + ONE, False, "takes labels in tlh"),
         (
+            'labels = ["P225", "P1705", "P31"]\n' + ONE,
+            False,
+            "`labels` has P31, which can't name anything: its values are of datatype "
+            "'wikibase-item', not texts.",
+        ),
+        (
             '[[root]]\nid = "Q1"\nany = [{ path = "P225" }]',
             False,
             "a path can't walk P225: its values are of datatype 'string', not items or properties.",
@@ -493,7 +499,11 @@ def test_a_root_that_the_store_lacks_is_a_warning_and_its_members_stay(tmp_path)
 def test_what_cannot_be_meant_is_refused_before_anything_is_written(
     tmp_path, recipe, strict, error
 ):
-    entities = [*ANIMALS, entity("P225", datatype="string")]
+    entities = [
+        *ANIMALS,
+        entity("P225", datatype="string"),
+        entity("P31", datatype="wikibase-item"),
+    ]
     with pytest.raises(UserError) as raised:
         built(tmp_path, entities, recipe, strict=strict)
     assert error in str(raised.value)
