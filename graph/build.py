@@ -343,9 +343,7 @@ def _add(graph: _Graph, kept: Kept, part: int) -> None:
     reached = members.chains.reached()
     for _, _, child, parent in chain_edges(members.product, members.entries, reached):
         graph.parents.append(_packed(child, parent)[child != parent])
-    above = np.concatenate(
-        [np.empty(0, np.int64), *members.product.layers(members.entries, within=reached)]
-    )
+    above = np.concatenate([np.empty(0, np.int64), *members.product.layers(members.entries)])
     for property_id, inverse, child, parent in chain_edges(members.product, above, reached):
         pairs = graph.hierarchy.setdefault((property_id, inverse), [])
         pairs.append(distinct(_packed(child, parent)))

@@ -38,6 +38,8 @@ Nodes = npt.NDArray[np.int64]  # node numbers of an ArrayGraph, 0 .. size - 1
 Number = TypeVar("Number", bound=np.integer[Any])
 Compact = npt.NDArray[np.uint32]  # node numbers as they are kept: 4 bytes, enough for 4.29e9
 
+_MOST_NODES = 2**32
+
 # --------------------------------------------------------------------------------------------------
 # Edges
 # --------------------------------------------------------------------------------------------------
@@ -219,25 +221,17 @@ class ArrayGraph:
             if len(i):
                 yield block, i, target + block.target
 
-    def layers(self, sources: Nodes, within: Nodes | None = None) -> Iterator[Nodes]:
-        """Yield the nodes at distance 0, 1, 2, ... from `sources`, each once, ascending.
-
-        With `within`, the walk stays among those nodes; the sources must be of them.
-        """
-        # Zeroed pages cost nothing until they are touched; so the mark means "seen" in a free walk
-        # and "not yet seen" in one that stays within some nodes.
-        unseen = within is not None
-        mark = np.zeros(self.size, bool)
-        if within is not None:
-            mark[within] = unseen
+    def layers(self, sources: Nodes) -> Iterator[Nodes]:
+        """Yield the nodes at distance 0, 1, 2, ... from `sources`, each once, ascending."""
+        seen = np.zeros(self.size, bool)  # pages that no node touches cost nothing
         layer = distinct(sources)
-        mark[layer] = not unseen
+        seen[layer] = True
         while len(layer):
             yield layer
             found = []
             for _, _, target in self.steps(layer):
-                fresh = target[mark[target] == unseen]
-                mark[fresh] = not unseen
+                fresh = target[~seen[target]]
+                seen[fresh] = True
                 found.append(fresh)
             layer = distinct(np.concatenate([np.empty(0, np.int64), *found]))
 
@@ -336,7 +330,7 @@ class Ontology:
         ids = np.concatenate(runs)
         ids.sort(kind="stable")
         ids = _without_repeats(ids)
-        if len(ids) >= 2**32:
+        if len(ids) > _MOST_NODES:
             raise OverflowError("node numbers of 32 bits can't hold so many entities")
         edges = {}
         for name, table in columns.items():

@@ -154,6 +154,25 @@ def test_two_builds_are_equal_byte_for_byte(tmp_path):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
+def test_the_bytes_do_not_depend_on_the_batches_they_are_made_in(tmp_path, monkeypatch):
+    entities = [entity("Q1")] + [
+        entity(
+            f"Q{n}",
+            aliases={"en": [f"alias {n}", "other"][: n % 3]},
+            claims={"P279": [f"Q{n // 2}"], "P31": [f"Q{n // 3 + 1}"]},
+        )
+        for n in range(2, 45)
+    ]
+    recipe = ONE + '[[root]]\nid = "Q2"\nany = [{ path = "P31?/P279*" }]'
+    whole = built(tmp_path, entities, recipe, name="whole")
+    assert len(rows(whole)) > 40
+    for module, batch in (("build", 3), ("memberships", 5), ("entities", 7)):
+        monkeypatch.setattr(f"graph.{module}._BATCH", batch)
+    batched = built(tmp_path, entities, recipe, name="batched")
+    for file in OUTPUTS:
+        assert (batched / file).read_bytes() == (whole / file).read_bytes()
+
+
 def test_the_hierarchy_holds_edges_on_matching_chains_only(tmp_path):
     entities = [
         entity("Q1"),

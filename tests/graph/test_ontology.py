@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import networkx as nx
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import UserError
-from graph.ontology import ArrayGraph, Ontology, read_subjects
+from graph.ontology import ArrayGraph, Block, Edges, Ontology, read_subjects
 from graph.paths import automaton, parse
 from graph.selection import closure_of
 from tests.graph import walks
@@ -142,6 +143,28 @@ def test_a_file_of_edges_that_is_gone_is_not_taken_for_none(tmp_path):
     assert Ontology.load(tmp_path, ["P31"]).edges == {}
     with pytest.raises(UserError, match=r"P279.parquet is missing, which the store's manifest"):
         Ontology.load(tmp_path, ["P31", "P279"])
+
+
+def test_ids_and_product_nodes_may_have_more_than_32_bits():
+    far = 2**40
+    graph = Ontology.of({"P31": [(far + 1, far), (far, 7)]}).graph()
+    assert nx.shortest_path(graph, far + 1, 7) == [far + 1, far, 7]
+    span = 2**32 - 1
+    edges = Edges.of([5, span - 1], [span - 1, 6])
+    product = ArrayGraph(5 * span, span, (Block(edges, "P31", False, 3 * span, 4 * span),))
+    nodes = np.array([5, 3 * span + 5, 4 * span - 1, 4 * span + 5])
+    ((_, i, target),) = product.steps(nodes)
+    assert (i.tolist(), target.tolist()) == ([1, 2], [5 * span - 1, 4 * span + 6])
+    ((_, i, target),) = product.reverse().steps(target)
+    assert (i.tolist(), target.tolist()) == ([0, 1], [3 * span + 5, 4 * span - 1])
+
+
+@pytest.mark.parametrize(("most", "fits"), [(2, False), (3, True)])
+def test_more_nodes_than_32_bits_can_number_are_refused(monkeypatch, most, fits):
+    monkeypatch.setattr("graph.ontology._MOST_NODES", most)
+    refused = contextlib.nullcontext() if fits else pytest.raises(OverflowError)
+    with refused:
+        Ontology.of({"P31": [(1, 2)]}, including=[3])
 
 
 def test_an_empty_ontology():
