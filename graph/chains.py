@@ -25,7 +25,7 @@ from graph.ontology import ArrayGraph, Nodes
 Steps = tuple[tuple[str, bool], ...]  # (property, inverse), numbered in the order of a chain's rule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Level:
     """The nodes whose best chain has as many edges as the level's number, best chain first."""
 
@@ -38,7 +38,7 @@ class Level:
     rank: Nodes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chains:
     """The best chain of every product node that has one."""
 

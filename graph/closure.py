@@ -19,7 +19,7 @@ from graph.selection import closure_of
 _WALKABLE = ("wikibase-item", "wikibase-property")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Closure:
     """Every x with `x path target`: properties by number, then items by number."""
 

@@ -27,7 +27,7 @@ COLUMN_PROPERTIES = {"images": IMAGE, "taxon_names": TAXON_NAME, "common_names":
 _BATCH = 1 << 14
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grouped:
     """A list of values for each entity: `values[start[i]:start[i + 1]]` are those of entity i."""
 
@@ -47,7 +47,7 @@ class Grouped:
         return lists(self.start, pa.array(self.values.astype(np.int32)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """What the graph knows of the kept entities, before their records are read."""
 

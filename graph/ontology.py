@@ -19,7 +19,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import networkx as nx
 import numpy as np
@@ -45,7 +45,7 @@ _MOST_NODES = 2**32
 # --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Csr:
     """Neighbours by node, for the nodes that have any: compressed sparse rows.
 
@@ -75,7 +75,7 @@ class Csr:
         return np.repeat(found, count), self.neighbours[at].astype(np.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Edges:
     """The edges of one property, as a set: pairs of node numbers, sorted, none twice."""
 
@@ -133,7 +133,7 @@ def _csr(source: Compact, target: Compact) -> Csr:
 # --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
     """One property's edges, placed into a graph: from nodes at `source` to nodes at `target`."""
 
@@ -152,7 +152,7 @@ class Block:
         return replace(self, inverse=not self.inverse, source=self.target, target=self.source)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ArrayGraph:
     """A directed graph of `size` nodes in CSR blocks; a graph to networkx by dispatch.
 
@@ -179,10 +179,37 @@ class ArrayGraph:
         return self.size
 
     def __contains__(self, node: object) -> bool:
-        return isinstance(node, int | np.integer) and self.find(np.array([node]))[0] >= 0
+        return bool(self.find(np.array([node]))[0] >= 0) if _is_number(node) else False
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.names(np.arange(self.size)).tolist())
+
+    if not TYPE_CHECKING:  # a checker would take every name for one that exists
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(
+                f"an ArrayGraph has no {name!r}: it is for graphs too large for networkx' objects; "
+                "to_networkx() makes a DiGraph of a small one"
+            )
+
+    def number_of_nodes(self) -> int:
+        return self.size
+
+    def has_node(self, node: object) -> bool:
+        return node in self
+
+    def neighbors(self, node: int) -> Iterator[int]:
+        """Iterate over the nodes that a node has an edge to, ascending.
+
+        Raises
+        ------
+        networkx.NetworkXError : the node is not in the graph.
+        """
+        found = [to for _, _, to in self.steps(_only(self, node, nx.NetworkXError))]
+        nodes = distinct(np.concatenate([np.empty(0, np.int64), *found]))
+        return iter(self.names(nodes).tolist())
+
+    successors = neighbors
 
     def reverse(self, copy: bool = False) -> ArrayGraph:
         """Return the graph with every edge turned round; it shares the arrays."""
@@ -262,7 +289,7 @@ class ArrayGraph:
 # --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ontology:
     """Truthy edges between items and properties, property by property, over common nodes."""
 
@@ -477,17 +504,21 @@ class Backend:
         return result.to_networkx() if isinstance(result, ArrayGraph) else result
 
     @staticmethod
-    def bfs_layers(G: ArrayGraph, sources: Any) -> Iterator[Ids]:  # noqa: N803
-        """Yield arrays of the nodes at distance 0, 1, ... from a node or several."""
-        if isinstance(sources, int | np.integer):
-            sources = [sources]
-        if not isinstance(sources, np.ndarray):
-            sources = np.array(list(sources), np.int64)
-        numbers = G.find(sources)
-        if (numbers < 0).any():
-            missing = sources[np.argmax(numbers < 0)]
-            raise nx.NetworkXError(f"The node {missing} is not in the graph.")
-        return (G.names(layer) for layer in G.layers(numbers))
+    def bfs_layers(G: ArrayGraph, sources: Any) -> Iterator[Any]:  # noqa: N803
+        """Yield the nodes at distance 0, 1, ... from a node or several, ascending.
+
+        Layers are lists, as networkx' own; arrays for sources in an array.
+        """
+        if isinstance(sources, np.ndarray):
+            numbers = G.find(sources)
+            if (numbers < 0).any():
+                missing = sources[np.argmax(numbers < 0)]
+                raise nx.NetworkXError(f"The node {missing} is not in the graph.")
+            return (G.names(layer) for layer in G.layers(numbers))
+        several = [sources] if _is_number(sources) else list(sources)
+        found = [_only(G, node, nx.NetworkXError) for node in several]
+        numbers = np.concatenate([np.empty(0, np.int64), *found])
+        return (G.names(layer).tolist() for layer in G.layers(numbers))
 
     @staticmethod
     def descendants(G: ArrayGraph, source: int) -> set[int]:  # noqa: N803
@@ -506,12 +537,12 @@ class Backend:
         source: int,
         cutoff: float | None = None,
     ) -> dict[int, int]:
-        """Return the distance from `source` of every node within `cutoff`."""
+        """Return the distance from `source` of every node, up to the first not below `cutoff`."""
         lengths: dict[int, int] = {}
         for length, layer in enumerate(G.layers(_only(G, source, nx.NodeNotFound))):
-            if cutoff is not None and length > cutoff:
-                break
             lengths.update(dict.fromkeys(G.names(layer).tolist(), length))
+            if cutoff is not None and length >= cutoff:
+                break
         return lengths
 
     @staticmethod
@@ -558,11 +589,15 @@ class Backend:
         return any(np.isin(end, layer)[0] for layer in G.layers(start))
 
 
-def _only(graph: ArrayGraph, node: int, error: type[nx.NetworkXException]) -> Nodes:
-    numbers = graph.find([node]) if isinstance(node, int | np.integer) else np.array([-1])
-    if numbers[0] < 0:
+def _only(graph: ArrayGraph, node: object, error: type[nx.NetworkXException]) -> Nodes:
+    if node not in graph:
         raise error(f"The node {node} is not in the graph.")
-    return numbers
+    return graph.find(np.array([node]))
+
+
+def _is_number(node: object) -> bool:
+    """Say whether something can be a node's id: an int of 64 bits."""
+    return isinstance(node, int | np.integer) and -(2**63) <= int(node) < 2**63
 
 
 def _check_method(method: str) -> None:

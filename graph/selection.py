@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -37,7 +38,7 @@ class Branch:
         return f"{self.number}: {self.path}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Members:
     """The entities that some branches lead to their ends, with the best chain of each.
 
@@ -153,9 +154,10 @@ class Evaluator:
 def closure_of(ontology: Ontology, path: Path, of: tuple[str, ...]) -> Nodes:
     """Return every x with `x path q` for a q of `of`, ascending; `of` must be in the ontology."""
     machine = automaton([path], [0])
-    backward = ontology.product(machine).reverse()
+    # networkx finds our backend by the graph's type, of which its stubs know nothing
+    backward: Any = ontology.product(machine).reverse()
     start = machine.starts[0] * ontology.size
-    layers = nx.bfs_layers(backward, _ends(ontology, machine, [of]), backend="sparqless")
+    layers = nx.bfs_layers(backward, _ends(ontology, machine, [of]))
     found = [
         layer[(layer >= start) & (layer < start + ontology.size)] - start
         for layer in map(np.asarray, layers)
@@ -182,7 +184,7 @@ def _in_sorted(values: Nodes, ascending: Nodes) -> Mask:
     return np.asarray(ascending[at] == values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kept:
     """What one root keeps, and what each rule took from it."""
 

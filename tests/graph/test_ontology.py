@@ -50,7 +50,7 @@ def test_reachability_is_networkx_own(edges, source):
         assert outcome(function, arrays, source) == outcome(function, plain, source)
 
 
-@given(GRAPHS, st.integers(0, 4), NODES)
+@given(GRAPHS, st.sampled_from([-1, 0, 0.5, 1, 1.5, 2, 3]), NODES)
 def test_a_cutoff_is_networkx_own(edges, cutoff, source):
     arrays, plain = both(edges)
     function = nx.single_source_shortest_path_length
@@ -112,10 +112,44 @@ def test_what_the_backend_lacks_is_refused_and_not_converted_silently():
         nx.descendants(nx.DiGraph([("Q1", "Q2")]), "Q1", backend="sparqless")
 
 
-def test_layers_are_arrays_that_come_one_by_one():
+def test_layers_come_one_by_one_as_lists_or_of_an_array_as_arrays():
     arrays, _ = both([(1, "P31", 2), (2, "P279", 3)])
     layers = nx.bfs_layers(arrays, np.array([1]))
     assert isinstance(next(layers), np.ndarray)
+    assert list(nx.bfs_layers(arrays, [1])) == list(nx.bfs_layers(arrays, 1)) == [[1], [2], [3]]
+
+
+@pytest.mark.parametrize("node", [99, "Q1", None, 2**70, 1.5])
+def test_a_node_that_is_not_there_is_networkx_own_error(node):
+    arrays, plain = both([(1, "P31", 2)])
+    assert node not in arrays
+    for graph in (arrays, plain):
+        with pytest.raises(nx.NetworkXError):
+            list(nx.bfs_layers(graph, [1, node]))
+        with pytest.raises(nx.NetworkXError):
+            list(graph.neighbors(node))
+        with pytest.raises(nx.NodeNotFound):
+            nx.single_source_shortest_path_length(graph, node)
+    with pytest.raises(nx.NetworkXError):
+        nx.bfs_layers(arrays, np.array([1, 99]))
+
+
+@given(GRAPHS)
+def test_small_questions_are_answered_as_by_networkx(edges):
+    arrays, plain = both(edges)
+    assert arrays.number_of_nodes() == plain.number_of_nodes()
+    for node in plain:
+        assert arrays.has_node(node)
+        assert list(arrays.neighbors(node)) == sorted(plain.neighbors(node))
+        assert list(arrays.reverse().successors(node)) == sorted(plain.predecessors(node))
+
+
+def test_what_an_array_graph_does_not_do_names_the_way_out():
+    arrays, _ = both([(1, "P31", 2)])
+    with pytest.raises(AttributeError, match=r"has no 'degree'.*to_networkx\(\)"):
+        arrays.degree  # noqa: B018
+    assert arrays != both([(1, "P31", 2)])[0]  # no comparison of arrays, and no error either
+    assert len({arrays, arrays}) == 1
 
 
 @pytest.mark.parametrize("group", [1, 2, 3, 100])
