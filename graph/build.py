@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -366,16 +366,19 @@ def _unpacked(packed: npt.NDArray[np.uint64]) -> tuple[Nodes, Nodes]:
 def _write(directory: Path, graph: _Graph, store: EntityStore, facts: Facts, quiet: bool) -> int:
     """Write the tables; return the number of entities."""
     rows = United.of(graph.memberships)
-    rows.write(directory / "memberships.parquet", list(graph.via))
-    _write_hierarchy(directory / "hierarchy.parquet", graph)
+    hierarchy = _hierarchy(graph)
+    total = len(rows.order) + len(hierarchy[0])
+    with Progress("writing", total, unit=" rows", quiet=quiet) as progress:
+        rows.write(directory / "memberships.parquet", list(graph.via), progress.add)
+        _write_hierarchy(directory / "hierarchy.parquet", graph.ids, hierarchy, progress.add)
     entities = _rows(graph, rows)
     with Progress("writing", len(entities.ids), unit=" entities", quiet=quiet) as progress:
         write_entities(directory / "entities.parquet", store, facts, entities, progress.add)
     return len(entities.ids)
 
 
-def _write_hierarchy(file: Path, graph: _Graph) -> None:
-    """Write the edges ordered by child, property (direct before inverse) and parent."""
+def _hierarchy(graph: _Graph) -> tuple[Nodes, Nodes, Nodes]:
+    """Return child, step and parent of the edges, ordered by them; direct steps before inverse."""
     columns: list[tuple[Nodes, Nodes, Nodes]] = []
     for (property_id, inverse), pairs in graph.hierarchy.items():
         child, parent = _unpacked(distinct(np.concatenate(pairs)))
@@ -385,11 +388,18 @@ def _write_hierarchy(file: Path, graph: _Graph) -> None:
         np.concatenate([empty, *column]) for column in zip(*columns, strict=True)
     ) if columns else (empty, empty, empty)  # fmt: skip
     order = np.lexsort((parent, step, child))
+    return child[order], step[order], parent[order]
+
+
+def _write_hierarchy(
+    file: Path, ids: Ids, rows: tuple[Nodes, Nodes, Nodes], advance: Callable[[int], None]
+) -> None:
     with TableWriter(file, HIERARCHY) as writer:
-        for first in range(0, len(order), _BATCH):
-            batch = order[first : first + _BATCH]
-            ids = [graph.ids[child[batch]], step[batch], graph.ids[parent[batch]]]
-            writer.write(pa.table([walk_strings(column) for column in ids], schema=HIERARCHY))
+        for first in range(0, len(rows[0]), _BATCH):
+            child, step, parent = (column[first : first + _BATCH] for column in rows)
+            columns = [ids[child], step, ids[parent]]
+            writer.write(pa.table([walk_strings(column) for column in columns], schema=HIERARCHY))
+            advance(len(child))
 
 
 def _rows(graph: _Graph, rows: United) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,8 +93,11 @@ class United:
     def depth(self) -> npt.NDArray[np.int64]:
         return self.rows.depth[self.order]
 
-    def write(self, file: Path, via: list[str]) -> None:
-        """Write the table; `via[n]` is the text of number n."""
+    def write(self, file: Path, via: list[str], advance: Callable[[int], None]) -> None:
+        """Write the table; `via[n]` is the text of number n.
+
+        `advance` is called with the number of rows just written.
+        """
         texts = pa.array(via, pa.string())
         with TableWriter(file, MEMBERSHIPS) as writer:
             for first in range(0, len(self.order), _BATCH):
@@ -106,3 +110,4 @@ class United:
                     lists(batch.start, walk_strings(batch.walk)),
                 ]
                 writer.write(pa.table(columns, schema=MEMBERSHIPS))
+                advance(len(batch.root))
