@@ -191,7 +191,7 @@ def load(name_or_file: str | Path) -> Recipe:
     UserError : there is no such recipe, or a file can't be read, isn't TOML, has a key, type, id
         or path that is wrong, or includes itself.  The message says where.
     """
-    return _load(str(name_or_file), folder=None, above=())
+    return _load(str(name_or_file), None, (), "")
 
 
 def recorded(texts: Sequence[Mapping[str, str]]) -> Recipe:
@@ -213,25 +213,25 @@ def recorded(texts: Sequence[Mapping[str, str]]) -> Recipe:
     return included("")
 
 
-def _load(asked: str, folder: Path | None, above: tuple[str, ...]) -> Recipe:
-    """Load one file; `folder` and `above` are those of the recipes that include it."""
-    file = _file_of(asked, folder)
+def _load(asked: str, folder: Path | None, above: tuple[str, ...], by: str) -> Recipe:
+    """Load one file; `folder`, `above` and `by` (for messages) are of the recipes including it."""
+    file = _file_of(asked, folder, by)
     if file is None:
         source, identity = f"{asked}.toml", f"shipped:{asked}"
         text = (files("graph.recipes") / source).read_text("utf-8")
     else:
         source, identity = str(file), str(file.resolve())
         try:
-            text = file.read_text("utf-8")
+            text = file.read_text("utf-8-sig")  # editors on Windows begin files with a mark
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{file}: the recipe can't be read: {error}.") from None
+            raise UserError(f"{by}{file}: the recipe can't be read: {error}.") from None
     if identity in above:
         chain = " includes ".join(Path(i.removeprefix("shipped:")).name for i in (*above, identity))
         raise UserError(f"{source}: recipes include each other in a circle: {chain}.")
     parent = None if file is None else file.parent
 
     def included(name: str) -> Recipe:
-        return _load(name, parent, (*above, identity))
+        return _load(name, parent, (*above, identity), f"{source}: `include`: ")
 
     return _Reader(source, text, included).recipe(_parsed(text, source))
 
@@ -245,7 +245,7 @@ def _parsed(text: str, source: str) -> dict[str, Any]:
         raise UserError(f"{source}: not a recipe: its brackets are nested too deeply.") from None
 
 
-def _file_of(asked: str, folder: Path | None) -> Path | None:
+def _file_of(asked: str, folder: Path | None, by: str) -> Path | None:
     """Return the file meant, or None when the name is that of a recipe that ships."""
     file = (folder or Path()) / asked
     if asked.endswith(".toml"):
@@ -255,7 +255,7 @@ def _file_of(asked: str, folder: Path | None) -> Path | None:
     if file.is_file():
         return file
     raise UserError(
-        f"there is no recipe {asked!r}{_did_you_mean(asked, names)}: "
+        f"{by}there is no recipe {asked!r}{_did_you_mean(asked, names)}: "
         f"give a file ending in .toml or one of {', '.join(names)}."
     )
 
@@ -283,6 +283,8 @@ class _Reader:
         include = tuple(
             self.included(self._text(entry, "include")) for entry in self._list(data, "include", "")
         )
+        if isinstance(data.get("root"), dict):
+            raise self._error("", "[root] is one table: write [[root]], one for every root")
         tables = self._list(data, "root", "")
         if not tables and not include:
             raise self._error("", "a recipe needs a [[root]] or an `include`")
@@ -372,7 +374,11 @@ class _Reader:
         text = self._string(entry, "path", where)
         path = paths.parse(text, f"{self.source}: {where}")
         ends = tuple(self._entity(e, where, "`of`") for e in self._list(entry, "of", where))
-        if not ends and (of is None or "of" in entry):
+        if not ends and "of" in entry:
+            raise self._error(
+                where, '`of` is empty: name the items that the path leads to, as ["Q5"]'
+            )
+        if not ends and of is None:
             raise self._error(where, '`of` is missing: the items that the path leads to, as ["Q5"]')
         return Match(
             text,
@@ -423,7 +429,9 @@ class _Reader:
         # TOML's true is Python's int 1, and numbers beyond int32 are no counts of anything here
         if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value < 2**31:
             raise self._error(
-                where, f"`{key}` is {_shown(value)}: it must be a whole number from {lowest} up"
+                where,
+                f"`{key}` is {_shown(value)}: it must be a whole number from {lowest} to "
+                f"{2**31 - 1}",
             )
         return value
 

@@ -96,14 +96,24 @@ ROOT = '[[root]]\nid = "Q1"\nany = [{ path = "P279*" }]\n'
          "`labels` has 'EN': it must be a language code such as 'en' or a property id such as "
          "'P18'."),
         ("min_sitelinks = -1\n" + ROOT,
-         "`min_sitelinks` is -1: it must be a whole number from 0 up."),
+         "`min_sitelinks` is -1: it must be a whole number from 0 to 2147483647."),
         ("min_sitelinks = true\n" + ROOT,
-         "`min_sitelinks` is true: it must be a whole number from 0 up."),
-        ("limit = 0\n" + ROOT, "`limit` is 0: it must be a whole number from 1 up."),
+         "`min_sitelinks` is true: it must be a whole number from 0 to 2147483647."),
+        ("limit = 0\n" + ROOT, "`limit` is 0: it must be a whole number from 1 to 2147483647."),
         ("limit = 99999999999\n" + ROOT,
-         "`limit` is 99999999999: it must be a whole number from 1 up."),
+         "`limit` is 99999999999: it must be a whole number from 1 to 2147483647."),
         ('require = ["Q5"]\n' + ROOT,
          "`require` has 'Q5': it must be a property id such as 'P18'."),
+        (ROOT + 'minus = [{ path = "P31", of = [] }]',
+         "[[root]] 1 (Q1), minus 1: `of` is empty: name the items that the path leads to, as "
+         '["Q5"].'),
+        ('[[root]]\nid = "Q1"\nany = [{ path = "P31", of = [] }]',
+         "[[root]] 1 (Q1), any 1: `of` is empty: name the items that the path leads to, as "
+         '["Q5"].'),
+        ('include = ["wrold"]',
+         "`include`: there is no recipe 'wrold' (did you mean 'world'?): give a file ending in "
+         f".toml or one of {', '.join(shipped())}."),
+        ('[root]\nid = "Q1"', "[root] is one table: write [[root]], one for every root."),
         ('root = ["Q5"]', "[[root]] 1: a root is a table: write [[root]], then its keys."),
         ("[[root]]\nany = []", "[[root]] 1: `id` is missing: the root's item, such as Q729."),
         ('[[root]]\nid = "Q0"\nany = []',
@@ -137,6 +147,21 @@ def test_an_error_says_what_and_where(tmp_path, text, error):
     with pytest.raises(UserError) as raised:
         load(file)
     assert str(raised.value) == f"{file}: {error}"
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    file = tmp_path / "r.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + ROOT.encode())
+    assert load(file).text == ROOT
+
+
+def test_an_included_file_that_is_missing_is_named_with_the_one_that_includes_it(tmp_path):
+    file = recipe_of(tmp_path, 'include = ["gone.toml"]')
+    with pytest.raises(UserError) as raised:
+        load(file)
+    assert str(raised.value).startswith(
+        f"{file}: `include`: {tmp_path / 'gone.toml'}: the recipe can't be read: "
+    )
 
 
 def test_a_wrong_path_is_shown_with_a_caret_and_its_place(tmp_path):
