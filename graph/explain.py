@@ -1,8 +1,9 @@
 """Why an entity belongs to a root, or which rule keeps it out: by walking up through the store.
 
-The walk starts at the entity and reads only the records that it meets, so that it takes as long on
-all of Wikidata as on a sample.  What it finds goes through the very code that builds a graph, so
-that the two can't disagree.
+The walk starts at the entity.  Forward steps read only the records that it meets, and take as long
+on all of Wikidata as on a sample; for an inverse step (`^P1672`) the property's whole file of edges
+is looked through.  What is found goes through the very code that builds a graph, so that the two
+can't disagree.
 """
 
 from __future__ import annotations

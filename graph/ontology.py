@@ -8,7 +8,7 @@ Both are made of the same CSR arrays: a product costs nothing to build.
 An `ArrayGraph` is a networkx graph by dispatch (entry point ``networkx.backends``): code calls
 ``nx.bfs_layers(graph, sources)`` and :class:`Backend` runs it on arrays, level by level, without a
 Python object per edge.  A `DiGraph` of all of Wikidata would take some 10 GB for its hierarchy
-alone; the arrays take 8 bytes an edge and direction.
+alone; the arrays take 8 bytes an edge, and as much again for the direction walked backward.
 
 Nodes on networkx' face are ints: 144 for Q144, -31 for P31; in a product, plain numbers from 0.
 """
@@ -308,7 +308,8 @@ class Ontology:
         """Read the truthy edges of `properties` from the store's `edges/*.parquet`.
 
         Nodes are the ids at the ends of those edges and those of `including`.  A property whose
-        file the store's manifest doesn't list has no edge.
+        file the store's manifest doesn't list has no edge.  Measured with the ids of the nodes, the
+        process grows by 54 bytes an edge, and by 79 at the peak while it sorts.
 
         Raises
         ------
