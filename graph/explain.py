@@ -331,8 +331,9 @@ def explain_built(graph: Path, id: str, store: Path | None = None) -> Explanatio
                 f"{graph} was not built from {store}: name its store, or build it again."
             )
         found = explain(store, recorded(manifest["recipe"]["texts"]), id)
-        pairs = zip(found.verdicts, roots, strict=True)
-        return replace(found, verdicts=tuple(_limited(found, *pair) for pair in pairs))
+        counts = {(root["root"], root["recipe"]): root for root in roots}
+        decided = (_limited(found, v, counts[v.root, v.recipe]) for v in found.verdicts)
+        return replace(found, verdicts=tuple(decided))
     rows = pq.read_table(graph / "memberships.parquet", filters=[("entity", "==", id)]).to_pylist()
     wanted = {id, *(q for row in rows for q in row["path"][::2])}
     known = pq.read_table(
