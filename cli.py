@@ -289,32 +289,33 @@ def closure(entity_id: str, path: str, store: Path, names: bool, as_json: bool) 
 
 @cli.command()
 @click.argument("entity_id", metavar="ID")
-@_path("--store", "Directory of the store; asks a recipe's rules, one by one.")
-@_recipe
-@_path("--graph", "Directory of a data set instead; asks what was built.")
+@_path("--store", "Directory of the store; asks the rules, one by one.")
+@click.option("--recipe", help="Whose rules.  [entitynet, or the data set's own]")
+@_path("--graph", "Directory of a data set; asks what was built. With --store, why not, too.")
 @_json
 def explain(
-    entity_id: str, store: Path | None, recipe: str, graph: Path | None, as_json: bool
+    entity_id: str, store: Path | None, recipe: str | None, graph: Path | None, as_json: bool
 ) -> None:
     """Say by which chain an item belongs to which root, or which rule kept it out.
 
     \b
     Example:
       sparqless explain Q144 --store data/sample/store --recipe world
-      sparqless explain Q144 --graph data/sample/graph/entitynet
+      sparqless explain Q144 --store data/sample/store --graph data/sample/graph/entitynet
     """
     from graph.explain import explain as explain_rules
     from graph.explain import explain_built
     from graph.recipe import load
     from graph.report import as_plain, described
 
-    if (store is None) == (graph is None):
-        raise UserError("give either --store (with --recipe) or --graph.")
+    if graph is not None and recipe is not None:
+        raise UserError("--graph has a recipe of its own; give --recipe with --store alone.")
     if graph is not None:
-        found = explain_built(graph, entity_id)
+        found = explain_built(graph, entity_id, store)
+    elif store is not None:
+        found = explain_rules(store, load(recipe or "entitynet"), entity_id)
     else:
-        assert store is not None
-        found = explain_rules(store, load(recipe), entity_id)
+        raise UserError("give --store, --graph or both.")
     if as_json:
         _print_json(as_plain(found))
         return

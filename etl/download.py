@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
@@ -135,7 +136,7 @@ def _remote(response: requests.Response, url: str) -> Remote:
     length = response.headers.get("Content-Length", "")
     return Remote(
         url,
-        int(length) if length.isdecimal() else None,
+        int(length) if length.isdecimal() and len(length) < 19 else None,
         response.headers.get("ETag", ""),
         response.headers.get("Last-Modified", ""),
     )
@@ -147,6 +148,12 @@ def _fetch_parts(session: requests.Session, remote: Remote, target: Path, quiet:
     if not (part.exists() and _standing(state) == remote and remote.validator):
         part.unlink(missing_ok=True)
         write_json(state, msgspec.to_builtins(remote))
+    free = shutil.disk_usage(target.parent).free + _size(part)
+    if remote.length is not None and remote.length > free:
+        raise UserError(
+            f"{target.name} has {remote.length:,} bytes and the disk of {target.parent} has room "
+            f"for {free:,}; choose another --keep-dump."
+        )
     attempt = 0
     with Progress(f"fetching {target.name}", remote.length, quiet=quiet) as progress:
         progress.add(_size(part))
@@ -156,8 +163,8 @@ def _fetch_parts(session: requests.Session, remote: Remote, target: Path, quiet:
                 ended = _fetch_piece(session, remote, part, progress, attempt)
             except _BROKEN:
                 ended = False
-                if _size(part) == before:
-                    _wait(attempt, remote.url, "the connection broke")
+            if _size(part) == before and not (ended and remote.length is None):
+                _wait(attempt, remote.url, "no byte came")
             attempt = 0 if _size(part) > before else attempt + 1
             if ended and remote.length is None:
                 break

@@ -21,7 +21,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from stat import S_ISREG
 from typing import IO, Any, Final, Literal
@@ -36,12 +36,13 @@ Form = Literal["json", "gz", "bz2", "zst"]
 Tick = Callable[[int], None]
 
 STDIN: Final = "-"
-DEFAULT_MAX_LINE: Final = 64 << 20
+DEFAULT_MAX_LINE: Final = 64_000_000
 
 _READ = 64 << 10  # compressed bytes per read: what they inflate to still is in the cache when split
 _ZST_STEP = 1 << 10  # zstd has no output limit: a KiB of the worst input is 32 MiB of output
 _INFLATE = 1 << 20  # inflated bytes per step: bounds what a decompression bomb can take
 _PROBE = 64 << 10
+_PROOF = 4 << 20  # compressed bytes of a member that begins inside a line, read for its checksum
 _ENDLESS = 1 << 62  # size of standard input
 _ENOUGH = 64  # bytes that tell whether a text begins on a line
 _HEAD_TAIL = 1 << 20
@@ -102,12 +103,17 @@ class Reject(msgspec.Struct):
 
 
 class Damage(msgspec.Struct):
-    """Bytes [start, end) of the compressed file that are lost, and why."""
+    """Bytes [start, end) of the compressed file that are lost, and why.
+
+    A gzip member that is ``corrupt`` is lost whole, since its checksum vouches for all or nothing.
+    Of a file that is cut off nothing that is there is lost: start and end are its size.
+    """
 
     path: str
     start: int
     end: int
     reason: str
+    corrupt: bool = False
 
 
 class Extent(msgspec.Struct):
@@ -246,7 +252,12 @@ def plan_slices(inputs: list[Input], slice_bytes: int) -> list[Slice]:
 
 
 class _BrokenError(Exception):
-    """The member that is being inflated can't be read on; the message says why."""
+    """The member that is being inflated can't be read on: where in the file, and why."""
+
+    def __init__(self, at: int, reason: str, *, corrupt: bool) -> None:
+        super().__init__(reason)
+        self.at = at
+        self.corrupt = corrupt
 
 
 class _Inflater:
@@ -304,21 +315,21 @@ def _member_text(file: IO[bytes], form: Form, at: int, tick: Tick) -> Generator[
     while not inflater.eof:
         data = file.read(_READ)
         if not data:
-            raise _BrokenError(f"the file ends inside the {form} member that begins at byte {at}")
-        yield from _inflate(inflater, data, at)
+            reason = f"the file ends inside the {form} member that begins at byte {at:,}"
+            raise _BrokenError(position, reason, corrupt=False)
+        yield from _inflate(inflater, data, at, position)
         taken = len(data) - len(inflater.unused)
         position += taken
         tick(taken)
     return position
 
 
-def _inflate(inflater: _Inflater, data: bytes, at: int) -> Iterator[bytes]:
+def _inflate(inflater: _Inflater, data: bytes, at: int, position: int) -> Iterator[bytes]:
     try:
         yield from filter(None, inflater.feed(data))
     except _INFLATE_ERRORS as error:
-        raise _BrokenError(
-            f"the member that begins at byte {at} can't be inflated: {error}"
-        ) from None
+        reason = f"the member that begins at byte {at:,} can't be inflated: {error}"
+        raise _BrokenError(position, reason, corrupt=True) from None
 
 
 def find_member(file: IO[bytes], start: int, end: int) -> int | None:
@@ -348,11 +359,16 @@ def find_member(file: IO[bytes], start: int, end: int) -> int | None:
 def _is_member(file: IO[bytes], at: int) -> bool:
     file.seek(at)
     inflater = _Inflater("gz")
+    text = b""
     try:
-        text = next(inflater.feed(file.read(_PROBE)))
+        for _ in range(0, _PROOF, _PROBE):
+            for piece in inflater.feed(file.read(_PROBE)):
+                text = text or piece
+                if inflater.eof or _LINE_START.match(text):
+                    return True
     except _INFLATE_ERRORS:
         return False
-    return inflater.eof or _LINE_START.match(text) is not None
+    return False
 
 
 # --- lines --------------------------------------------------------------------------------------
@@ -369,11 +385,21 @@ class SliceReader:
     the newline. A line over ``max_line`` bytes is not kept in memory and comes as a Reject in
     ``long_lines``. ``tick`` is called with the compressed bytes of every read.
 
+    Lines of a corrupt member come before its checksum shows what it is. Read such a slice again
+    with ``corrupt``, the damage that was found: those members then give no text.
+
     Raises OSError where the file can't be read.
     """
 
-    def __init__(self, slice_: Slice, max_line: int = DEFAULT_MAX_LINE, tick: Tick | None = None):
+    def __init__(
+        self,
+        slice_: Slice,
+        max_line: int = DEFAULT_MAX_LINE,
+        tick: Tick | None = None,
+        corrupt: Iterable[Damage] = (),
+    ) -> None:
         self.slice = slice_
+        self._corrupt = {damage.start: damage for damage in corrupt}
         self.extent = Extent(first=slice_.start, skipped=slice_.skip or 0, end=slice_.end)
         self.damage: list[Damage] = []
         self.long_lines: list[Reject] = []
@@ -538,11 +564,17 @@ class SliceReader:
             if at >= slice_.end and not ended:
                 yield _OwnEnd(at)
                 ended = True
+            if at in self._corrupt:
+                yield self._corrupt[at]
+                at = self._corrupt[at].end
+                continue
             try:
                 at = yield from _member_text(file, slice_.form, at, self._tick)
             except _BrokenError as error:
-                broken_at, at = at, self._find(file, at + 1, slice_.size) or slice_.size
-                yield Damage(slice_.path, broken_at, at, str(error))
+                whole = error.corrupt and slice_.form == "gz"
+                start = at if whole else error.at
+                at = self._find(file, at + 1, slice_.size) or slice_.size
+                yield Damage(slice_.path, start, at, str(error), whole)
         if not ended:
             yield _OwnEnd(max(at, slice_.size))
 
@@ -569,7 +601,7 @@ class SliceReader:
             position += len(data)
             self._tick(len(data))
             try:
-                yield from _inflate(inflater, data, at)
+                yield from _inflate(inflater, data, at, position)
             except _BrokenError as error:
                 yield Damage(STDIN, at, position, f"{error}; what follows was not read")
                 return

@@ -132,6 +132,14 @@ def numeric_id(entity_id: str) -> int:
     return number if entity_id[0] == "Q" else -number
 
 
+_LETTERS = {"Q": ord("Q") << 56, "P": ord("P") << 56}
+
+
+def key_of(entity_id: str) -> int:
+    """LMDB key as a number: the type's letter in the first byte, the id's number in the rest."""
+    return _LETTERS[entity_id[0]] | int(entity_id[1:])
+
+
 def entity_id(numeric: int) -> str:
     """The inverse of :func:`numeric_id`."""
     return f"Q{numeric}" if numeric > 0 else f"P{-numeric}"
@@ -272,9 +280,7 @@ def _empty_map(empty: list[Any]) -> dict[str, Any]:
 
 
 def _statement(raw: _RawStatement, wanted_qualifiers: frozenset[str]) -> Statement:
-    rank = _RANK_CODE.get(raw.rank)
-    if rank is None:
-        raise RejectedLineError(f"unknown rank {raw.rank[:40]!r}")
+    rank = _rank_code(raw.rank)
     if not wanted_qualifiers or not isinstance(raw.qualifiers, dict):
         return Statement(rank, _snak(raw.mainsnak))
     qualifiers = {
@@ -287,10 +293,7 @@ def _statement(raw: _RawStatement, wanted_qualifiers: frozenset[str]) -> Stateme
 
 def _snak(raw: _RawSnak) -> Snak:
     if raw.snaktype != "value":
-        code = _KIND_CODE.get(raw.snaktype, _OTHER)
-        if code > NOVALUE:
-            raise RejectedLineError(f"unknown snak type {raw.snaktype[:40]!r}")
-        return Snak(code)
+        return Snak(_valueless_code(raw.snaktype))
     datavalue = raw.datavalue
     if datavalue is None:
         raise RejectedLineError("a value snak without a datavalue")
@@ -298,7 +301,45 @@ def _snak(raw: _RawSnak) -> Snak:
     if code == ENTITY_ID:
         ids = _decode_entity_id_value(datavalue.value)
         return Snak(code, _entity_id_of(ids.id, ids.numeric_id, ids.entity_type))
-    return Snak(code, _decode_any(datavalue.value))
+    return Snak(code, _checked(code, _decode_any(datavalue.value)))
+
+
+def _rank_code(rank: str) -> int:
+    code = _RANK_CODE.get(rank)
+    if code is None:
+        raise RejectedLineError(f"unknown rank {rank[:40]!r}")
+    return code
+
+
+def _valueless_code(snak_type: str) -> int:
+    code = _KIND_CODE.get(snak_type, _OTHER)
+    if code > NOVALUE:
+        raise RejectedLineError(f"unknown snak type {snak_type[:40]!r}")
+    return code
+
+
+#: Members of a datavalue that are text, by its kind; Wikibase/DataModel/JSON, "Data values".
+_TEXT_MEMBERS: dict[int, tuple[str, ...]] = {
+    _KIND_CODE["monolingualtext"]: ("text", "language"),
+    _KIND_CODE["time"]: ("time",),
+    _KIND_CODE["quantity"]: ("amount",),
+    _KIND_CODE["globecoordinate"]: (),
+}
+
+
+def _checked(code: int, value: Any) -> Any:
+    """``value`` if it has the form of its kind, so that readers needn't ask."""
+    if code == _KIND_CODE["string"]:
+        whole = isinstance(value, str)
+    elif code in _TEXT_MEMBERS:
+        whole = isinstance(value, dict) and all(
+            isinstance(value.get(member), str) for member in _TEXT_MEMBERS[code]
+        )
+    else:
+        whole = True
+    if not whole:
+        raise RejectedLineError(f"a {_KINDS[code]} that has not the form of one")
+    return value
 
 
 def _value_code(datavalue_type: str) -> int:
@@ -311,7 +352,7 @@ def _entity_id_of(id_: str | None, number: int | None, type_: str | None) -> str
     if id_:
         return id_
     letter = _ENTITY_LETTER.get(type_ or "")
-    if letter is None or number is None:
+    if letter is None or number is None or number < 1:
         raise RejectedLineError("an entity value with neither an id nor a type and number")
     return f"{letter}{number}"
 
@@ -333,7 +374,7 @@ def encode_record(record: Record) -> bytes:
         if not 0 <= record.revision < 1 << 63:
             raise OverflowError("revision")
         return _encode(record)
-    except (UnicodeEncodeError, OverflowError) as error:
+    except (UnicodeEncodeError, OverflowError, RecursionError) as error:
         raise RejectedLineError(f"holds what can't be stored: {error}"[:200]) from None
 
 
@@ -347,13 +388,14 @@ def read_slowly(line: bytes, kept: Kept) -> Record | OtherEntity:
     """What :meth:`EntityReader.read` gives, through plain dicts and without its speed.
 
     Takes shapes that the typed reader does not: ``aliases`` whose lists were written as maps
-    with numbers for keys, ``numeric-id`` written as text, sitelinks given as a list.
+    with numbers for keys, ``numeric-id`` written as text, sitelinks given as a list. It takes
+    nothing for a number, a text or an id that is none.
 
     Raises RejectedLineError where the line is not JSON or not an entity.
     """
     try:
         entity = ujson.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RejectedLineError(f"not valid JSON: {error}") from None
     if not isinstance(entity, dict) or not isinstance(entity.get("type"), str):
         raise RejectedLineError("not an entity: no `type`")
@@ -366,17 +408,20 @@ def read_slowly(line: bytes, kept: Kept) -> Record | OtherEntity:
         return _record_of(entity, kept)
     except RejectedLineError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RejectedLineError(f"not of an entity's form: {error!r}"[:200]) from None
 
 
 def _record_of(entity: dict[str, Any], kept: Kept) -> Record:
     labels, descriptions = _map(entity, "labels"), _map(entity, "descriptions")
     aliases, claims = _map(entity, "aliases"), _map(entity, "claims")
+    sitelinks = entity.get("sitelinks", {})
+    if not isinstance(sitelinks, dict | list):
+        raise RejectedLineError("`sitelinks` is neither a map nor a list")
     return Record(
         entity["id"],
-        int(entity.get("lastrevid", 0)),
-        len(entity.get("sitelinks", ())),
+        _whole(entity.get("lastrevid", 0)),
+        len(sitelinks),
         {code: _text(labels[code]) for code in kept.languages if code in labels},
         {code: _text(descriptions[code]) for code in kept.languages if code in descriptions},
         {code: _texts(aliases[code]) for code in kept.languages if aliases.get(code)},
@@ -385,8 +430,23 @@ def _record_of(entity: dict[str, Any], kept: Kept) -> Record:
             for p in kept.properties
             if claims.get(p)
         },
-        str(entity.get("datatype", "")),
+        _string(entity.get("datatype", "")),
     )
+
+
+def _whole(value: object) -> int:
+    """A whole number, written as one or as text; neither true nor 1.5 is one."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        return int(value)
+    raise RejectedLineError(f"{str(value)[:40]!r} stands where a whole number belongs")
+
+
+def _string(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise RejectedLineError(f"{str(value)[:40]!r} stands where text belongs")
 
 
 def _map(entity: dict[str, Any], key: str) -> dict[str, Any]:
@@ -399,9 +459,7 @@ def _map(entity: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _text(term: dict[str, Any]) -> str:
-    if not isinstance(term["value"], str):
-        raise RejectedLineError("a label, description or alias that is not text")
-    return term["value"]
+    return _string(term["value"])
 
 
 def _texts(terms: Any) -> list[str]:
@@ -411,22 +469,26 @@ def _texts(terms: Any) -> list[str]:
 def _plain_statement(statement: dict[str, Any], wanted: tuple[str, ...]) -> Statement:
     qualifiers = statement.get("qualifiers") or {}
     return Statement(
-        _RANK_CODE[statement.get("rank", "normal")],
+        _rank_code(_string(statement.get("rank", "normal"))),
         _plain_snak(statement["mainsnak"]),
         {p: [_plain_snak(s) for s in qualifiers[p]] for p in qualifiers if p in wanted},
     )
 
 
 def _plain_snak(snak: dict[str, Any]) -> Snak:
-    if snak["snaktype"] in ("somevalue", "novalue"):
-        return Snak(_KIND_CODE[snak["snaktype"]])
-    if snak["snaktype"] != "value":
-        raise RejectedLineError(f"unknown snak type {str(snak['snaktype'])[:40]!r}")
+    type_ = _string(snak["snaktype"])
+    if type_ != "value":
+        return Snak(_valueless_code(type_))
     value = snak["datavalue"]["value"]
-    code = _value_code(snak["datavalue"]["type"])
+    code = _value_code(_string(snak["datavalue"]["type"]))
     if code == ENTITY_ID:
-        number = value.get("numeric-id")
-        value = _entity_id_of(
-            value.get("id"), None if number is None else int(number), value.get("entity-type")
+        id_, number, kind = value.get("id"), value.get("numeric-id"), value.get("entity-type")
+        return Snak(
+            code,
+            _entity_id_of(
+                None if id_ is None else _string(id_),
+                None if number is None else _whole(number),
+                None if kind is None else _string(kind),
+            ),
         )
-    return Snak(code, value)
+    return Snak(code, _checked(code, value))

@@ -51,7 +51,7 @@ from etl.manifest import (
     write_json,
     write_manifest,
 )
-from etl.merge import allow_open_runs, merge
+from etl.merge import allow_open_files, merge
 from etl.progress import Progress
 from etl.runs import REPORT, SliceJob, SliceReport, read_report, read_slice, slice_directory
 from etl.show import in_bytes
@@ -203,10 +203,9 @@ def _estimate(inputs: list[Input], store: Path, options: Options) -> Estimate | 
         piece = Slice(0, largest.path, largest.form, start, end, largest.size)
         lines = SliceReader(piece, options.max_line, tick)
         for offset, _, line in lines:
-            record = _try_read(reader, line)
-            if isinstance(record, Record):
-                entities += 1
-                record_bytes += len(encode_record(record))
+            size = _record_size(reader, line)
+            entities += size > 0
+            record_bytes += size
             if offset > _PROBE_TEXT:
                 break
         read += compressed
@@ -226,11 +225,13 @@ def _estimate(inputs: list[Input], store: Path, options: Options) -> Estimate | 
     )
 
 
-def _try_read(reader: EntityReader, line: bytes) -> object:
+def _record_size(reader: EntityReader, line: bytes) -> int:
+    """Bytes of a line's record, 0 where it makes none."""
     try:
-        return reader.read(line.strip(b", \t\r[]"))
+        record = reader.read(line.strip(b", \t\r[]"))
+        return len(encode_record(record)) if isinstance(record, Record) else 0
     except RejectedLineError:
-        return None
+        return 0
 
 
 def _check_disk(
@@ -309,6 +310,8 @@ def _settle_plan(store: Path, plan: Plan) -> bool:
         discard(path.parent)  # what stood on it then can't be compared with what stands now
     try:
         standing = ujson.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} can't be read ({error}); start over with --fresh.") from error
     except FileNotFoundError:
         path.parent.mkdir(exist_ok=True)
         write_json(path, encoded)
@@ -359,7 +362,10 @@ def _difference(key: str, was: Any, is_: Any) -> str:
         return ""  # renamed, copied or touched: the same bytes all the same
     if key == "kept" and isinstance(was, dict):
         part = next(p for p in is_ if was.get(p) != is_[p])
-        return f"other --{part} ({_short(was.get(part))}, now {_short(is_[part])})"
+        gone = [x for x in was.get(part, ()) if x not in is_[part]]
+        come = [x for x in is_[part] if x not in was.get(part, ())]
+        changes = [*(f"-{x}" for x in gone), *(f"+{x}" for x in come)] or ["in another order"]
+        return f"other --{part} ({', '.join(changes[:8])}{', …' if len(changes) > 8 else ''})"
     name = {"max_line": "--max-line, in bytes", "limit": "--limit"}.get(key, key)
     return f"another {name} ({_short(was)}, now {_short(is_)})"
 
@@ -369,6 +375,10 @@ def _short(value: Any) -> str:
     return text if len(text) < 120 else f"{text[:117]}…"
 
 
+def _is_full(error: lmdb.Error) -> bool:
+    return any(sign in str(error).lower() for sign in ("input/output", "no space", "too large"))
+
+
 @contextmanager
 def _disk_errors(store: Path) -> Iterator[None]:
     """A full disk in the user's words; everything finished so far stays for the next start."""
@@ -376,7 +386,7 @@ def _disk_errors(store: Path) -> Iterator[None]:
         yield
     except (OSError, lmdb.Error) as error:
         # LMDB reports a failed write as an input/output error, whatever the reason
-        if not isinstance(error, lmdb.Error) and not is_disk_full(error):
+        if not (is_disk_full(error) if isinstance(error, OSError) else _is_full(error)):
             raise
         free = in_bytes(shutil.disk_usage(store).free)
         raise UserError(
@@ -392,7 +402,7 @@ def _build(store: Path, plan: Plan, options: Options) -> dict[str, Any]:
     started = time.perf_counter()
     earlier = sum(1 for _ in (store / _WORK).glob(f"*/{REPORT}"))
     slices = _slices_of(plan)
-    allow_open_runs(len(slices))
+    allow_open_files(len(slices), len(plan.kept.properties))
     work = store / _WORK
     for leftover in (*work.glob("tmp-*"), *work.glob(f"*{DISCARDED}")):
         shutil.rmtree(leftover)
@@ -403,8 +413,8 @@ def _build(store: Path, plan: Plan, options: Options) -> dict[str, Any]:
     _check_ends(plan, reports, damage)
     rejects = _placed_rejects(slices, reports)
     _write_rejects(store / REJECTS, rejects)
-    _check_rejects(store, len(rejects), options)
     _check_damage(damage, options)
+    _check_rejects(store, sum(r.rejected for r in reports), rejects, options)
     if not any(report.runs for report in reports):
         discard(work)
         raise UserError(
@@ -435,18 +445,19 @@ def _read_slices(
         if plan.limit:
             return _read_limited(work, plan, slices, options, progress)
         jobs = [_job(work, plan, s, options) for s in missing]
-        rejected = sum(len(r.rejects) for r in reports.values())
+        rejected = sum(r.rejected for r in reports.values())
         for job, report in _run(plan, jobs, options, progress):
             reports[job.slice.index] = report
-            rejected += len(report.rejects)
+            rejected += report.rejected
             if rejected > options.max_rejects:
                 break
         else:
             _correct(work, plan, slices, reports, options, progress)
             return [reports[s.index] for s in slices]
-    done = [reports[s.index] for s in slices if s.index in reports]
-    _write_rejects(work.parent / REJECTS, _placed_rejects(slices[: len(done)], done))
-    _check_rejects(work.parent, rejected, options)
+    read = [s for s in slices if s.index in reports]
+    placed = _placed_rejects(read, [reports[s.index] for s in read])
+    _write_rejects(work.parent / REJECTS, placed)
+    _check_rejects(work.parent, rejected, placed, options)
     raise AssertionError("more rejects than allowed, yet allowed")
 
 
@@ -471,10 +482,10 @@ def _correct(
     progress: Progress,
 ) -> None:
     """Walks the chain of slices; what doesn't begin where the one before ended is read again."""
-    cut, path = Cut(), ""
+    cut = Cut()
     for slice_ in slices:
-        if slice_.path != path:
-            cut, path = Cut(), slice_.path
+        if slice_.start == 0:
+            cut = Cut()
         corrected = cut.corrected(slice_, reports[slice_.index].extent)
         if corrected is not None:
             job = _job(work, plan, corrected, options)
@@ -511,9 +522,9 @@ def _check_unchanged(plan: Plan) -> None:
 
 def _check_ends(plan: Plan, reports: list[SliceReport], damage: list[Damage]) -> None:
     """A dump that opens with ``[`` and doesn't end with ``]`` has lost its end."""
-    if plan.limit or damage or not any(r.opens for r in reports):
+    if plan.limit or damage:
         return
-    if not any(r.closes for r in reports):
+    if sum(r.opens for r in reports) > sum(r.closes for r in reports):
         last = plan.inputs[-1]
         reason = "the dump opens with `[` and ends without `]`: its end is missing"
         damage.append(Damage(last.path, last.size, last.size, reason))
@@ -550,13 +561,18 @@ def _write_rejects(path: Path, rejects: list[dict[str, Any]]) -> None:
     temporary.replace(path)
 
 
-def _check_rejects(store: Path, count: int, options: Options) -> None:
-    if count > options.max_rejects:
-        raise UserError(
-            f"{count} lines can't be read, more than --max-rejects {options.max_rejects}; they "
-            f"stand in {store / REJECTS} with offset and reason. Mend the dump, or run again "
-            "with a higher --max-rejects: what was read is kept."
-        )
+def _check_rejects(
+    store: Path, count: int, rejects: list[dict[str, Any]], options: Options
+) -> None:
+    if count <= options.max_rejects:
+        return
+    first = rejects[0]
+    raise UserError(
+        f"{count:,} lines can't be read, more than --max-rejects {options.max_rejects}: see "
+        f"{store / REJECTS}. The first is line {first['line']:,} of {first['file']} (inflated byte "
+        f"{first['offset']:,}): {first['reason']}. Is this a Wikidata JSON dump? If it is, mend "
+        "it, or run again with a higher --max-rejects: what was read is kept."
+    )
 
 
 def _check_damage(damage: list[Damage], options: Options) -> None:

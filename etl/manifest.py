@@ -81,10 +81,16 @@ def discard(path: Path) -> None:
 
 
 def flush(directory: Path, names: Iterable[str]) -> None:
-    """Puts files on the disk itself: a manifest must not outlive a power cut that they don't."""
-    for name in names:
-        with (directory / name).open("rb") as file:
-            os.fsync(file.fileno())
+    """Puts files and their directory on the disk itself.
+
+    Otherwise a manifest may outlive a power cut that what it lists does not.
+    """
+    for path in sorted({directory, *(directory / name for name in names)}):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_manifest(directory: Path, data: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from etl.tables import TRUTHY_ROWS, TableWriter
 
 #: Records that are sorted and written together; bounds memory, leaves no trace in the output.
 BATCH_RECORDS: Final = 100_000
-_OTHER_FILES = 400  # Parquet files that are being written, libraries
+_OTHER_FILES = 100  # nodes.parquet, LMDB, libraries
 _SAMPLE = 256  # every how many-th key tells how the keys are spread
 
 EDGES: Final = pa.schema(
@@ -64,7 +64,7 @@ def merge(runs: list[Path], out: Path, kept: Kept, tick: Callable[[int], None]) 
     Raises OSError or lmdb.Error where the disk is full, UserError where the system allows too
     few open files.
     """
-    allow_open_runs(len(runs))
+    allow_open_files(len(runs), len(kept.properties))
     opened = [_Run(path) for path in runs]
     digest = StreamDigest()
     repeated = properties = 0
@@ -92,12 +92,14 @@ def merge(runs: list[Path], out: Path, kept: Kept, tick: Callable[[int], None]) 
     }
 
 
-def allow_open_runs(runs: int) -> None:
+def allow_open_files(runs: int, properties: int) -> None:
     """Raises the soft limit of open files: a run has two, some 1,200 at the size of Wikidata.
+
+    A property may have two as well, while its edges are written.
 
     Raises UserError where the hard limit is too low.
     """
-    needed = 2 * runs + _OTHER_FILES
+    needed = 2 * runs + 2 * properties + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= needed or soft == resource.RLIM_INFINITY:
         return
@@ -226,7 +228,8 @@ class _Loader:
         while True:
             try:
                 with self._environment.begin(write=True, db=self._database) as transaction:
-                    transaction.cursor().putmulti(pairs, append=True)
+                    consumed, _ = transaction.cursor().putmulti(pairs, append=True)
+                assert consumed == len(pairs), "keys do not ascend"
                 return
             except lmdb.MapFullError:
                 self._environment.set_mapsize(self._environment.info()["map_size"] * 2)

@@ -31,18 +31,18 @@ from etl.entity import (
     best_rank,
     encode_record,
     is_entity_id,
+    key_of,
     numeric_id,
 )
-from etl.errors import UserError
 from etl.kept import Kept
-from etl.manifest import discard
+from etl.manifest import discard, flush
 
 #: Encoded records after which a run is written; a worker holds about three times as much.
 RUN_BYTES: Final = 48 << 20
 
 REPORT: Final = "report.json"
+_FRAME = (b"", b"[", b"]")  # lines that hold no entity
 _QUARANTINED = 4096  # characters of a rejected line that rejects.ndjson shows
-_LETTERS = {"Q": ord("Q") << 56, "P": ord("P") << 56}
 _NUMBER_MASK = (1 << 56) - 1
 
 
@@ -63,19 +63,15 @@ class SliceReport(msgspec.Struct):
     extent: Extent
     damage: list[Damage] = []
     rejects: list[Reject] = []
+    rejected: int = 0
     items: int = 0
     properties: int = 0
     others: dict[str, int] = {}
     repeated: int = 0
     record_bytes: int = 0
-    opens: bool = False
-    closes: bool = False
+    opens: int = 0
+    closes: int = 0
     runs: int = 0
-
-
-def key_of(entity_id: str) -> int:
-    """LMDB key as a number: the type's letter in the first byte, the id's number in the rest."""
-    return _LETTERS[entity_id[0]] | int(entity_id[1:])
 
 
 def numeric_ids(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -221,29 +217,41 @@ def slice_directory(directory: Path, index: int) -> Path:
 
 
 def read_report(directory: Path, index: int) -> SliceReport | None:
-    """The report of a finished slice, None for one that isn't finished."""
+    """The report of a finished slice, None for one that is to be read (again)."""
     try:
         data = (slice_directory(directory, index) / REPORT).read_bytes()
-    except FileNotFoundError:
+        report = msgspec.json.decode(data, type=SliceReport)
+    except (FileNotFoundError, msgspec.DecodeError):
         return None
-    return msgspec.json.decode(data, type=SliceReport)
+    # given up at a lower --max-rejects: the lines beyond it were counted and not kept
+    return report if report.rejected == len(report.rejects) else None
 
 
 def read_slice(job: SliceJob, tick: Tick) -> SliceReport:
     """Reads one slice and leaves its runs and report in place; the task of the ingest.
 
-    Raises UserError above ``max_rejects`` unreadable lines, OSError where the disk is full.
+    Of unreadable lines it keeps ``max_rejects`` + 1, enough to refuse the dump, and counts all.
+
+    Raises OSError where the disk is full.
     """
     directory = Path(job.directory)
     temporary = directory / f"tmp-{job.slice.index:06d}-{os.getpid()}"
-    temporary.mkdir(parents=True)
+    corrupt: list[Damage] = []
     try:
-        builder = RunBuilder(temporary, job.kept)
-        report = _read_lines(job, builder, tick)
+        while True:
+            temporary.mkdir(parents=True)
+            builder = RunBuilder(temporary, job.kept)
+            report = _read_lines(job, builder, tick, corrupt)
+            found = [damage for damage in report.damage if damage.corrupt]
+            if len(found) == len(corrupt):
+                break
+            corrupt = found  # what their members gave before the checksum failed is not to be kept
+            shutil.rmtree(temporary)
         builder.write()
         report.runs, report.repeated = builder.runs, builder.repeated
         report.record_bytes = builder.record_bytes
         (temporary / REPORT).write_bytes(msgspec.json.encode(report))
+        flush(temporary, [path.name for path in temporary.iterdir()])
         final = slice_directory(directory, job.slice.index)
         discard(final)  # of a start that turned out wrong
         temporary.rename(final)
@@ -253,25 +261,28 @@ def read_slice(job: SliceJob, tick: Tick) -> SliceReport:
     return report
 
 
-def _read_lines(job: SliceJob, builder: RunBuilder, tick: Tick) -> SliceReport:
-    lines = SliceReader(job.slice, job.max_line, tick)
+def _read_lines(
+    job: SliceJob, builder: RunBuilder, tick: Tick, corrupt: list[Damage]
+) -> SliceReport:
+    lines = SliceReader(job.slice, job.max_line, tick, corrupt)
     read = EntityReader(job.kept).read
     report = SliceReport(lines.extent)
     others: Counter[str] = Counter()
     for offset, number, line in lines:
         text = line.strip(b", \t\r")
-        if len(text) < 2:
-            report.opens |= text == b"["
-            report.closes |= text == b"]"
+        if text in _FRAME:
+            report.opens += text == b"["
+            report.closes += text == b"]"
             continue
         try:
-            entity = read(_without_bracket(text))
+            entity = read(_without_bracket(text, report))
             if not isinstance(entity, OtherEntity):
                 builder.add(entity)
         except RejectedLineError as error:
-            shown = line[:_QUARANTINED].decode("utf-8", "replace")
-            report.rejects.append(Reject(offset, number, len(line), str(error), shown))
-            _check_rejects(job, len(report.rejects), report.rejects[0])
+            report.rejected += 1
+            if report.rejected <= job.max_rejects + 1:
+                shown = line[:_QUARANTINED].decode("utf-8", "replace")
+                report.rejects.append(Reject(offset, number, len(line), str(error), shown))
             continue
         if isinstance(entity, OtherEntity):
             others[entity.type[:40]] += 1
@@ -285,24 +296,16 @@ def _read_lines(job: SliceJob, builder: RunBuilder, tick: Tick) -> SliceReport:
     report.extent, report.damage = lines.extent, lines.damage
     report.others = dict(sorted(others.items()))
     report.rejects = sorted([*report.rejects, *lines.long_lines], key=lambda r: r.offset)
+    report.rejected += len(lines.long_lines)
     return report
 
 
-def _without_bracket(text: bytes) -> bytes:
+def _without_bracket(text: bytes, report: SliceReport) -> bytes:
     """Some dumps put the array's brackets on the first and last entity's lines."""
     if text[:1] == b"[":
+        report.opens += 1
         text = text[1:].lstrip()
     if text[-1:] == b"]" and text[:1] == b"{":
+        report.closes += 1
         text = text[:-1].rstrip()
     return text
-
-
-def _check_rejects(job: SliceJob, count: int, first: Reject) -> None:
-    if count <= job.max_rejects:
-        return
-    raise UserError(
-        f"{job.slice.path}: more than {job.max_rejects} lines can't be read (--max-rejects); the "
-        f"first is at inflated byte {first.offset:,} of the slice that begins at byte "
-        f"{job.slice.start:,}: {first.reason}. Is this a Wikidata JSON dump? If it is, look at "
-        "the lines with `etl --limit` or raise --max-rejects."
-    )

@@ -200,6 +200,13 @@ def test_a_server_that_lies_about_the_length_is_given_up_with_a_sentence(
     assert not (tmp_path / NAME).exists()
 
 
+def test_a_server_that_sends_nothing_is_not_hammered(server: Server, tmp_path: Path) -> None:
+    server.break_after = lambda: 0
+    with pytest.raises(UserError, match="gave up after 6 tries"):
+        fetch(server, tmp_path)
+    assert len(server.requests) < 10
+
+
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [(403, "--contact"), (404, "removed after some weeks"), (410, "gone"), (418, "HTTP 418")],

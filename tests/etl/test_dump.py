@@ -190,9 +190,10 @@ def test_zeros_behind_the_last_member_are_padding(tmp_path: Path) -> None:
 def test_rubbish_behind_the_last_member_is_damage(tmp_path: Path) -> None:
     path = tmp_path / "dump"
     good = wikimedia_gz([[b'{"type":"item","id":"Q1"}']])
-    path.write_bytes(good + b"<html>")
+    rubbish = b"<html>429 Too Many Requests</html>" * 5
+    path.write_bytes(good + rubbish)
     _, damage = read_all(path, 1000)
-    assert [(d.start, d.end) for d in damage] == [(len(good), len(good) + 6)]
+    assert [(d.start, d.end) for d in damage] == [(len(good), len(good) + len(rubbish))]
 
 
 def test_a_line_over_the_limit_is_rejected_with_its_place_and_the_rest_is_read(

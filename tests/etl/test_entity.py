@@ -243,6 +243,52 @@ def test_old_numbers_are_ids_and_newer_types_need_their_id() -> None:
         value_of({"entity-type": "sense"})
 
 
+def in_claim(value: Any, type_: str = "wikibase-entityid") -> dict[str, Any]:
+    made = json.loads(json.dumps(WHOLE))
+    made["claims"]["P31"][0]["mainsnak"]["datavalue"] = {"value": value, "type": type_}
+    return made
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        in_claim({"id": 5}),
+        in_claim({"id": ["Q5"]}),
+        in_claim({"entity-type": "item", "numeric-id": 1.5}),
+        in_claim({"entity-type": "item", "numeric-id": True}),
+        in_claim({"entity-type": "item", "numeric-id": " 1_0 "}),
+        in_claim({"entity-type": "item", "numeric-id": "\u0665"}),
+        in_claim({"entity-type": "item", "numeric-id": 0}),
+        in_claim({"entity-type": "item", "numeric-id": -5}),
+        in_claim({"entity-type": "item", "numeric-id": 1e308}),
+        in_claim("Q5"),
+        in_claim(5, "string"),
+        in_claim({}, "string"),
+        in_claim("x", "monolingualtext"),
+        in_claim({"text": "x"}, "monolingualtext"),
+        in_claim({"amount": 5}, "quantity"),
+        in_claim([], "globecoordinate"),
+        in_claim(10**400, "other"),
+        {**WHOLE, "sitelinks": "abc"},
+        {**WHOLE, "lastrevid": 1.9},
+        {**WHOLE, "lastrevid": True},
+        {**WHOLE, "lastrevid": -1},
+        {**WHOLE, "lastrevid": 10**30},
+        {**WHOLE, "datatype": 5},
+    ],
+)
+def test_what_is_no_id_number_or_text_is_not_taken_for_one(made: dict[str, Any]) -> None:
+    line = json.dumps(made).encode()
+
+    def stored(record: Record | OtherEntity) -> bytes:
+        assert isinstance(record, Record)
+        return encode_record(record)
+
+    for way in (EntityReader(KEPT).read, lambda text: read_slowly(text, KEPT)):
+        with pytest.raises(RejectedLineError):
+            stored(way(line))
+
+
 def test_aliases_written_as_a_map_are_read() -> None:
     record = read({**WHOLE, "aliases": {"en": {"0": {"value": "a"}, "2": {"value": "b"}}}})
     assert isinstance(record, Record)
@@ -264,8 +310,8 @@ def test_aliases_written_as_a_map_are_read() -> None:
         (b'{"type":"item","id":"../../etc/passwd"}', "not the id"),
         (b'{"type":"item","id":"Q1","claims":["x"]}', "not empty"),
         (b'{"type":"item","id":"Q1","labels":"x"}', "neither a map nor a list"),
-        (b'{"type":"item","id":"Q1","labels":{"en":{"value":5}}}', "not text"),
-        (b'{"type":"item","id":"Q1","claims":{"P31":[{"rank":"best"}]}}', "form"),
+        (b'{"type":"item","id":"Q1","labels":{"en":{"value":5}}}', "where text belongs"),
+        (b'{"type":"item","id":"Q1","claims":{"P31":[{"rank":"best"}]}}', "unknown rank"),
         (b'{"type":"item","id":"Q1","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested"),
     ],
 )
