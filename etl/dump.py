@@ -571,10 +571,12 @@ class SliceReader:
             try:
                 at = yield from _member_text(file, slice_.form, at, self._tick)
             except _BrokenError as error:
-                whole = error.corrupt and slice_.form == "gz"
-                start = at if whole else error.at
-                at = self._find(file, at + 1, slice_.size) or slice_.size
-                yield Damage(slice_.path, start, at, str(error), whole)
+                following = self._find(file, at + 1, slice_.size)
+                # what runs into the end of the file with members behind it isn't cut off but wrong
+                corrupt = slice_.form == "gz" and (error.corrupt or following is not None)
+                start = at if corrupt else error.at
+                at = slice_.size if following is None else following
+                yield Damage(slice_.path, start, at, str(error), corrupt)
         if not ended:
             yield _OwnEnd(max(at, slice_.size))
 
