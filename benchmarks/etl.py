@@ -223,7 +223,7 @@ def build(path: Path, store: Path, size: int, workers: int) -> Built:
         watched,
         sum(file.stat().st_size for file in files),
         (store / "data.mdb").stat().st_size,
-        dict(written["seconds"]),
+        {phase: written["seconds"][phase] for phase in ("read", "all")},
     )
 
 
