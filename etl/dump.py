@@ -440,7 +440,7 @@ class SliceReader:
 
     def _ends_here(self) -> bool:
         """Whether no line is open where the own text ends."""
-        if self.damage and self.damage[-1].end == self.extent.end:
+        if self.damage and (self._skip is None or self.damage[-1].end == self.extent.end):
             self.extent.overrun = None
             return True
         if self._skip is None:
@@ -602,6 +602,9 @@ class SliceReader:
         while data := data or file.read(_READ):
             position += len(data)
             self._tick(len(data))
+            if at == position - len(data) and form != "json" and not data.strip(b"\0"):
+                at, data = position, b""  # padding behind the last member
+                continue
             try:
                 yield from _inflate(inflater, data, at, position)
             except _BrokenError as error:

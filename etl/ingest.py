@@ -146,9 +146,9 @@ def ingest(
             manifest = _finished(store, plan)
             discard(store / _WORK)  # of a run that was killed when all was done
             return manifest
-        resumed = _settle_plan(store, plan)
-        if not resumed:
+        if not (store / _WORK / _PLAN).exists():
             _check_disk(store, inputs, options, announce)
+        _settle_plan(store, plan)
         with _disk_errors(store):
             return _build(store, plan, options)
 
@@ -242,7 +242,6 @@ def _check_disk(
         return
     announce(expected)
     if expected.disk_bytes > expected.free_bytes:
-        discard(store / _WORK)
         raise UserError(
             f"{store} needs about {in_bytes(expected.disk_bytes)} while it is built and the "
             f"disk has {in_bytes(expected.free_bytes)} free; choose another --store, or keep "
@@ -302,8 +301,8 @@ def _locked(store: Path) -> Iterator[None]:
         yield
 
 
-def _settle_plan(store: Path, plan: Plan) -> bool:
-    """Writes the plan, or checks it against the one that stands; whether a build is resumed."""
+def _settle_plan(store: Path, plan: Plan) -> None:
+    """Writes the plan, or checks it against the one that stands."""
     path = store / _WORK / _PLAN
     encoded = _as_json(plan)
     if plan.inputs[0].path == STDIN and path.parent.exists():
@@ -315,9 +314,8 @@ def _settle_plan(store: Path, plan: Plan) -> bool:
     except FileNotFoundError:
         path.parent.mkdir(exist_ok=True)
         write_json(path, encoded)
-        return False
+        return
     _check_same(store, standing, encoded, "holds a half-built store")
-    return True
 
 
 def _finished(store: Path, plan: Plan) -> dict[str, Any]:

@@ -55,6 +55,9 @@ def _any_manifest(directory: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not JSON ({error}): it was changed or cut off.") from error
     if not isinstance(data, dict) or not isinstance(data.get("outputs"), dict):
         raise UserError(f"{path} lists no outputs: it is not a manifest of sparqless.")
+    for name in data["outputs"]:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UserError(f"{path} lists {name!r}, which is not in {directory}: don't trust it.")
     return data
 
 
