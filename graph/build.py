@@ -232,7 +232,10 @@ def _origin(store: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
 
 
 def _emptied(counts: list[dict[str, Any]]) -> list[str]:
-    """Say which roots keep nothing, and that none does."""
+    """Say which roots keep nothing, and that none does.
+
+    A root that isn't in the store and has nothing below it was warned of before.
+    """
     empty = [
         f"root {root['root']} of recipe {root['recipe']!r} keeps no entity: "
         + (
@@ -243,6 +246,7 @@ def _emptied(counts: list[dict[str, Any]]) -> list[str]:
         )
         for root in counts
         if not root["kept"]
+        and not (root["candidates"] and root["candidates"] == root["removed"].get("absent"))
     ]
     if len(empty) == len(counts):
         empty.append("no root keeps an entity: the data set is empty.")
