@@ -12,8 +12,14 @@ ROOT = Path(__file__).parent.parent
 
 
 def run(arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A command of sparqless, written as in a shell."""
+    return start([sys.executable, "-m", "cli", *shlex.split(arguments)], folder)
+
+
+def start(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Any command, with the project's modules at hand."""
     return subprocess.run(
-        [sys.executable, "-m", "cli", *shlex.split(arguments)],
+        command,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

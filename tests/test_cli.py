@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 
 from cli import cli
 from docs.commands import TARGET, reference
-from tests.console import ROOT, run
+from tests.console import ROOT, run, start
 
 COMMANDS = sorted(cli.commands)
 
@@ -97,14 +96,7 @@ def test_the_commands_of_the_readme_run(built: Path) -> None:
 def test_the_python_of_the_readme_runs(built: Path) -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     (code,) = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        cwd=built,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = start([sys.executable, "-W", "ignore", "-c", code], built)
     assert done.returncode == 0, done.stderr
     assert "dog" in done.stdout
 
@@ -202,14 +194,7 @@ def test_a_full_disk_is_one_sentence_for_every_command(built: Path) -> None:
         ["sample", "--out", "full.json"],
         ["graph", "--store", "data/sample/store", "--out", "data/full"],
     ):
-        done = subprocess.run(
-            [sys.executable, "-c", f"{limit}import cli; cli.main()", *command],
-            cwd=built,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = start([sys.executable, "-c", f"{limit}import cli; cli.main()", *command], built)
         assert done.returncode == 1
         assert "is full" in done.stderr
         assert "Traceback" not in done.stderr
@@ -217,28 +202,14 @@ def test_a_full_disk_is_one_sentence_for_every_command(built: Path) -> None:
 
 def test_closed_standard_input_is_said(built: Path) -> None:
     command = f"{sys.executable} -m cli etl - --store data/closed <&-"
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=built,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = start(["bash", "-c", command], built)
     assert done.returncode == 1
     assert "no standard input" in done.stderr
 
 
 def test_a_reader_that_leaves_early_is_no_error(built: Path) -> None:
     command = f"{sys.executable} -m cli closure Q2424752 --path 'P279*' --store data/sample/store"
-    done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command} --names | head -1"],
-        cwd=built,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = start(["bash", "-c", f"set -o pipefail; {command} --names | head -1"], built)
     assert done.stderr == ""
 
 
@@ -248,14 +219,7 @@ def test_ctrl_c_says_how_to_go_on(built: Path) -> None:
         "etl.sample.write_dump = lambda path: os.kill(os.getpid(), signal.SIGINT)\n"
         "cli.main()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "sample", "--out", "x.json"],
-        cwd=built,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = start([sys.executable, "-c", code, "sample", "--out", "x.json"], built)
     assert done.returncode == 130
     assert "Run the same command again" in done.stderr
 
