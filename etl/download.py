@@ -8,7 +8,6 @@ dumps never end in one file.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import time
@@ -24,12 +23,11 @@ import requests
 
 from etl import config
 from etl.errors import UserError
-from etl.manifest import write_json
+from etl.manifest import digest_of_file, write_json
 from etl.progress import Progress
 
 _TIMEOUT: Final = (30, 60)  # seconds to connect, seconds without a byte
 _PIECE: Final = 64 << 10  # what a broken connection can cost
-_BLOCK: Final = 1 << 20
 _TRIES: Final = 6  # in a row without one new byte
 _FIRST_TRIES: Final = 2  # to reach a server at all
 _BACKOFF: Final = 2.0  # seconds, doubled at each try
@@ -282,7 +280,10 @@ def _check_sums(session: requests.Session, url: str, target: Path, quiet: bool) 
         expected = _published(session, urljoin(url, f"{dated[1]}-{algorithm}sums.txt"), target.name)
         if not expected:
             continue
-        if _hash(target, algorithm, quiet) != expected:
+        size = target.stat().st_size
+        with Progress(f"checking {algorithm}", size, quiet=quiet) as progress:
+            found = digest_of_file(target, progress.add, algorithm)
+        if found != expected:
             wrong = target.with_name(f"{target.name}.wrong")
             target.rename(wrong)
             raise UserError(
@@ -303,15 +304,3 @@ def _published(session: requests.Session, url: str, name: str) -> str:
         return ""
     lines = (line.split() for line in text.splitlines())
     return next((f[0].lower() for f in lines if len(f) == 2 and f[1].lstrip("*") == name), "")
-
-
-def _hash(path: Path, algorithm: str, quiet: bool) -> str:
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with (
-        path.open("rb") as file,
-        Progress(f"checking {algorithm}", path.stat().st_size, quiet=quiet) as progress,
-    ):
-        while piece := file.read(_BLOCK):
-            digest.update(piece)
-            progress.add(len(piece))
-    return digest.hexdigest()

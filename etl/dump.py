@@ -21,7 +21,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from stat import S_ISREG
 from typing import IO, Any, Final, Literal
@@ -31,9 +31,9 @@ import zstandard
 from isal import isal_zlib
 
 from etl.errors import UserError
+from etl.progress import Tick
 
 Form = Literal["json", "gz", "bz2", "zst"]
-Tick = Callable[[int], None]
 
 STDIN: Final = "-"
 DEFAULT_MAX_LINE: Final = 64_000_000

@@ -19,10 +19,10 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from etl.errors import UserError
+from etl.progress import Tick
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Tick = Callable[[int], None]
 Task = Callable[[Item, Tick], Result]
 
 _POLL_SECONDS = 0.2

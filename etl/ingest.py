@@ -362,7 +362,8 @@ def _difference(key: str, was: Any, is_: Any) -> str:
         part = next(p for p in is_ if was.get(p) != is_[p])
         gone = [x for x in was.get(part, ()) if x not in is_[part]]
         come = [x for x in is_[part] if x not in was.get(part, ())]
-        changes = [*(f"-{x}" for x in gone), *(f"+{x}" for x in come)] or ["in another order"]
+        changes = [*(f"-{x}" for x in gone), *(f"+{x}" for x in come)]
+        changes = changes or ["in another order, or with other qualifiers"]
         return f"other --{part} ({', '.join(changes[:8])}{', …' if len(changes) > 8 else ''})"
     name = {"max_line": "--max-line, in bytes", "limit": "--limit"}.get(key, key)
     return f"another {name} ({_short(was)}, now {_short(is_)})"
@@ -419,9 +420,17 @@ def _build(store: Path, plan: Plan, options: Options) -> dict[str, Any]:
             f"{plan.inputs[0].path} has no item and no property; is this a Wikidata JSON dump, "
             "with one entity a line?"
         )
-    built = _merge(work, reports, plan, options)
+    built = _merge(work, slices, reports, plan, options)
     return _publish(
-        store, plan, reports, built, damage, len(rejects), earlier, read_seconds, started
+        store,
+        plan,
+        reports,
+        built,
+        damage,
+        earlier,
+        read_seconds,
+        started,
+        options.quiet,
     )
 
 
@@ -584,7 +593,7 @@ def _check_damage(damage: list[Damage], options: Options) -> None:
 
 
 def told(damage: Damage) -> str:
-    """What is lost, in words. What a member gave before it broke is kept."""
+    """What is lost, in words."""
     if damage.start == damage.end:
         return f"{damage.path}: {damage.reason}"
     return (
@@ -593,14 +602,19 @@ def told(damage: Damage) -> str:
     )
 
 
-def _merge(work: Path, reports: list[SliceReport], plan: Plan, options: Options) -> dict[str, Any]:
+def _merge(
+    work: Path,
+    slices: list[Slice],
+    reports: list[SliceReport],
+    plan: Plan,
+    options: Options,
+) -> dict[str, Any]:
     out = work / "merged"
     discard(out)
     out.mkdir()
-    indexes = [s.index for s in _slices_of(plan)]
     runs = [
-        slice_directory(work, index) / f"run-{n:04d}.arrow"
-        for index, report in zip(indexes, reports, strict=False)
+        slice_directory(work, slice_.index) / f"run-{n:04d}.arrow"
+        for slice_, report in zip(slices, reports, strict=False)  # a limit leaves slices unread
         for n in range(report.runs)
     ]
     records = sum(r.items + r.properties - r.repeated for r in reports)
@@ -614,10 +628,10 @@ def _publish(
     reports: list[SliceReport],
     built: dict[str, Any],
     damage: list[Damage],
-    rejects: int,
     earlier: int,
     read_seconds: float,
     started: float,
+    quiet: bool,
 ) -> dict[str, Any]:
     """Moves what was merged into place and writes the manifest last."""
     merged = store / _WORK / "merged"
@@ -641,7 +655,7 @@ def _publish(
             "properties": properties,
             "skipped": dict(sorted(others.items())),
             "repeated": built["repeated"] + sum(r.repeated for r in reports),
-            "rejects": rejects,
+            "rejects": sum(r.rejected for r in reports),
             "lines": sum(r.extent.lines for r in reports),
             "json_bytes": sum(r.extent.text for r in reports),
             "record_bytes": sum(r.record_bytes for r in reports),
@@ -649,7 +663,7 @@ def _publish(
         },
         "damage": msgspec.to_builtins(damage),
         "contents": built["contents"],
-        "outputs": digests(store, [*files, REJECTS]),
+        "outputs": digests(store, [*files, REJECTS], quiet=quiet),
         "seconds": {
             "read": round(read_seconds, 2),
             "all": round(time.perf_counter() - started, 2),

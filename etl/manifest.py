@@ -14,8 +14,11 @@ from typing import Any, Final
 import ujson
 
 from etl.errors import UserError
+from etl.progress import Progress, Tick
 
 MANIFEST: Final = "manifest.json"
+
+_PIECE: Final = 1 << 20
 
 #: Ends the name of a directory that is being removed.
 DISCARDED: Final = ".discarded"
@@ -35,21 +38,26 @@ def tool_versions() -> dict[str, str]:
     return versions
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file, read in pieces."""
+def digest_of_file(path: Path, tick: Tick, algorithm: str = "sha256") -> str:
+    """Hex digest of a file, read in pieces; ``tick`` is called with the bytes of each."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            tick(len(piece))
+    return digest.hexdigest()
 
 
-def digests(directory: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def digests(
+    directory: Path, names: Iterable[str], *, quiet: bool = False
+) -> dict[str, dict[str, Any]]:
     """name → {bytes, sha256} for files of ``directory``."""
-    return {
-        name: {
-            "bytes": (directory / name).stat().st_size,
-            "sha256": sha256_of(directory / name),
+    sizes = {name: (directory / name).stat().st_size for name in sorted(names)}
+    with Progress("digesting", sum(sizes.values()), quiet=quiet) as progress:
+        return {
+            name: {"bytes": size, "sha256": digest_of_file(directory / name, progress.add)}
+            for name, size in sizes.items()
         }
-        for name in sorted(names)
-    }
 
 
 def _as_text(data: Any) -> bytes:

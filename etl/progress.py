@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 from tqdm import tqdm
+
+#: Told how much has been done since it was last called.
+Tick = Callable[[int], None]
 
 _QUIET_SECONDS = 2.0  # what is done by then shows nothing
 _TERMINAL_SECONDS = 0.2

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from etl.dump import Damage, Extent, Reject, Slice, SliceReader, Tick
+from etl.dump import Damage, Extent, Reject, Slice, SliceReader
 from etl.entity import (
     ENTITY_ID,
     NOVALUE,
@@ -36,6 +36,7 @@ from etl.entity import (
 )
 from etl.kept import Kept
 from etl.manifest import discard, flush
+from etl.progress import Tick
 
 #: Encoded records after which a run is written; a worker holds about three times as much.
 RUN_BYTES: Final = 48 << 20

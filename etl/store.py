@@ -15,6 +15,7 @@ from etl.entity import Record, decode_record, is_entity_id, key_of
 from etl.errors import UserError
 from etl.kept import Kept
 from etl.manifest import check_whole, read_manifest
+from etl.progress import Tick
 
 if TYPE_CHECKING:
     from qwikidata.entity import WikidataItem
@@ -98,8 +99,8 @@ class StreamDigest:
         }
 
 
-def digest_of(directory: Path) -> dict[str, Any]:
-    """The digest of the records that stand in a store's LMDB now."""
+def digest_of(directory: Path, tick: Tick = lambda records: None) -> dict[str, Any]:
+    """The digest of the records that stand in a store's LMDB now; ``tick`` counts them."""
     digest = StreamDigest()
     environment = open_environment(directory, readahead=True)
     with environment, environment.begin(db=open_entities(environment)) as transaction:
@@ -107,6 +108,7 @@ def digest_of(directory: Path) -> dict[str, Any]:
             keys = np.frombuffer(b"".join(k for k, _ in batch), ">u8").astype(np.uint64)
             lengths = np.array([len(v) for _, v in batch], np.uint32)
             digest.add(keys, lengths, b"".join(v for _, v in batch))
+            tick(len(batch))
     return digest.as_json()
 
 

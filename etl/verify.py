@@ -10,7 +10,8 @@ import ujson
 
 from etl import engine
 from etl.errors import UserError
-from etl.manifest import MANIFEST, is_untouched, sha256_of
+from etl.manifest import MANIFEST, digest_of_file, is_untouched
+from etl.progress import Progress, Tick
 from etl.store import DATA, digest_of
 
 
@@ -33,8 +34,10 @@ def verify(directory: Path) -> list[Check]:
     checks = [
         Check(MANIFEST, "" if is_untouched(directory) else "was changed after it was written")
     ]
-    for name, expected in sorted(manifest["outputs"].items()):
-        checks.append(Check(name, _file_problem(directory / name, expected)))
+    outputs = manifest["outputs"]
+    with Progress("verifying", sum(expected["bytes"] for expected in outputs.values())) as progress:
+        for name, expected in sorted(outputs.items()):
+            checks.append(Check(name, _file_problem(directory / name, expected, progress.add)))
     if "contents" in manifest:
         intact = all(not c.problem for c in checks if c.name == DATA)
         problem = _contents_problem(directory, manifest["contents"]) if intact else "not read"
@@ -61,23 +64,21 @@ def _any_manifest(directory: Path) -> dict[str, Any]:
     return data
 
 
-def _file_problem(path: Path, expected: dict[str, Any]) -> str:
+def _file_problem(path: Path, expected: dict[str, Any], tick: Tick) -> str:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
         return "is missing"
     if size != expected["bytes"]:
         return f"has {size:,} bytes, was written with {expected['bytes']:,}"
-    return "" if sha256_of(path) == expected["sha256"] else "was changed after it was written"
+    found = digest_of_file(path, tick)
+    return "" if found == expected["sha256"] else "was changed after it was written"
 
 
 def _contents_problem(directory: Path, expected: dict[str, Any]) -> str:
     try:
-        ((_, found),) = engine.run(_digest, [directory], 1, lambda _: None)
+        with Progress("reading", expected["records"], unit=" records") as progress:
+            ((_, found),) = engine.run(digest_of, [directory], 1, progress.add)
     except UserError as error:
         return f"can't be read ({error})"
     return "" if found == expected else "are not the ones that were written"
-
-
-def _digest(directory: Path, _: engine.Tick) -> dict[str, Any]:
-    return digest_of(directory)

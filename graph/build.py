@@ -119,7 +119,7 @@ def build(
                 "options": {"strict": strict},
                 "counts": {"entities": count, "roots": graph.counts},
                 "warnings": warnings,
-                "outputs": digests(directory, OUTPUTS),
+                "outputs": digests(directory, OUTPUTS, quiet=quiet),
                 "seconds": {
                     "load": round(loaded - started, 2),
                     "select": round(selected - loaded, 2),
