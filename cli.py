@@ -159,8 +159,10 @@ def etl_command(
       sparqless etl data/sample/dump.json.gz --store data/sample/store
     """
     from etl.download import fetch_dumps, is_url
-    from etl.ingest import Estimate, Options, estimate, ingest, is_finished
+    from etl.estimate import Estimate, estimate
+    from etl.ingest import ingest, is_finished
     from etl.kept import DEFAULT_LANGUAGES, Kept, parse_languages, read_properties
+    from etl.plan import Options
     from etl.report import expectation, rows, warnings
     from graph.recipe import check_store, load
 

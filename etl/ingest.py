@@ -18,27 +18,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import lmdb
 import msgspec
 import ujson
 
 from etl import engine
-from etl.dump import (
-    DEFAULT_MAX_LINE,
-    STDIN,
-    Cut,
-    Damage,
-    Input,
-    Slice,
-    SliceReader,
-    find_inputs,
-    plan_slices,
-)
-from etl.entity import EntityReader, Record, RejectedLineError, encode_record
+from etl.dump import STDIN, Cut, Damage, Slice, find_inputs
 from etl.errors import UserError, is_disk_full
-from etl.kept import Kept
+from etl.estimate import Estimate, check_disk
+from etl.losses import (
+    REJECTS,
+    check_damage,
+    check_ends,
+    check_rejects,
+    placed_rejects,
+    write_rejects,
+)
 from etl.manifest import (
     DISCARDED,
     MANIFEST,
@@ -52,72 +49,15 @@ from etl.manifest import (
     write_manifest,
 )
 from etl.merge import allow_open_files, merge
+from etl.plan import OF_THE_WORK, Options, Plan, as_json, check_same, make_plan, slices_of
 from etl.progress import Progress
 from etl.runs import REPORT, SliceJob, SliceReport, read_report, read_slice, slice_directory
 from etl.show import in_bytes
 from etl.store import DATA, STORE_FORMAT
 
-DEFAULT_MAX_REJECTS: Final = 100
-REJECTS: Final = "rejects.ndjson"
-
 _WORK = "building"
 _PLAN = "plan.json"
 _LOCK = ".lock"
-_SMALLEST_SLICE, _LARGEST_SLICE = 4 << 20, 256 << 20
-_SLICES = 512  # few enough for one open file each in the merge
-_PROBE_TEXT = 24 << 20  # inflated bytes read at each of three places for the estimate
-
-#: Peak of disk in a build over the bytes of encoded records: runs, LMDB with its pages' slack,
-#: Parquet. Measured by `make bench`, docs/performance.md.
-_DISK_PER_RECORD_BYTE = 2.9
-
-
-class Options(msgspec.Struct, frozen=True):
-    """What a user may set; those that decide about the store's bytes make the plan.
-
-    ``workers`` 0 reads in this process. ``limit``: entities to read, 0 for all. ``max_line`` and
-    ``slice_bytes`` in bytes, 0 for a slice size that follows from the inputs.
-    """
-
-    kept: Kept
-    workers: int = 1
-    limit: int = 0
-    max_line: int = DEFAULT_MAX_LINE
-    max_rejects: int = DEFAULT_MAX_REJECTS
-    allow_damage: bool = False
-    fresh: bool = False
-    slice_bytes: int = 0
-    quiet: bool = False
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """What decides about the store's bytes, and how the work is cut.
-
-    A resume with another plan is refused; a finished store doesn't remember the cutting.
-    """
-
-    format: int
-    version: str
-    inputs: list[Input]
-    kept: Kept
-    max_line: int
-    limit: int
-    slice_bytes: int
-
-
-#: Fields of a plan that leave no trace in a finished store.
-_OF_THE_WORK = ("version", "slice_bytes")
-
-
-class Estimate(msgspec.Struct, frozen=True):
-    """What a run is expected to take, from a probe of its inputs."""
-
-    input_bytes: int
-    json_bytes: int
-    entities: int
-    disk_bytes: int
-    free_bytes: int
-    seconds: float
 
 
 def ingest(
@@ -147,7 +87,7 @@ def ingest(
             discard(store / _WORK)  # of a run that was killed when all was done
             return manifest
         if not (store / _WORK / _PLAN).exists():
-            _check_disk(store, inputs, options, announce)
+            check_disk(store, inputs, options, announce)
         _settle_plan(store, plan)
         with _disk_errors(store):
             return _build(store, plan, options)
@@ -158,95 +98,7 @@ def is_finished(store: Path) -> bool:
     return (store / MANIFEST).exists()
 
 
-def make_plan(inputs: list[Input], options: Options) -> Plan:
-    """The plan of a run. The size of a slice follows from the inputs, never from the machine."""
-    total = sum(file.size for file in inputs)
-    size = options.slice_bytes or min(max(total // _SLICES, _SMALLEST_SLICE), _LARGEST_SLICE)
-    return Plan(
-        STORE_FORMAT,
-        tool_versions()["sparqless"],
-        inputs,
-        options.kept,
-        options.max_line,
-        options.limit,
-        size,
-    )
-
-
 # --- before the work ----------------------------------------------------------------------------
-
-
-def estimate(names: tuple[str, ...], store: Path, options: Options) -> Estimate | None:
-    """Probes the dump at three places; None for standard input, which can't be read twice."""
-    return _estimate(find_inputs(names), store, options)
-
-
-def _estimate(inputs: list[Input], store: Path, options: Options) -> Estimate | None:
-    if inputs[0].path == STDIN:
-        return None
-    total = sum(file.size for file in inputs)
-    largest = max(inputs, key=lambda file: file.size)
-    reader = EntityReader(options.kept)
-    started = time.perf_counter()
-    read = text = entities = record_bytes = 0
-    # bz2 and zst can only be read from their beginning
-    places = (0.0, 0.4, 0.8) if largest.form in ("gz", "json") else (0.0,)
-    for place in places:
-        start = int(largest.size * place)
-        compressed = 0
-
-        def tick(amount: int) -> None:
-            nonlocal compressed
-            compressed += amount
-
-        end = min(largest.size, start + _LARGEST_SLICE) if start else largest.size
-        piece = Slice(0, largest.path, largest.form, start, end, largest.size)
-        lines = SliceReader(piece, options.max_line, tick)
-        for offset, _, line in lines:
-            size = _record_size(reader, line)
-            entities += size > 0
-            record_bytes += size
-            if offset > _PROBE_TEXT:
-                break
-        read += compressed
-        text += lines.extent.text
-    seconds = time.perf_counter() - started
-    scale = total / max(read, 1)
-    if options.limit:
-        scale = min(scale, options.limit / max(entities, 1))
-    existing = next(p for p in (store, *store.absolute().parents) if p.exists())
-    return Estimate(
-        total,
-        int(text * scale),
-        int(entities * scale),
-        int(record_bytes * scale * _DISK_PER_RECORD_BYTE) + (1 << 20),
-        shutil.disk_usage(existing).free,
-        seconds * scale / (max(options.workers, 1) if len(places) > 1 else 1),
-    )
-
-
-def _record_size(reader: EntityReader, line: bytes) -> int:
-    """Bytes of a line's record, 0 where it makes none."""
-    try:
-        record = reader.read(line.strip(b", \t\r[]"))
-        return len(encode_record(record)) if isinstance(record, Record) else 0
-    except RejectedLineError:
-        return 0
-
-
-def _check_disk(
-    store: Path, inputs: list[Input], options: Options, announce: Callable[[Estimate], None]
-) -> None:
-    expected = _estimate(inputs, store, options)
-    if expected is None:
-        return
-    announce(expected)
-    if expected.disk_bytes > expected.free_bytes:
-        raise UserError(
-            f"{store} needs about {in_bytes(expected.disk_bytes)} while it is built and the "
-            f"disk has {in_bytes(expected.free_bytes)} free; choose another --store, or keep "
-            "less with --languages and --properties."
-        )
 
 
 def _check_directory(store: Path) -> None:
@@ -301,79 +153,6 @@ def _locked(store: Path) -> Iterator[None]:
         yield
 
 
-def _settle_plan(store: Path, plan: Plan) -> None:
-    """Writes the plan, or checks it against the one that stands."""
-    path = store / _WORK / _PLAN
-    encoded = _as_json(plan)
-    if plan.inputs[0].path == STDIN and path.parent.exists():
-        discard(path.parent)  # what stood on it then can't be compared with what stands now
-    try:
-        standing = ujson.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path} can't be read ({error}); start over with --fresh.") from error
-    except FileNotFoundError:
-        path.parent.mkdir(exist_ok=True)
-        write_json(path, encoded)
-        return
-    _check_same(store, standing, encoded, "holds a half-built store")
-
-
-def _finished(store: Path, plan: Plan) -> dict[str, Any]:
-    manifest = read_manifest(store, "store")
-    if plan.inputs[0].path == STDIN:
-        raise UserError(
-            f"{store} holds a finished store, and standard input can't be compared with what it "
-            "was made from; choose another --store, or start over with --fresh."
-        )
-    wanted = {k: v for k, v in _as_json(plan).items() if k not in _OF_THE_WORK}
-    _check_same(store, manifest["plan"], wanted, "holds a finished store")
-    check_whole(store, manifest, "build it again with --fresh")
-    return manifest
-
-
-def _as_json(plan: Plan) -> Any:
-    """A plan as it comes back from a file; of a path the name, since disks move."""
-    made = msgspec.json.decode(msgspec.json.encode(plan))
-    for file in made["inputs"]:
-        file["name"] = os.path.basename(file.pop("path"))
-    return made
-
-
-def _check_same(store: Path, standing: Any, wanted: Any, what: str) -> None:
-    differences = [_difference(key, standing.get(key), wanted[key]) for key in wanted]
-    found = [text for text in differences if text]
-    if found:
-        raise UserError(
-            f"{store} {what} made with {'; '.join(found)}; give the same dump and options, "
-            "choose another --store, or start over with --fresh."
-        )
-
-
-def _difference(key: str, was: Any, is_: Any) -> str:
-    if was == is_:
-        return ""
-    if key == "inputs" and isinstance(was, list) and len(was) == len(is_):
-        for old, new in zip(was, is_, strict=True):
-            for field in ("form", "size", "digest"):
-                if old[field] != new[field]:
-                    return f"another {field} of {new['name']} ({old[field]}, now {new[field]})"
-        return ""  # renamed, copied or touched: the same bytes all the same
-    if key == "kept" and isinstance(was, dict):
-        part = next(p for p in is_ if was.get(p) != is_[p])
-        gone = [x for x in was.get(part, ()) if x not in is_[part]]
-        come = [x for x in is_[part] if x not in was.get(part, ())]
-        changes = [*(f"-{x}" for x in gone), *(f"+{x}" for x in come)]
-        changes = changes or ["in another order, or with other qualifiers"]
-        return f"other --{part} ({', '.join(changes[:8])}{', …' if len(changes) > 8 else ''})"
-    name = {"max_line": "--max-line, in bytes", "limit": "--limit"}.get(key, key)
-    return f"another {name} ({_short(was)}, now {_short(is_)})"
-
-
-def _short(value: Any) -> str:
-    text = ujson.dumps(value, escape_forward_slashes=False)
-    return text if len(text) < 120 else f"{text[:117]}…"
-
-
 def _is_full(error: lmdb.Error) -> bool:
     return any(sign in str(error).lower() for sign in ("input/output", "no space", "too large"))
 
@@ -394,13 +173,43 @@ def _disk_errors(store: Path) -> Iterator[None]:
         ) from error
 
 
+def _settle_plan(store: Path, plan: Plan) -> None:
+    """Writes the plan, or checks it against the one that stands."""
+    path = store / _WORK / _PLAN
+    encoded = as_json(plan)
+    if plan.inputs[0].path == STDIN and path.parent.exists():
+        discard(path.parent)  # what stood on it then can't be compared with what stands now
+    try:
+        standing = ujson.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} can't be read ({error}); start over with --fresh.") from error
+    except FileNotFoundError:
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, encoded)
+        return
+    check_same(store, standing, encoded, "holds a half-built store")
+
+
+def _finished(store: Path, plan: Plan) -> dict[str, Any]:
+    manifest = read_manifest(store, "store")
+    if plan.inputs[0].path == STDIN:
+        raise UserError(
+            f"{store} holds a finished store, and standard input can't be compared with what it "
+            "was made from; choose another --store, or start over with --fresh."
+        )
+    wanted = {k: v for k, v in as_json(plan).items() if k not in OF_THE_WORK}
+    check_same(store, manifest["plan"], wanted, "holds a finished store")
+    check_whole(store, manifest, "build it again with --fresh")
+    return manifest
+
+
 # --- the work -----------------------------------------------------------------------------------
 
 
 def _build(store: Path, plan: Plan, options: Options) -> dict[str, Any]:
     started = time.perf_counter()
     earlier = sum(1 for _ in (store / _WORK).glob(f"*/{REPORT}"))
-    slices = _slices_of(plan)
+    slices = slices_of(plan)
     allow_open_files(len(slices), len(plan.kept.properties))
     work = store / _WORK
     for leftover in (*work.glob("tmp-*"), *work.glob(f"*{DISCARDED}")):
@@ -409,11 +218,11 @@ def _build(store: Path, plan: Plan, options: Options) -> dict[str, Any]:
     read_seconds = time.perf_counter() - started
     damage = [d for report in reports for d in report.damage]
     _check_unchanged(plan)
-    _check_ends(plan, reports, damage)
-    rejects = _placed_rejects(slices, reports)
-    _write_rejects(store / REJECTS, rejects)
-    _check_damage(damage, options)
-    _check_rejects(store, sum(r.rejected for r in reports), rejects, options)
+    check_ends(plan, reports, damage)
+    rejects = placed_rejects(slices, reports)
+    write_rejects(work, store / REJECTS, rejects)
+    check_damage(damage, options)
+    check_rejects(store, sum(r.rejected for r in reports), rejects, options)
     if not any(report.runs for report in reports):
         discard(work)
         raise UserError(
@@ -432,12 +241,6 @@ def _build(store: Path, plan: Plan, options: Options) -> dict[str, Any]:
         started,
         options.quiet,
     )
-
-
-def _slices_of(plan: Plan) -> list[Slice]:
-    if plan.limit:  # one slice a file: the first entities are at the front
-        return plan_slices(plan.inputs, max(file.size for file in plan.inputs) + 1)
-    return plan_slices(plan.inputs, plan.slice_bytes)
 
 
 def _read_slices(
@@ -462,9 +265,9 @@ def _read_slices(
             _correct(work, plan, slices, reports, options, progress)
             return [reports[s.index] for s in slices]
     read = [s for s in slices if s.index in reports]
-    placed = _placed_rejects(read, [reports[s.index] for s in read])
-    _write_rejects(work.parent / REJECTS, placed)
-    _check_rejects(work.parent, rejected, placed, options)
+    placed = placed_rejects(read, [reports[s.index] for s in read])
+    write_rejects(work, work.parent / REJECTS, placed)
+    check_rejects(work.parent, rejected, placed, options)
     raise AssertionError("more rejects than allowed, yet allowed")
 
 
@@ -527,81 +330,6 @@ def _check_unchanged(plan: Plan) -> None:
             )
 
 
-def _check_ends(plan: Plan, reports: list[SliceReport], damage: list[Damage]) -> None:
-    """A dump that opens with ``[`` and doesn't end with ``]`` has lost its end."""
-    if plan.limit or damage:
-        return
-    if sum(r.opens for r in reports) > sum(r.closes for r in reports):
-        last = plan.inputs[-1]
-        reason = "the dump opens with `[` and ends without `]`: its end is missing"
-        damage.append(Damage(last.path, last.size, last.size, reason))
-
-
-def _placed_rejects(slices: list[Slice], reports: list[SliceReport]) -> list[dict[str, Any]]:
-    """Rejects with their place in the whole inflated file: bytes from 0, lines from 1."""
-    placed: list[dict[str, Any]] = []
-    text, lines, path = 0, 0, ""
-    for slice_, report in zip(slices, reports, strict=False):
-        if slice_.path != path:
-            text, lines, path = 0, 0, slice_.path
-        placed.extend(
-            {
-                "file": os.path.basename(path),
-                "line": lines + reject.line + 1,
-                "offset": text + reject.offset,
-                "bytes": reject.bytes,
-                "reason": reject.reason,
-                "text": reject.text,
-            }
-            for reject in report.rejects
-        )
-        text += report.extent.text
-        lines += report.extent.lines
-    return placed
-
-
-def _write_rejects(path: Path, rejects: list[dict[str, Any]]) -> None:
-    temporary = path.parent / _WORK / path.name
-    with temporary.open("w", encoding="utf-8") as file:
-        for reject in rejects:
-            file.write(ujson.dumps(reject, ensure_ascii=False, escape_forward_slashes=False) + "\n")
-    temporary.replace(path)
-
-
-def _check_rejects(
-    store: Path, count: int, rejects: list[dict[str, Any]], options: Options
-) -> None:
-    if count <= options.max_rejects:
-        return
-    first = rejects[0]
-    raise UserError(
-        f"{count:,} lines can't be read, more than --max-rejects {options.max_rejects}: see "
-        f"{store / REJECTS}. The first is line {first['line']:,} of {first['file']} (inflated byte "
-        f"{first['offset']:,}): {first['reason']}. Is this a Wikidata JSON dump? If it is, mend "
-        "it, or run again with a higher --max-rejects: what was read is kept."
-    )
-
-
-def _check_damage(damage: list[Damage], options: Options) -> None:
-    if damage and not options.allow_damage:
-        more = f" (and {len(damage) - 1} more places)" if len(damage) > 1 else ""
-        raise UserError(
-            f"{told(damage[0])}{more}. "
-            "Fetch the file again, or run again with --allow-damage to build a store of what could "
-            "be read."
-        )
-
-
-def told(damage: Damage) -> str:
-    """What is lost, in words."""
-    if damage.start == damage.end:
-        return f"{damage.path}: {damage.reason}"
-    return (
-        f"{damage.path}: what could not be read of bytes {damage.start:,}-{damage.end:,} is lost: "
-        f"{damage.reason}"
-    )
-
-
 def _merge(
     work: Path,
     slices: list[Slice],
@@ -647,7 +375,7 @@ def _publish(
         "step": "store",
         "format": STORE_FORMAT,
         "versions": tool_versions(),
-        "plan": _as_json(plan),
+        "plan": as_json(plan),
         "kept": plan.kept.as_json(),
         "counts": {
             "entities": built["contents"]["records"],

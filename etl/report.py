@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from etl.dump import Damage
-from etl.ingest import REJECTS, Estimate, told
+from etl.estimate import Estimate
+from etl.losses import REJECTS, told
 from etl.show import counted, in_bytes
 
 Row = tuple[str, str, str]

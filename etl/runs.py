@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from etl.dump import Damage, Extent, Reject, Slice, SliceReader
+from etl.dump import Damage, Extent, Reject, Slice
 from etl.entity import (
     ENTITY_ID,
     NOVALUE,
@@ -35,6 +35,7 @@ from etl.entity import (
     numeric_id,
 )
 from etl.kept import Kept
+from etl.lines import SliceReader
 from etl.manifest import discard, flush
 from etl.progress import Tick
 

@@ -15,8 +15,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from etl.ingest import Options, ingest
+from etl.ingest import ingest
 from etl.kept import Kept
+from etl.plan import Options
 
 KEPT = Kept(("en", "mul"), {"P31": (), "P279": (), "P18": ()})
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}

@@ -15,8 +15,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl import dump
+from etl import dump, members
 from etl.errors import UserError
+from etl.lines import SliceReader
 
 
 def read_all(path: Path, slice_bytes: int, max_line: int = 1 << 30) -> tuple[list[bytes], list]:
@@ -25,11 +26,11 @@ def read_all(path: Path, slice_bytes: int, max_line: int = 1 << 30) -> tuple[lis
     cut, lines, damage = dump.Cut(), [], []
     text = number = 0
     for planned in dump.plan_slices([file], slice_bytes):
-        reader = dump.SliceReader(planned, max_line)
+        reader = SliceReader(planned, max_line)
         got = list(reader)
         corrected = cut.corrected(planned, reader.extent)
         if corrected is not None:
-            reader = dump.SliceReader(corrected, max_line)
+            reader = SliceReader(corrected, max_line)
             got = list(reader)
             assert cut.corrected(corrected, reader.extent) is None
         cut = cut.after(reader.extent)
@@ -208,7 +209,7 @@ def test_a_line_over_the_limit_is_rejected_with_its_place_and_the_rest_is_read(
     )
     (file,) = dump.find_inputs((str(path),))
     (whole,) = dump.plan_slices([file], 1 << 30)
-    reader = dump.SliceReader(whole, max_line=1_000_000)
+    reader = SliceReader(whole, max_line=1_000_000)
     assert [line for _, _, line in reader] == [
         b"[",
         b'{"type":"item","id":"Q1"},',
@@ -238,7 +239,7 @@ def test_pzstds_skippable_frames_are_skipped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["gz", "bz2", "zst"])
-def test_pieces_are_bounded_whatever_they_inflate_to(form: dump.Form) -> None:
+def test_pieces_are_bounded_whatever_they_inflate_to(form: members.Form) -> None:
     zeros = b"\0" * (1 << 20)
     if form == "zst":  # run-length blocks of 128 KiB in four bytes each
         block = ((1 << 17) << 3 | 1 << 1).to_bytes(3, "little") + b"\0"
@@ -246,7 +247,7 @@ def test_pieces_are_bounded_whatever_they_inflate_to(form: dump.Form) -> None:
     else:
         pack = {"gz": gzip.compress, "bz2": bz2.compress}[form]
         bomb = pack(zeros * 100)
-    sizes = [len(piece) for piece in dump._Inflater(form).feed(bomb)]
+    sizes = [len(piece) for piece in members.Inflater(form).feed(bomb)]
     assert sum(sizes) >= 100 << 20
     assert max(sizes) <= 32 << 20
 
@@ -260,7 +261,7 @@ def test_memory_stays_bounded_on_a_decompression_bomb(tmp_path: Path) -> None:
     path.write_bytes(b"".join(raw) + squeeze.flush())
     (file,) = dump.find_inputs((str(path),))
     (whole,) = dump.plan_slices([file], 1 << 30)
-    reader = dump.SliceReader(whole, max_line=4 << 20)
+    reader = SliceReader(whole, max_line=4 << 20)
     assert list(reader) == []
     assert reader.long_lines[0].bytes == 300_000_030
     held = sum(len(part) for part in reader._parts)

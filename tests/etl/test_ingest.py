@@ -26,9 +26,11 @@ from hypothesis import strategies as st
 
 from etl import ingest as ingest_module
 from etl.errors import UserError
-from etl.ingest import Options, estimate, ingest
+from etl.estimate import estimate
+from etl.ingest import ingest
 from etl.kept import Kept, read_properties
 from etl.manifest import read_manifest
+from etl.plan import Options
 from etl.store import EntityStore, digest_of
 from etl.verify import verify
 from tests.etl import dumps
@@ -639,7 +641,7 @@ def test_a_disk_without_room_is_said_before_the_work(
     tmp_path: Path, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10_000)
-    monkeypatch.setattr("etl.ingest.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("etl.estimate.shutil.disk_usage", lambda path: usage)
     path = dumps.write(tmp_path / "dump.gz", lines)
     with pytest.raises(UserError, match=r"needs about .* MB"):
         build(path, tmp_path / "store")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from etl.ingest import Options, ingest
+from etl.ingest import ingest
 from etl.kept import DEFAULT_LANGUAGES, Kept
+from etl.plan import Options
 
 KEPT = ("P18", "P31", "P171", "P225", "P279", "P625", "P1582", "P1672", "P1705", "P1843")
 

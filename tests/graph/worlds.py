@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from etl import ingest
 from etl.kept import Kept
+from etl.plan import Options
 from tests.graph.oracle import WD, PathTree
 
 
@@ -140,7 +141,7 @@ def store(world: World, directory: Path) -> Path:
     """Build the store of a world in a fresh directory, in this process; return where it is."""
     dump = directory / "dump.json"
     dump.write_text("[\n" + ",\n".join(map(json.dumps, world)) + "\n]\n")
-    options = ingest.Options(kept=KEPT, workers=0, quiet=True)
+    options = Options(kept=KEPT, workers=0, quiet=True)
     ingest.ingest((str(dump),), directory / "store", options)
     return directory / "store"
 

@@ -1,0 +1,112 @@
+"""What a run will take, from a look into the dump at a few places."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from etl.dump import STDIN, Input, Slice, find_inputs
+from etl.entity import EntityReader, Record, RejectedLineError, encode_record
+from etl.errors import UserError
+from etl.lines import SliceReader
+from etl.plan import Options
+from etl.show import in_bytes
+
+_PROBE_TEXT = 24 << 20  # inflated bytes read at each of three places
+_PROBE_BYTES = 256 << 20  # of the compressed file, at most, at each place
+
+#: Peak of disk in a build over the bytes of encoded records: runs, LMDB with its pages' slack,
+#: Parquet. Measured by `make bench`, docs/performance.md.
+_DISK_PER_RECORD_BYTE = 2.9
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """What a run is expected to take, from a probe of its inputs."""
+
+    input_bytes: int
+    json_bytes: int
+    entities: int
+    disk_bytes: int
+    free_bytes: int
+    seconds: float
+
+
+def estimate(names: tuple[str, ...], store: Path, options: Options) -> Estimate | None:
+    """Probes the dump at three places; None for standard input, which can't be read twice."""
+    return _estimate(find_inputs(names), store, options)
+
+
+def _estimate(inputs: list[Input], store: Path, options: Options) -> Estimate | None:
+    if inputs[0].path == STDIN:
+        return None
+    total = sum(file.size for file in inputs)
+    largest = max(inputs, key=lambda file: file.size)
+    reader = EntityReader(options.kept)
+    started = time.perf_counter()
+    read = text = entities = record_bytes = 0
+    # bz2 and zst can only be read from their beginning
+    places = (0.0, 0.4, 0.8) if largest.form in ("gz", "json") else (0.0,)
+    for place in places:
+        start = int(largest.size * place)
+        compressed = 0
+
+        def tick(amount: int) -> None:
+            nonlocal compressed
+            compressed += amount
+
+        end = min(largest.size, start + _PROBE_BYTES) if start else largest.size
+        piece = Slice(0, largest.path, largest.form, start, end, largest.size)
+        lines = SliceReader(piece, options.max_line, tick)
+        for offset, _, line in lines:
+            size = _record_size(reader, line)
+            entities += size > 0
+            record_bytes += size
+            if offset > _PROBE_TEXT:
+                break
+        read += compressed
+        text += lines.extent.text
+    seconds = time.perf_counter() - started
+    scale = total / max(read, 1)
+    if options.limit:
+        scale = min(scale, options.limit / max(entities, 1))
+    existing = next(p for p in (store, *store.absolute().parents) if p.exists())
+    return Estimate(
+        total,
+        int(text * scale),
+        int(entities * scale),
+        int(record_bytes * scale * _DISK_PER_RECORD_BYTE) + (1 << 20),
+        shutil.disk_usage(existing).free,
+        seconds * scale / (max(options.workers, 1) if len(places) > 1 else 1),
+    )
+
+
+def _record_size(reader: EntityReader, line: bytes) -> int:
+    """Bytes of a line's record, 0 where it makes none."""
+    try:
+        record = reader.read(line.strip(b", \t\r[]"))
+        return len(encode_record(record)) if isinstance(record, Record) else 0
+    except RejectedLineError:
+        return 0
+
+
+def check_disk(
+    store: Path, inputs: list[Input], options: Options, announce: Callable[[Estimate], None]
+) -> None:
+    """Tells ``announce`` what a build will take.
+
+    Raises UserError where the disk has no room for it.
+    """
+    expected = _estimate(inputs, store, options)
+    if expected is None:
+        return
+    announce(expected)
+    if expected.disk_bytes > expected.free_bytes:
+        raise UserError(
+            f"{store} needs about {in_bytes(expected.disk_bytes)} while it is built and the "
+            f"disk has {in_bytes(expected.free_bytes)} free; choose another --store, or keep "
+            "less with --languages and --properties."
+        )

@@ -1,0 +1,270 @@
+"""The lines of one slice, whole, wherever the slice's ends fall."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+import msgspec
+
+from etl.dump import DEFAULT_MAX_LINE, STDIN, Damage, Extent, Reject, Slice
+from etl.members import (
+    INFLATE,
+    LINE_START,
+    READ,
+    BrokenError,
+    Inflater,
+    find_member,
+    inflate,
+    member_text,
+)
+from etl.progress import Tick
+
+_ENOUGH = 64  # bytes that tell whether a text begins on a line
+
+
+class _OwnEnd(msgspec.Struct):
+    offset: int
+
+
+class SliceReader:
+    """Iterates over the lines of one slice; afterwards ``extent``, ``damage`` and ``long_lines``.
+
+    A line comes as (offset, number, bytes): its place in the slice's text, and its bytes without
+    the newline. A line over ``max_line`` bytes is not kept in memory and comes as a Reject in
+    ``long_lines``. ``tick`` is called with the compressed bytes of every read.
+
+    Lines of a corrupt member come before its checksum shows what it is. Read such a slice again
+    with ``corrupt``, the damage that was found: those members then give no text.
+
+    Raises OSError where the file can't be read.
+    """
+
+    def __init__(
+        self,
+        slice_: Slice,
+        max_line: int = DEFAULT_MAX_LINE,
+        tick: Tick | None = None,
+        corrupt: Iterable[Damage] = (),
+    ) -> None:
+        self.slice = slice_
+        self._corrupt = {damage.start: damage for damage in corrupt}
+        self.extent = Extent(first=slice_.start, skipped=slice_.skip or 0, end=slice_.end)
+        self.damage: list[Damage] = []
+        self.long_lines: list[Reject] = []
+        self._max_line = max_line
+        self._tick: Tick = tick or (lambda _: None)
+        self._parts: list[bytes] = []
+        self._open = 0  # bytes of the line that has begun
+        self._passing = False  # inside a line of which only the end belongs here
+        self._skip: int | None = slice_.skip  # text still to pass over; None: find out
+        if slice_.start == 0 and slice_.first is None:
+            self._skip = 0
+
+    def __iter__(self) -> Iterator[tuple[int, int, bytes]]:
+        ended = False
+        for event in self._events():
+            if isinstance(event, _OwnEnd):
+                self.extent.end, ended = event.offset, True
+                if self._ends_here():
+                    return
+            elif isinstance(event, Damage):
+                self._drop_line()
+                if ended:  # the slice that owns the broken member reports it
+                    self.extent.overrun = None
+                    return
+                self.damage.append(event)
+            elif ended:
+                text, newline, _ = event.partition(b"\n")
+                self.extent.overrun = (self.extent.overrun or 0) + len(text) + len(newline)
+                self._add(text)
+                if newline:
+                    yield from self._close_line(1)
+                    return
+            else:
+                self.extent.own += len(event)
+                yield from self._lines(event)
+        if self._open:
+            yield from self._close_line(0)
+
+    def _ends_here(self) -> bool:
+        """Whether no line is open where the own text ends."""
+        if self.damage and (self._skip is None or self.damage[-1].end == self.extent.end):
+            self.extent.overrun = None
+            return True
+        if self._skip is None:
+            self.extent.skipped = None
+            return True
+        self.extent.overrun = self._skip
+        return self._skip > 0 or not self._open
+
+    def _drop_line(self) -> None:
+        """What was open when the text broke off is part of the damage."""
+        self.extent.text += self._open
+        self._parts, self._open, self._skip, self._passing = [], 0, None, False
+
+    def _lines(self, text: bytes) -> Iterator[tuple[int, int, bytes]]:
+        if self._skip != 0:
+            text = self._after_skip(text)
+        head, *whole = text.split(b"\n")
+        self._add(head)
+        if not whole:
+            return
+        yield from self._close_line(1)
+        last = whole.pop()
+        extent, longest = self.extent, self._max_line
+        for line in whole:
+            if len(line) > longest:
+                self._add(line)
+                yield from self._close_line(1)
+                continue
+            yield extent.text, extent.lines, line
+            extent.text += len(line) + 1
+            extent.lines += 1
+        self._add(last)
+
+    def _after_skip(self, text: bytes) -> bytes:
+        """``text`` without what belongs to the slice before, or to damage."""
+        if self._skip is not None:
+            taken = min(self._skip, len(text))
+            self._skip -= taken
+            return text[taken:]
+        text = b"".join(self._parts) + text
+        self._parts, self._open = [], 0
+        if not self._passing and LINE_START.match(text):
+            self._skip = 0
+            return text
+        newline = text.find(b"\n")
+        if newline >= 0:
+            self._skip = 0
+        elif not self._passing and len(text) < _ENOUGH:
+            return text  # too little to tell: kept for the next piece
+        passed = newline + 1 or len(text)
+        self._passing = newline < 0
+        if self.damage:
+            self.extent.text += passed
+        else:
+            assert self.extent.skipped is not None
+            self.extent.skipped += passed
+        return text[passed:]
+
+    def _add(self, text: bytes) -> None:
+        self._open += len(text)
+        if self._open <= self._max_line or len(self._parts) == 0:
+            self._parts.append(text)
+
+    def _close_line(self, newline: int) -> Iterator[tuple[int, int, bytes]]:
+        extent = self.extent
+        offset, number, size = extent.text, extent.lines, self._open
+        extent.text += size + newline
+        extent.lines += 1
+        parts, self._parts, self._open = self._parts, [], 0
+        if size <= self._max_line:
+            yield offset, number, parts[0] if len(parts) == 1 else b"".join(parts)
+            return
+        reason = f"longer than --max-line, {self._max_line:,} bytes"
+        head = parts[0][:200].decode("utf-8", "replace")
+        self.long_lines.append(Reject(offset, number, size, reason, head))
+
+    # --- where the text comes from
+
+    def _events(self) -> Iterator[bytes | _OwnEnd | Damage]:
+        if self.slice.path == STDIN:
+            return self._stream_events(sys.stdin.buffer)
+        return self._file_events()
+
+    def _file_events(self) -> Iterator[bytes | _OwnEnd | Damage]:
+        with open(self.slice.path, "rb") as file:
+            if self.slice.form == "json":
+                yield from self._plain_events(file)
+            else:
+                yield from self._member_events(file)
+
+    def _plain_events(self, file: IO[bytes]) -> Iterator[bytes | _OwnEnd]:
+        start, end = self.slice.start, self.slice.end
+        if self._skip is None:
+            file.seek(start - 1)
+            if file.read(1) == b"\n":
+                self._skip = 0
+        file.seek(start)
+        position = start
+        while position < end:
+            data = file.read(min(INFLATE, end - position))
+            if not data:
+                break
+            position += len(data)
+            self._tick(len(data))
+            yield data
+        yield _OwnEnd(end)
+        while data := file.read(READ):
+            yield data
+
+    def _member_events(self, file: IO[bytes]) -> Iterator[bytes | _OwnEnd | Damage]:
+        slice_ = self.slice
+        begin = slice_.first
+        if begin is None:
+            begin = 0 if slice_.start == 0 else self._find(file, slice_.start, slice_.end)
+        if begin is None or begin >= slice_.end:
+            self.extent = Extent(end=slice_.end)
+            return
+        self.extent.first = at = begin
+        ended = False
+        while at < slice_.size and not self._is_padding(file, at):
+            if at >= slice_.end and not ended:
+                yield _OwnEnd(at)
+                ended = True
+            if at in self._corrupt:
+                yield self._corrupt[at]
+                at = self._corrupt[at].end
+                continue
+            try:
+                at = yield from member_text(file, slice_.form, at, self._tick)
+            except BrokenError as error:
+                following = self._find(file, at + 1, slice_.size)
+                # what runs into the end of the file with members behind it isn't cut off but wrong
+                corrupt = slice_.form == "gz" and (error.corrupt or following is not None)
+                start = at if corrupt else error.at
+                at = slice_.size if following is None else following
+                yield Damage(slice_.path, start, at, str(error), corrupt)
+        if not ended:
+            yield _OwnEnd(max(at, slice_.size))
+
+    def _find(self, file: IO[bytes], start: int, end: int) -> int | None:
+        return find_member(file, start, end) if self.slice.form == "gz" else None
+
+    def _is_padding(self, file: IO[bytes], at: int) -> bool:
+        """Zeros behind the last member, which tapes and block devices leave and gzip ignores."""
+        file.seek(at)
+        data = file.read(4)
+        if data.strip(b"\0"):
+            return False
+        while data := file.read(INFLATE):
+            if data.strip(b"\0"):
+                return False
+        return True
+
+    def _stream_events(self, file: IO[bytes]) -> Iterator[bytes | _OwnEnd | Damage]:
+        """Standard input: members one after the other, without going back."""
+        form = self.slice.form
+        at = position = 0
+        inflater, data = Inflater(form), b""
+        while data := data or file.read(READ):
+            position += len(data)
+            self._tick(len(data))
+            if at == position - len(data) and form != "json" and not data.strip(b"\0"):
+                at, data = position, b""  # padding behind the last member
+                continue
+            try:
+                yield from inflate(inflater, data, at, position)
+            except BrokenError as error:
+                yield Damage(STDIN, at, position, f"{error}; what follows was not read")
+                return
+            data = b""
+            if inflater.eof:
+                data = inflater.unused
+                position -= len(data)
+                at, inflater = position, Inflater(form)
+        if form != "json" and position > at:
+            yield Damage(STDIN, at, position, f"the input ends inside the member at byte {at}")
+        yield _OwnEnd(position)

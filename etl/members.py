@@ -1,0 +1,180 @@
+"""The compressed pieces that a dump's file is made of, and inflating them one by one.
+
+gzip and zstandard files are concatenations of members (frames); each can be inflated on its own.
+"""
+
+from __future__ import annotations
+
+import bz2
+import re
+import zlib
+from collections.abc import Generator, Iterator
+from typing import IO, Any, Final, Literal
+
+import zstandard
+from isal import isal_zlib
+
+from etl.progress import Tick
+
+Form = Literal["json", "gz", "bz2", "zst"]
+
+READ: Final = 64 << 10  # compressed bytes per read: what they inflate to still is in the cache
+INFLATE: Final = 1 << 20  # inflated bytes per step: bounds what a decompression bomb can take
+
+_ZST_STEP = 1 << 10  # zstd has no output limit: a KiB of the worst input is 32 MiB of output
+_PROBE = 64 << 10
+_PROOF = 4 << 20  # compressed bytes of a member that begins inside a line, read for its checksum
+_GZIP = b"\x1f\x8b\x08"
+
+#: What the text of a member that begins on a line begins with.
+LINE_START: Final = re.compile(rb'\[?[\r\n ]*\{"(?:type|id|pageid|ns|title|labels|lastrevid)":')
+
+_MAGIC: tuple[tuple[bytes, Form], ...] = (
+    (_GZIP, "gz"),
+    (b"BZh", "bz2"),
+    (b"\x28\xb5\x2f\xfd", "zst"),
+    # pzstd puts a skippable frame before each frame (RFC 8878, section 3.1.2)
+    *((bytes((n, 0x2A, 0x4D, 0x18)), "zst") for n in range(0x50, 0x60)),
+)
+_INFLATE_ERRORS: tuple[Any, ...] = (
+    isal_zlib.error,
+    zlib.error,
+    OSError,
+    EOFError,
+    zstandard.ZstdError,
+)
+
+
+def form_by_magic(head: bytes) -> Form:
+    """The format by a file's first bytes; names lie. What is nothing else is taken for JSON."""
+    return next((form for magic, form in _MAGIC if head.startswith(magic)), "json")
+
+
+def first_text(head: bytes, form: Form) -> bytes | None:
+    """The first few inflated bytes, or None where the head isn't enough for one block."""
+    if form == "json":
+        return head[:_PROBE]
+    try:
+        return next(filter(None, Inflater(form).feed(head)), b"")[:_PROBE]
+    except _INFLATE_ERRORS:
+        return None  # reading it says what is broken, and where
+
+
+class BrokenError(Exception):
+    """The member that is being inflated can't be read on: where in the file, and why."""
+
+    def __init__(self, at: int, reason: str, *, corrupt: bool) -> None:
+        super().__init__(reason)
+        self.at = at
+        self.corrupt = corrupt
+
+
+class Inflater:
+    """One face for the decompressors: ``feed`` inflates piece by piece, ``eof`` ends a member."""
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
+        self._object: Any = None
+        self._rest = b""
+        if form == "gz":
+            self._object = isal_zlib.decompressobj(wbits=31)
+        elif form == "bz2":
+            self._object = bz2.BZ2Decompressor()
+        elif form == "zst":
+            # the largest window that `zstd --long=31` writes
+            self._object = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The text of ``data`` in pieces of bounded size, whatever it inflates to."""
+        if self._form == "json":
+            yield data
+        elif self._form == "gz":
+            yield self._object.decompress(data, INFLATE)
+            while not self.eof and self._object.unconsumed_tail:
+                yield self._object.decompress(self._object.unconsumed_tail, INFLATE)
+        elif self._form == "bz2":
+            yield self._object.decompress(data, INFLATE)
+            while not self.eof and not self._object.needs_input:
+                yield self._object.decompress(b"", INFLATE)
+        else:
+            for start in range(0, len(data), _ZST_STEP):
+                yield self._object.decompress(data[start : start + _ZST_STEP])
+                if self.eof:
+                    self._rest = data[start + _ZST_STEP :]
+                    return
+
+    @property
+    def eof(self) -> bool:
+        return self._form != "json" and bool(self._object.eof)
+
+    @property
+    def unused(self) -> bytes:
+        """What followed the end of the member in the data given."""
+        return bytes(self._object.unused_data) + self._rest if self.eof else b""
+
+
+def member_text(file: IO[bytes], form: Form, at: int, tick: Tick) -> Generator[bytes, None, int]:
+    """Text of the member at ``at``; returns the offset behind it.
+
+    Raises BrokenError where it can't be inflated to its end.
+    """
+    inflater = Inflater(form)
+    file.seek(at)
+    position = at
+    while not inflater.eof:
+        data = file.read(READ)
+        if not data:
+            reason = f"the file ends inside the {form} member that begins at byte {at:,}"
+            raise BrokenError(position, reason, corrupt=False)
+        yield from inflate(inflater, data, at, position)
+        taken = len(data) - len(inflater.unused)
+        position += taken
+        tick(taken)
+    return position
+
+
+def inflate(inflater: Inflater, data: bytes, at: int, position: int) -> Iterator[bytes]:
+    try:
+        yield from filter(None, inflater.feed(data))
+    except _INFLATE_ERRORS as error:
+        reason = f"the member that begins at byte {at:,} can't be inflated: {error}"
+        raise BrokenError(position, reason, corrupt=True) from None
+
+
+def find_member(file: IO[bytes], start: int, end: int) -> int | None:
+    """Offset of the first gzip member that begins in [start, end), None if none does.
+
+    A signature alone gives false hits; a member counts when its text begins a line of a dump or
+    when it inflates to its checksum.
+    """
+    overlap = len(_GZIP) - 1
+    position, tail = start, b""
+    while position < end:
+        file.seek(position)
+        block = tail + file.read(min(INFLATE, end + overlap - position))
+        origin = position - len(tail)
+        hit = block.find(_GZIP)
+        while hit >= 0:
+            if origin + hit < end and _is_member(file, origin + hit):
+                return origin + hit
+            hit = block.find(_GZIP, hit + 1)
+        position = origin + len(block)
+        if len(block) <= overlap:
+            break
+        tail = block[-overlap:]
+    return None
+
+
+def _is_member(file: IO[bytes], at: int) -> bool:
+    file.seek(at)
+    inflater = Inflater("gz")
+    text = b""
+    try:
+        for _ in range(0, _PROOF, _PROBE):
+            for piece in inflater.feed(file.read(_PROBE)):
+                text = text or piece
+                if inflater.eof or LINE_START.match(text):
+                    return True
+    except _INFLATE_ERRORS:
+        return False
+    return False

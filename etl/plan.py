@@ -1,0 +1,127 @@
+"""What decides about a store's bytes, written down before the work and compared on a resume."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import ujson
+
+from etl.dump import DEFAULT_MAX_LINE, Input, Slice, plan_slices
+from etl.errors import UserError
+from etl.kept import Kept
+from etl.manifest import tool_versions
+from etl.store import STORE_FORMAT
+
+DEFAULT_MAX_REJECTS: Final = 100
+
+_SMALLEST_SLICE, _LARGEST_SLICE = 4 << 20, 256 << 20
+_SLICES = 512  # few enough for one open file each in the merge
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What a user may set; those that decide about the store's bytes make the plan.
+
+    ``workers`` 0 reads in this process. ``limit``: entities to read, 0 for all. ``max_line`` and
+    ``slice_bytes`` in bytes, 0 for a slice size that follows from the inputs.
+    """
+
+    kept: Kept
+    workers: int = 1
+    limit: int = 0
+    max_line: int = DEFAULT_MAX_LINE
+    max_rejects: int = DEFAULT_MAX_REJECTS
+    allow_damage: bool = False
+    fresh: bool = False
+    slice_bytes: int = 0
+    quiet: bool = False
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What decides about the store's bytes, and how the work is cut.
+
+    A resume with another plan is refused; a finished store doesn't remember the cutting.
+    """
+
+    format: int
+    version: str
+    inputs: list[Input]
+    kept: Kept
+    max_line: int
+    limit: int
+    slice_bytes: int
+
+
+#: Fields of a plan that leave no trace in a finished store.
+OF_THE_WORK: Final = ("version", "slice_bytes")
+
+
+def make_plan(inputs: list[Input], options: Options) -> Plan:
+    """The plan of a run. The size of a slice follows from the inputs, never from the machine."""
+    total = sum(file.size for file in inputs)
+    size = options.slice_bytes or min(max(total // _SLICES, _SMALLEST_SLICE), _LARGEST_SLICE)
+    return Plan(
+        STORE_FORMAT,
+        tool_versions()["sparqless"],
+        inputs,
+        options.kept,
+        options.max_line,
+        options.limit,
+        size,
+    )
+
+
+def slices_of(plan: Plan) -> list[Slice]:
+    """The slices of a plan, in the order of the dump."""
+    if plan.limit:  # one slice a file: the first entities are at the front
+        return plan_slices(plan.inputs, max(file.size for file in plan.inputs) + 1)
+    return plan_slices(plan.inputs, plan.slice_bytes)
+
+
+def as_json(plan: Plan) -> Any:
+    """A plan as it comes back from a file; of a path the name, since disks move."""
+    made = msgspec.json.decode(msgspec.json.encode(plan))
+    for file in made["inputs"]:
+        file["name"] = os.path.basename(file.pop("path"))
+    return made
+
+
+def check_same(store: Path, standing: Any, wanted: Any, what: str) -> None:
+    """Refuses to go on with what was made from another dump or with other options.
+
+    Raises UserError that names every difference.
+    """
+    differences = [_difference(key, standing.get(key), wanted[key]) for key in wanted]
+    found = [text for text in differences if text]
+    if found:
+        raise UserError(
+            f"{store} {what} made with {'; '.join(found)}; give the same dump and options, "
+            "choose another --store, or start over with --fresh."
+        )
+
+
+def _difference(key: str, was: Any, is_: Any) -> str:
+    if was == is_:
+        return ""
+    if key == "inputs" and isinstance(was, list) and len(was) == len(is_):
+        for old, new in zip(was, is_, strict=True):
+            for field in ("form", "size", "digest"):
+                if old[field] != new[field]:
+                    return f"another {field} of {new['name']} ({old[field]}, now {new[field]})"
+        return ""  # renamed, copied or touched: the same bytes all the same
+    if key == "kept" and isinstance(was, dict):
+        part = next(p for p in is_ if was.get(p) != is_[p])
+        gone = [x for x in was.get(part, ()) if x not in is_[part]]
+        come = [x for x in is_[part] if x not in was.get(part, ())]
+        changes = [*(f"-{x}" for x in gone), *(f"+{x}" for x in come)]
+        changes = changes or ["in another order, or with other qualifiers"]
+        return f"other --{part} ({', '.join(changes[:8])}{', …' if len(changes) > 8 else ''})"
+    name = {"max_line": "--max-line, in bytes", "limit": "--limit"}.get(key, key)
+    return f"another {name} ({_short(was)}, now {_short(is_)})"
+
+
+def _short(value: Any) -> str:
+    text = ujson.dumps(value, escape_forward_slashes=False)
+    return text if len(text) < 120 else f"{text[:117]}…"
