@@ -216,7 +216,7 @@ class EntityReader:
         self._languages = languages
         self._properties = [(p, frozenset(kept.properties[p])) for p in properties]
 
-    def read(self, line: bytes) -> Record | OtherEntity:
+    def read(self, line: bytes | memoryview) -> Record | OtherEntity:
         """The record of an entity line (without its comma), or what other type it is.
 
         Raises RejectedLineError where the line is not JSON or not an entity.
@@ -230,7 +230,7 @@ class EntityReader:
         except RecursionError:
             raise RejectedLineError("not an entity: nested too deeply") from None
 
-    def _read(self, line: bytes) -> Record | OtherEntity:
+    def _read(self, line: bytes | memoryview) -> Record | OtherEntity:
         raw = self._decode(line)
         if raw.type not in ("item", "property"):
             return OtherEntity(raw.type)
@@ -384,7 +384,7 @@ decode_record = msgspec.msgpack.Decoder(Record).decode
 # --- the tolerant way ---------------------------------------------------------------------------
 
 
-def read_slowly(line: bytes, kept: Kept) -> Record | OtherEntity:
+def read_slowly(line: bytes | memoryview, kept: Kept) -> Record | OtherEntity:
     """What :meth:`EntityReader.read` gives, through plain dicts and without its speed.
 
     Takes shapes that the typed reader does not: ``aliases`` whose lists were written as maps
@@ -394,7 +394,7 @@ def read_slowly(line: bytes, kept: Kept) -> Record | OtherEntity:
     Raises RejectedLineError where the line is not JSON or not an entity.
     """
     try:
-        entity = ujson.loads(line)
+        entity = ujson.loads(bytes(line))
     except (ValueError, RecursionError) as error:
         raise RejectedLineError(f"not valid JSON: {error}") from None
     if not isinstance(entity, dict) or not isinstance(entity.get("type"), str):

@@ -12,7 +12,7 @@ import msgspec
 from etl.dump import STDIN, Input, Slice, find_inputs
 from etl.entity import EntityReader, Record, RejectedLineError, encode_record
 from etl.errors import UserError
-from etl.lines import SliceReader
+from etl.lines import Line, SliceReader
 from etl.plan import Options
 from etl.show import in_bytes
 
@@ -84,10 +84,10 @@ def _estimate(inputs: list[Input], store: Path, options: Options) -> Estimate | 
     )
 
 
-def _record_size(reader: EntityReader, line: bytes) -> int:
+def _record_size(reader: EntityReader, line: Line) -> int:
     """Bytes of a line's record, 0 where it makes none."""
     try:
-        record = reader.read(line.strip(b", \t\r[]"))
+        record = reader.read(bytes(line).strip(b", \t\r[]"))
         return len(encode_record(record)) if isinstance(record, Record) else 0
     except RejectedLineError:
         return 0

@@ -18,7 +18,7 @@ from etl.progress import Tick
 
 Form = Literal["json", "gz", "bz2", "zst"]
 
-READ: Final = 64 << 10  # compressed bytes per read: what they inflate to still is in the cache
+READ: Final = 32 << 10  # compressed bytes per read: what they inflate to still is in the cache
 INFLATE: Final = 1 << 20  # inflated bytes per step: bounds what a decompression bomb can take
 
 _ZST_STEP = 1 << 10  # zstd has no output limit: a KiB of the worst input is 32 MiB of output

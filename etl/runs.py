@@ -35,7 +35,7 @@ from etl.entity import (
     numeric_id,
 )
 from etl.kept import Kept
-from etl.lines import SliceReader
+from etl.lines import Line, SliceReader, entity_text
 from etl.manifest import discard, flush
 from etl.progress import Tick
 
@@ -43,7 +43,8 @@ from etl.progress import Tick
 RUN_BYTES: Final = 48 << 20
 
 REPORT: Final = "report.json"
-_FRAME = (b"", b"[", b"]")  # lines that hold no entity
+_FRAME = (b"[", b"]")  # lines that hold no entity
+_OPENS = ord("[")
 _QUARANTINED = 4096  # characters of a rejected line that rejects.ndjson shows
 _NUMBER_MASK = (1 << 56) - 1
 
@@ -271,8 +272,8 @@ def _read_lines(
     report = SliceReport(lines.extent)
     others: Counter[str] = Counter()
     for offset, number, line in lines:
-        text = line.strip(b", \t\r")
-        if text in _FRAME:
+        text = entity_text(line)
+        if len(text) == 0 or text in _FRAME:
             report.opens += text == b"["
             report.closes += text == b"]"
             continue
@@ -283,7 +284,7 @@ def _read_lines(
         except RejectedLineError as error:
             report.rejected += 1
             if report.rejected <= job.max_rejects + 1:
-                shown = line[:_QUARANTINED].decode("utf-8", "replace")
+                shown = bytes(line[:_QUARANTINED]).decode("utf-8", "replace")
                 report.rejects.append(Reject(offset, number, len(line), str(error), shown))
             continue
         if isinstance(entity, OtherEntity):
@@ -302,12 +303,12 @@ def _read_lines(
     return report
 
 
-def _without_bracket(text: bytes, report: SliceReport) -> bytes:
+def _without_bracket(text: Line, report: SliceReport) -> Line:
     """Some dumps put the array's brackets on the first and last entity's lines."""
-    if text[:1] == b"[":
+    if text[0] == _OPENS:
         report.opens += 1
-        text = text[1:].lstrip()
+        text = entity_text(text[1:])
     if text[-1:] == b"]" and text[:1] == b"{":
         report.closes += 1
-        text = text[:-1].rstrip()
+        text = entity_text(text[:-1])
     return text

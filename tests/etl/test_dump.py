@@ -40,7 +40,7 @@ def read_all(path: Path, slice_bytes: int, max_line: int = 1 << 30) -> tuple[lis
         for offset, line_number, line in got:
             assert offset <= reader.extent.text
             assert line_number < reader.extent.lines
-            lines.append(line)
+            lines.append(bytes(line))
         text += reader.extent.text
         number += reader.extent.lines
         damage.extend(reader.damage)
