@@ -42,7 +42,7 @@ from qwikidata.json_dump import WikidataJsonDump
 
 from benchmarks import watch
 from benchmarks.dump import VERSION, Plan, parse_size, write
-from etl.entity import EntityReader
+from etl.reader import EntityReader
 from etl.kept import DEFAULT_LANGUAGES, Kept, read_properties
 
 _ROOT = Path(__file__).parents[1]
@@ -155,7 +155,7 @@ def _decode_all(lines: Sequence[bytes], decode: Callable[[bytes], object]) -> in
 
 def _parse(path: Path, start: int, end: int) -> tuple[float, float, float, int]:
     """Inflate, split and decode a range: begin, end, processor seconds, entities."""
-    decode = EntityReader(Kept(DEFAULT_LANGUAGES, read_properties()))._decode
+    decode = EntityReader(Kept(DEFAULT_LANGUAGES, read_properties())).decode
     began, cpu = time.monotonic(), time.process_time()
     entities, rest = 0, b""
     for text in _inflated(path, start, end):

@@ -1,10 +1,8 @@
-"""One line of a dump → one record: bytes in, what the store keeps out.
+"""Entities as a store holds them: records, their bytes, and the plain way to read one off a line.
 
-The fast way decodes a line straight into typed msgspec structs whose fields are the languages and
-properties that the store keeps; everything else is skipped without becoming a Python object
-(``docs/performance.md`` has the measurement). A line of a shape that the types don't know goes to
-the tolerant way, :func:`read_slowly`, which reads it with ujson into plain dicts; the two agree on
-every line that both can read, and a test holds them to it.
+:func:`read_slowly` reads a line with ujson into plain dicts and takes what it wants; it defines
+what a record is. The ingest reads with :mod:`etl.reader`, ten times as fast and the same on every
+line, which a test holds it to.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ from typing import Any, Final
 import msgspec
 import ujson
 from msgspec import Struct
-from msgspec.structs import astuple
 
 from etl.kept import Kept
 
@@ -24,8 +21,8 @@ from etl.kept import Kept
 MAX_NUMBER: Final = (1 << 55) - 1
 
 _RANKS = ("deprecated", "normal", "preferred")
-_RANK_CODE = {name: code for code, name in enumerate(_RANKS)}
-_DEPRECATED, _NORMAL = 0, 1
+RANK_CODE = {name: code for code, name in enumerate(_RANKS)}
+_DEPRECATED = 0
 
 #: Codes of a stored snak. 0 and 1 are snaks without a value, the rest are datavalue types.
 _KINDS = (
@@ -41,7 +38,7 @@ _KINDS = (
 )
 SOMEVALUE, NOVALUE, ENTITY_ID = 0, 1, 2
 _OTHER = len(_KINDS) - 1
-_KIND_CODE = {name: code for code, name in enumerate(_KINDS)}
+KIND_CODE = {name: code for code, name in enumerate(_KINDS)}
 
 _ENTITY_LETTER = {"item": "Q", "property": "P", "lexeme": "L"}
 _ID = re.compile(r"[QP][1-9][0-9]{0,16}\Z")
@@ -134,6 +131,9 @@ def numeric_id(entity_id: str) -> int:
 
 _LETTERS = {"Q": ord("Q") << 56, "P": ord("P") << 56}
 
+#: Keys of properties are below, keys of items from here on.
+FIRST_ITEM: Final = _LETTERS["Q"]
+
 
 def key_of(entity_id: str) -> int:
     """LMDB key as a number: the type's letter in the first byte, the id's number in the rest."""
@@ -150,169 +150,33 @@ def is_entity_id(text: str) -> bool:
     return _ID.match(text) is not None and int(text[1:]) <= MAX_NUMBER
 
 
-# --- the line as msgspec reads it ---------------------------------------------------------------
-# gc=False throughout: these are trees, and the cycle collector would walk millions of them in vain
+# --- rules that both ways of reading share ---------------------------------------------------
 
 
-class _Term(Struct, gc=False):
-    value: str
-
-
-class _DataValue(Struct, gc=False):
-    type: str
-    value: msgspec.Raw
-
-
-class _EntityIdValue(Struct, rename="kebab", gc=False):
-    id: str | None = None
-    numeric_id: int | None = None
-    entity_type: str | None = None
-
-
-class _RawSnak(Struct, gc=False):
-    snaktype: str
-    datavalue: _DataValue | None = None
-
-
-class _RawStatement(Struct, gc=False):
-    mainsnak: _RawSnak
-    rank: str = "normal"
-    # PHP writes an empty map as [] in old dumps (T138104); the same holds for every `| list` here
-    qualifiers: dict[str, msgspec.Raw] | list[msgspec.Raw] = {}
-
-
-def _struct_of(name: str, keys: Iterable[str], type_: Any) -> Any:
-    """Struct with one optional field per key; other keys are skipped unread."""
-    fields = [(f"f{n}", type_ | None, None) for n, _ in enumerate(keys)]
-    rename = {f"f{n}": key for n, key in enumerate(keys)}
-    return msgspec.defstruct(name, fields, rename=rename, gc=False)
-
-
-class EntityReader:
-    """Reads lines with decoders compiled for one :class:`~etl.kept.Kept`."""
-
-    def __init__(self, kept: Kept) -> None:
-        self.kept = kept
-        languages, properties = kept.languages, tuple(kept.properties)
-        terms = _struct_of("Terms", languages, _Term)
-        term_lists = _struct_of("TermLists", languages, list[_Term])
-        claims = _struct_of("Claims", properties, list[_RawStatement])
-        line: Any = msgspec.defstruct(
-            "Line",
-            [
-                ("type", str),
-                ("id", str),
-                ("datatype", str, ""),
-                ("labels", terms | list, []),
-                ("descriptions", terms | list, []),
-                ("aliases", term_lists | list, []),
-                ("claims", claims | list, []),
-                ("sitelinks", dict[str, msgspec.Raw] | list, {}),
-                ("lastrevid", int, 0),
-            ],
-            gc=False,
-        )
-        self._decode = msgspec.json.Decoder(line).decode
-        self._languages = languages
-        self._properties = [(p, frozenset(kept.properties[p])) for p in properties]
-
-    def read(self, line: bytes | memoryview) -> Record | OtherEntity:
-        """The record of an entity line (without its comma), or what other type it is.
-
-        Raises RejectedLineError where the line is not JSON or not an entity.
-        """
-        try:
-            return self._read(line)
-        except msgspec.ValidationError:
-            return read_slowly(line, self.kept)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RejectedLineError(f"not valid JSON: {error}") from None
-        except RecursionError:
-            raise RejectedLineError("not an entity: nested too deeply") from None
-
-    def _read(self, line: bytes | memoryview) -> Record | OtherEntity:
-        raw = self._decode(line)
-        if raw.type not in ("item", "property"):
-            return OtherEntity(raw.type)
-        _check_id(raw.type, raw.id)
-        return Record(
-            raw.id,
-            raw.lastrevid,
-            len(raw.sitelinks),
-            self._terms(raw.labels),
-            self._terms(raw.descriptions),
-            self._term_lists(raw.aliases),
-            self._claims(raw.claims),
-            raw.datatype,
-        )
-
-    def _terms(self, terms: Any) -> dict[str, str]:
-        if type(terms) is list:
-            return _empty_map(terms)
-        found = zip(self._languages, astuple(terms), strict=True)
-        return {code: term.value for code, term in found if term is not None}
-
-    def _term_lists(self, terms: Any) -> dict[str, list[str]]:
-        if type(terms) is list:
-            return _empty_map(terms)
-        found = zip(self._languages, astuple(terms), strict=True)
-        return {code: [t.value for t in ts] for code, ts in found if ts}
-
-    def _claims(self, claims: Any) -> dict[str, list[Statement]]:
-        if type(claims) is list:
-            return _empty_map(claims)
-        found = zip(self._properties, astuple(claims), strict=True)
-        return {
-            p: [_statement(s, q) for s in statements] for (p, q), statements in found if statements
-        }
-
-
-def _check_id(type_: str, id_: str) -> None:
+def check_id(type_: str, id_: str) -> None:
+    """Raises RejectedLineError where an id isn't one of its type."""
     if not is_entity_id(id_) or id_[0] != ("Q" if type_ == "item" else "P"):
         raise RejectedLineError(f"{id_[:40]!r} is not the id of an {type_}")
 
 
-def _empty_map(empty: list[Any]) -> dict[str, Any]:
+def empty_map(empty: list[Any]) -> dict[str, Any]:
     """``[]`` stands for ``{}``; a list that holds something is not a map."""
     if empty:
         raise RejectedLineError("a list that is not empty stands where a map belongs")
     return {}
 
 
-def _statement(raw: _RawStatement, wanted_qualifiers: frozenset[str]) -> Statement:
-    rank = _rank_code(raw.rank)
-    if not wanted_qualifiers or not isinstance(raw.qualifiers, dict):
-        return Statement(rank, _snak(raw.mainsnak))
-    qualifiers = {
-        p: [_snak(s) for s in _decode_snaks(snaks)]
-        for p, snaks in raw.qualifiers.items()
-        if p in wanted_qualifiers
-    }
-    return Statement(rank, _snak(raw.mainsnak), qualifiers)
-
-
-def _snak(raw: _RawSnak) -> Snak:
-    if raw.snaktype != "value":
-        return Snak(_valueless_code(raw.snaktype))
-    datavalue = raw.datavalue
-    if datavalue is None:
-        raise RejectedLineError("a value snak without a datavalue")
-    code = _value_code(datavalue.type)
-    if code == ENTITY_ID:
-        ids = _decode_entity_id_value(datavalue.value)
-        return Snak(code, _entity_id_of(ids.id, ids.numeric_id, ids.entity_type))
-    return Snak(code, _checked(code, _decode_any(datavalue.value)))
-
-
-def _rank_code(rank: str) -> int:
-    code = _RANK_CODE.get(rank)
+def rank_code(rank: str) -> int:
+    """Code of a rank's name."""
+    code = RANK_CODE.get(rank)
     if code is None:
         raise RejectedLineError(f"unknown rank {rank[:40]!r}")
     return code
 
 
-def _valueless_code(snak_type: str) -> int:
-    code = _KIND_CODE.get(snak_type, _OTHER)
+def valueless_code(snak_type: str) -> int:
+    """Code of somevalue or novalue."""
+    code = KIND_CODE.get(snak_type, _OTHER)
     if code > NOVALUE:
         raise RejectedLineError(f"unknown snak type {snak_type[:40]!r}")
     return code
@@ -320,16 +184,16 @@ def _valueless_code(snak_type: str) -> int:
 
 #: Members of a datavalue that are text, by its kind; Wikibase/DataModel/JSON, "Data values".
 _TEXT_MEMBERS: dict[int, tuple[str, ...]] = {
-    _KIND_CODE["monolingualtext"]: ("text", "language"),
-    _KIND_CODE["time"]: ("time",),
-    _KIND_CODE["quantity"]: ("amount",),
-    _KIND_CODE["globecoordinate"]: (),
+    KIND_CODE["monolingualtext"]: ("text", "language"),
+    KIND_CODE["time"]: ("time",),
+    KIND_CODE["quantity"]: ("amount",),
+    KIND_CODE["globecoordinate"]: (),
 }
 
 
-def _checked(code: int, value: Any) -> Any:
+def checked(code: int, value: Any) -> Any:
     """``value`` if it has the form of its kind, so that readers needn't ask."""
-    if code == _KIND_CODE["string"]:
+    if code == KIND_CODE["string"]:
         whole = isinstance(value, str)
     elif code in _TEXT_MEMBERS:
         whole = isinstance(value, dict) and all(
@@ -342,12 +206,13 @@ def _checked(code: int, value: Any) -> Any:
     return value
 
 
-def _value_code(datavalue_type: str) -> int:
-    code = _KIND_CODE.get(datavalue_type, _OTHER)
+def value_code(datavalue_type: str) -> int:
+    """Code of a datavalue's type."""
+    code = KIND_CODE.get(datavalue_type, _OTHER)
     return code if code > NOVALUE else _OTHER
 
 
-def _entity_id_of(id_: str | None, number: int | None, type_: str | None) -> str:
+def entity_id_of(id_: str | None, number: int | None, type_: str | None) -> str:
     """``id`` where there is one; dumps before 2017 have only type and number."""
     if id_:
         return id_
@@ -356,10 +221,6 @@ def _entity_id_of(id_: str | None, number: int | None, type_: str | None) -> str
         raise RejectedLineError("an entity value with neither an id nor a type and number")
     return f"{letter}{number}"
 
-
-_decode_snaks = msgspec.json.Decoder(list[_RawSnak]).decode
-_decode_entity_id_value = msgspec.json.Decoder(_EntityIdValue).decode
-_decode_any = msgspec.json.Decoder().decode
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -381,15 +242,15 @@ def encode_record(record: Record) -> bytes:
 decode_record = msgspec.msgpack.Decoder(Record).decode
 
 
-# --- the tolerant way ---------------------------------------------------------------------------
+# --- reading plainly ----------------------------------------------------------------------------
 
 
 def read_slowly(line: bytes | memoryview, kept: Kept) -> Record | OtherEntity:
-    """What :meth:`EntityReader.read` gives, through plain dicts and without its speed.
+    """The record of an entity line (without its comma), or what other type it is.
 
-    Takes shapes that the typed reader does not: ``aliases`` whose lists were written as maps
-    with numbers for keys, ``numeric-id`` written as text, sitelinks given as a list. It takes
-    nothing for a number, a text or an id that is none.
+    Takes the shapes of all years: ``[]`` for an empty map (T138104), ``aliases`` whose lists were
+    written as maps with numbers for keys, ``numeric-id`` written as text, sitelinks given as a
+    list. It takes nothing for a number, a text or an id that is none.
 
     Raises RejectedLineError where the line is not JSON or not an entity.
     """
@@ -403,7 +264,7 @@ def read_slowly(line: bytes | memoryview, kept: Kept) -> Record | OtherEntity:
         return OtherEntity(entity["type"])
     if not isinstance(entity.get("id"), str):
         raise RejectedLineError("an entity without an `id`")
-    _check_id(entity["type"], entity["id"])
+    check_id(entity["type"], entity["id"])
     try:
         return _record_of(entity, kept)
     except RejectedLineError:
@@ -454,7 +315,7 @@ def _map(entity: dict[str, Any], key: str) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     if isinstance(value, list):
-        return _empty_map(value)
+        return empty_map(value)
     raise RejectedLineError(f"`{key}` is neither a map nor a list")
 
 
@@ -469,7 +330,7 @@ def _texts(terms: Any) -> list[str]:
 def _plain_statement(statement: dict[str, Any], wanted: tuple[str, ...]) -> Statement:
     qualifiers = statement.get("qualifiers") or {}
     return Statement(
-        _rank_code(_string(statement.get("rank", "normal"))),
+        rank_code(_string(statement.get("rank", "normal"))),
         _plain_snak(statement["mainsnak"]),
         {p: [_plain_snak(s) for s in qualifiers[p]] for p in qualifiers if p in wanted},
     )
@@ -478,17 +339,17 @@ def _plain_statement(statement: dict[str, Any], wanted: tuple[str, ...]) -> Stat
 def _plain_snak(snak: dict[str, Any]) -> Snak:
     type_ = _string(snak["snaktype"])
     if type_ != "value":
-        return Snak(_valueless_code(type_))
+        return Snak(valueless_code(type_))
     value = snak["datavalue"]["value"]
-    code = _value_code(_string(snak["datavalue"]["type"]))
+    code = value_code(_string(snak["datavalue"]["type"]))
     if code == ENTITY_ID:
         id_, number, kind = value.get("id"), value.get("numeric-id"), value.get("entity-type")
         return Snak(
             code,
-            _entity_id_of(
+            entity_id_of(
                 None if id_ is None else _string(id_),
                 None if number is None else _whole(number),
                 None if kind is None else _string(kind),
             ),
         )
-    return Snak(code, _checked(code, value))
+    return Snak(code, checked(code, value))

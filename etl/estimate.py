@@ -10,10 +10,11 @@ from pathlib import Path
 import msgspec
 
 from etl.dump import STDIN, Input, Slice, find_inputs
-from etl.entity import EntityReader, Record, RejectedLineError, encode_record
+from etl.entity import OtherEntity, RejectedLineError
 from etl.errors import UserError
 from etl.lines import Line, SliceReader
 from etl.plan import Options
+from etl.reader import EntityReader
 from etl.show import in_bytes
 
 _PROBE_TEXT = 24 << 20  # inflated bytes read at each of three places
@@ -87,8 +88,8 @@ def _estimate(inputs: list[Input], store: Path, options: Options) -> Estimate | 
 def _record_size(reader: EntityReader, line: Line) -> int:
     """Bytes of a line's record, 0 where it makes none."""
     try:
-        record = reader.read(bytes(line).strip(b", \t\r[]"))
-        return len(encode_record(record)) if isinstance(record, Record) else 0
+        entry = reader.read(bytes(line).strip(b", \t\r[]"))
+        return 0 if isinstance(entry, OtherEntity) else len(entry.value)
     except RejectedLineError:
         return 0
 

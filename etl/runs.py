@@ -21,23 +21,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from etl.dump import Damage, Extent, Reject, Slice
-from etl.entity import (
-    ENTITY_ID,
-    NOVALUE,
-    EntityReader,
-    OtherEntity,
-    Record,
-    RejectedLineError,
-    best_rank,
-    encode_record,
-    is_entity_id,
-    key_of,
-    numeric_id,
-)
+from etl.entity import FIRST_ITEM, OtherEntity, RejectedLineError
 from etl.kept import Kept
 from etl.lines import Line, SliceReader, entity_text
 from etl.manifest import discard, flush
 from etl.progress import Tick
+from etl.reader import EntityReader, Entry
 
 #: Encoded records after which a run is written; a worker holds about three times as much.
 RUN_BYTES: Final = 48 << 20
@@ -80,7 +69,7 @@ class SliceReport(msgspec.Struct):
 def numeric_ids(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     """Keys → the signed ids of the Parquet files (144 for Q144, -31 for P31)."""
     numbers = (keys & np.uint64(_NUMBER_MASK)).astype(np.int64)
-    return np.where(keys >> np.uint64(56) == ord("Q"), numbers, -numbers)
+    return np.where(keys >= np.uint64(FIRST_ITEM), numbers, -numbers)
 
 
 def record_schema(flags: int) -> pa.Schema:
@@ -112,10 +101,6 @@ class RunBuilder:
 
     def __init__(self, directory: Path, kept: Kept) -> None:
         self._directory = directory
-        self._label_bits = {code: 1 << n for n, code in enumerate(kept.languages)}
-        self._properties = {
-            p: (n, 1 << (len(kept.languages) + n)) for n, p in enumerate(kept.properties)
-        }
         self._schema = record_schema(len(kept.languages) + len(kept.properties))
         self._flag_bytes = self._schema.field("flags").type.byte_width
         self.runs = self.repeated = self.record_bytes = 0
@@ -129,35 +114,22 @@ class RunBuilder:
         self._rows, self._edge_properties = array("I"), array("H")
         self._objects, self._ranks, self._truthy = array("q"), array("B"), array("B")
 
-    def add(self, record: Record) -> None:
-        """Takes one record; its flags and edges are read off its claims.
-
-        Raises RejectedLineError, and takes nothing, where it can't be encoded.
-        """
-        value = encode_record(record)
-        flags = 0
-        for code in record.labels:
-            flags |= self._label_bits[code]
-        for property_id, statements in record.claims.items():
-            number, bit = self._properties[property_id]
-            best = best_rank(statements)
-            for statement in statements:
-                snak, rank = statement.snak, statement.rank_code
-                truthy = rank == best
-                if truthy and snak.code != NOVALUE:
-                    flags |= bit
-                if snak.code == ENTITY_ID and is_entity_id(snak.value):
-                    self._rows.append(len(self._values))
-                    self._edge_properties.append(number)
-                    self._objects.append(numeric_id(snak.value))
-                    self._ranks.append(rank)
-                    self._truthy.append(truthy)
-        self._keys.append(key_of(record.id))
-        self._revisions.append(record.revision)
-        self._sitelinks.append(record.sitelinks)
-        self._flags += flags.to_bytes(self._flag_bytes, "little")
-        self._values.append(value)
-        self.bytes += len(value)
+    def add(self, entry: Entry) -> None:
+        """Takes one entry."""
+        if entry.edges:
+            row = len(self._values)
+            for number, target, rank, truthy in entry.edges:
+                self._rows.append(row)
+                self._edge_properties.append(number)
+                self._objects.append(target)
+                self._ranks.append(rank)
+                self._truthy.append(truthy)
+        self._keys.append(entry.key)
+        self._revisions.append(entry.revision)
+        self._sitelinks.append(entry.sitelinks)
+        self._flags += entry.flags.to_bytes(self._flag_bytes, "little")
+        self._values.append(entry.value)
+        self.bytes += len(entry.value)
         if self.bytes >= RUN_BYTES:
             self.write()
 
@@ -290,7 +262,7 @@ def _read_lines(
         if isinstance(entity, OtherEntity):
             others[entity.type[:40]] += 1
             continue
-        if entity.id[0] == "Q":
+        if entity.key >= FIRST_ITEM:
             report.items += 1
         else:
             report.properties += 1

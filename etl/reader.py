@@ -1,0 +1,339 @@
+"""One line of a dump → one entry of a run: the hot path of the ingest.
+
+A line is decoded straight into typed msgspec structs whose fields are the languages and properties
+that the store keeps; everything else is skipped without becoming a Python object. From them the
+record's bytes, its flags and its edges are made in one pass, with tuples in the place of the
+record's structs. A line of any shape that is not today's goes to :func:`entry_of` by way of
+:func:`~etl.entity.read_slowly`, which define what this must give; a test holds it to them.
+``docs/performance.md`` says what each step costs and what was tried.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from itertools import compress
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import astuple
+
+from etl.entity import (
+    ENTITY_ID,
+    KIND_CODE,
+    NOVALUE,
+    RANK_CODE,
+    OtherEntity,
+    Record,
+    RejectedLineError,
+    best_rank,
+    checked,
+    empty_map,
+    encode_record,
+    entity_id_of,
+    is_entity_id,
+    key_of,
+    numeric_id,
+    read_slowly,
+    valueless_code,
+)
+from etl.kept import Kept
+
+#: Property (its place in the kept list), object (signed number), code of the rank, truthy.
+Edge = tuple[int, int, int, bool]
+
+_IDS = {
+    "item": re.compile(r"Q[1-9][0-9]{0,15}\Z").match,
+    "property": re.compile(r"P[1-9][0-9]{0,15}\Z").match,
+}
+_CACHED = 1 << 16  # objects of edges whose number is remembered: classes repeat, most others don't
+
+
+class Entry(Struct, gc=False):
+    """What a run holds of one entity; ``value`` is its encoded :class:`~etl.entity.Record`.
+
+    Bit n of ``flags`` is set for a label in the n-th kept language, the bits above for truthy
+    statements of the kept properties.
+    """
+
+    key: int
+    revision: int
+    sitelinks: int
+    flags: int
+    value: bytes
+    edges: list[Edge]
+    labels: dict[str, str]
+    aliases: dict[str, list[str]]
+
+
+def entry_of(record: Record, kept: Kept) -> Entry:
+    """The entry of a record.
+
+    Raises RejectedLineError where it can't be encoded.
+    """
+    value = encode_record(record)
+    numbers = {p: n for n, p in enumerate(kept.properties)}
+    flags = sum(1 << n for n, code in enumerate(kept.languages) if code in record.labels)
+    edges: list[Edge] = []
+    for property_id, statements in record.claims.items():
+        number, best = numbers[property_id], best_rank(statements)
+        for statement in statements:
+            snak, rank = statement.snak, statement.rank_code
+            truthy = rank == best
+            if truthy and snak.code != NOVALUE:
+                flags |= 1 << (len(kept.languages) + number)
+            if snak.code == ENTITY_ID and is_entity_id(snak.value):
+                edges.append((number, numeric_id(snak.value), rank, truthy))
+    return Entry(
+        key_of(record.id),
+        record.revision,
+        record.sitelinks,
+        flags,
+        value,
+        edges,
+        record.labels,
+        record.aliases,
+    )
+
+
+# --- the line as msgspec reads it ---------------------------------------------------------------
+# gc=False throughout: these are trees, and the cycle collector would walk millions of them in vain
+
+
+class _Term(Struct, gc=False):
+    value: str
+
+
+class _EntityIdValue(Struct, rename="kebab", gc=False):
+    id: str | None = None
+    numeric_id: int | None = None
+    entity_type: str | None = None
+
+
+class _EntityIdDataValue(Struct, tag_field="type", tag="wikibase-entityid", gc=False):
+    value: _EntityIdValue
+
+
+class _StringDataValue(Struct, tag_field="type", tag="string", gc=False):
+    value: str
+
+
+def _plain_data_value(type_: str) -> Any:
+    """A datavalue of which the store holds the value's own dict."""
+    return msgspec.defstruct(
+        "DataValue", [("value", dict[str, Any])], tag_field="type", tag=type_, gc=False
+    )
+
+
+_PLAIN = {
+    _plain_data_value(type_): KIND_CODE[type_]
+    for type_ in ("monolingualtext", "time", "quantity", "globecoordinate")
+}
+_STRING = KIND_CODE["string"]
+_DataValue: Any = _EntityIdDataValue | _StringDataValue
+for _type in _PLAIN:
+    _DataValue |= _type
+
+_Snak: Any = msgspec.defstruct(
+    "Snak", [("snaktype", str), ("datavalue", _DataValue | None, None)], gc=False
+)
+_Statement: Any = msgspec.defstruct(
+    "Statement", [("mainsnak", _Snak), ("rank", str, "normal")], gc=False
+)
+_QualifiedStatement: Any = msgspec.defstruct(
+    "QualifiedStatement",
+    # PHP writes an empty map as [] in old dumps (T138104); the same holds for every `| list` here
+    [
+        ("mainsnak", _Snak),
+        ("rank", str, "normal"),
+        ("qualifiers", dict[str, msgspec.Raw] | list[msgspec.Raw], {}),
+    ],
+    gc=False,
+)
+_decode_snaks = msgspec.json.Decoder(list[_Snak]).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+def _struct_of(name: str, types: dict[str, Any]) -> Any:
+    """Struct with one optional field per key; other keys are skipped unread."""
+    fields = [(f"f{n}", type_ | None, None) for n, type_ in enumerate(types.values())]
+    rename = {f"f{n}": key for n, key in enumerate(types)}
+    return msgspec.defstruct(name, fields, rename=rename, gc=False)
+
+
+def _line_of(kept: Kept) -> Any:
+    """The type of a line, for what is kept."""
+    terms = _struct_of("Terms", dict.fromkeys(kept.languages, _Term))
+    term_lists = _struct_of("TermLists", dict.fromkeys(kept.languages, list[_Term]))
+    plain, qualified = list[_Statement], list[_QualifiedStatement]
+    claims = _struct_of(
+        "Claims",
+        {p: qualified if qualifiers else plain for p, qualifiers in kept.properties.items()},
+    )
+    return msgspec.defstruct(
+        "Line",
+        [
+            ("type", str),
+            ("id", str),
+            ("datatype", str, ""),
+            ("labels", terms | list, []),
+            ("descriptions", terms | list, []),
+            ("aliases", term_lists | list, []),
+            ("claims", claims | list, []),
+            ("sitelinks", dict[str, msgspec.Raw] | list, {}),
+            ("lastrevid", int, 0),
+        ],
+        gc=False,
+    )
+
+
+class _OddError(Exception):
+    """Not the shape that today's dumps have."""
+
+
+_ODD = (
+    msgspec.ValidationError,
+    _OddError,
+    RejectedLineError,
+    UnicodeEncodeError,
+    OverflowError,
+    KeyError,
+)
+
+
+class EntityReader:
+    """Reads lines with a decoder compiled for one :class:`~etl.kept.Kept`."""
+
+    def __init__(self, kept: Kept) -> None:
+        self.kept = kept
+        self.decode = msgspec.json.Decoder(_line_of(kept)).decode
+        self._languages = kept.languages
+        self._label_bits = [(code, 1 << n) for n, code in enumerate(kept.languages)]
+        self._properties = [
+            (p, n, 1 << (len(kept.languages) + n), frozenset(qualifiers))
+            for n, (p, qualifiers) in enumerate(kept.properties.items())
+        ]
+        self._numbers: dict[str, int] = {}
+
+    def read(self, line: bytes | memoryview) -> Entry | OtherEntity:
+        """The entry of an entity line (without its comma), or what other type it is.
+
+        Raises RejectedLineError where the line is not JSON or not an entity.
+        """
+        try:
+            return self._entry(self.decode(line))
+        except _ODD:
+            record = read_slowly(line, self.kept)
+            return record if isinstance(record, OtherEntity) else entry_of(record, self.kept)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise RejectedLineError(f"not valid JSON: {error}") from None
+        except RecursionError:
+            raise RejectedLineError("not an entity: nested too deeply") from None
+
+    def _entry(self, raw: Any) -> Entry | OtherEntity:
+        type_, id_, revision = raw.type, raw.id, raw.lastrevid
+        if type_ not in _IDS:
+            return OtherEntity(type_)
+        if _IDS[type_](id_) is None or revision < 0:
+            raise _OddError
+        labels, flags = self._labels(raw.labels)
+        aliases = self._aliases(raw.aliases)
+        edges: list[Edge] = []
+        claims, truthy = self._claims(raw.claims, edges)
+        sitelinks = len(raw.sitelinks)
+        value = _encode(
+            (
+                id_,
+                revision,
+                sitelinks,
+                labels,
+                self._descriptions(raw.descriptions),
+                aliases,
+                claims,
+                raw.datatype,
+            )
+        )
+        return Entry(
+            key_of(id_), revision, sitelinks, flags | truthy, value, edges, labels, aliases
+        )
+
+    def _labels(self, terms: Any) -> tuple[dict[str, str], int]:
+        if type(terms) is list:
+            return empty_map(terms), 0
+        found, flags = {}, 0
+        values = astuple(terms)
+        for (code, bit), term in compress(zip(self._label_bits, values, strict=True), values):
+            found[code] = term.value
+            flags |= bit
+        return found, flags
+
+    def _descriptions(self, terms: Any) -> dict[str, str]:
+        if type(terms) is list:
+            return empty_map(terms)
+        values = astuple(terms)
+        found = compress(zip(self._languages, values, strict=True), values)
+        return {code: term.value for code, term in found}
+
+    def _aliases(self, terms: Any) -> dict[str, list[str]]:
+        if type(terms) is list:
+            return empty_map(terms)
+        values = astuple(terms)
+        found = compress(zip(self._languages, values, strict=True), values)
+        return {code: [term.value for term in terms] for code, terms in found}
+
+    def _claims(self, claims: Any, edges: list[Edge]) -> tuple[dict[str, list[Any]], int]:
+        """Statements as they are encoded, and the flags of truthy ones; fills ``edges``."""
+        if type(claims) is list:
+            return empty_map(claims), 0
+        made, flags = {}, 0
+        values = astuple(claims)
+        for (property_id, number, bit, wanted), statements in compress(
+            zip(self._properties, values, strict=True), values
+        ):
+            ranks = [RANK_CODE[statement.rank] for statement in statements]
+            best = max(ranks) or -1  # 0 is deprecated, which is never the best
+            encoded = []
+            for statement, rank in zip(statements, ranks, strict=True):
+                snak = statement.mainsnak
+                code, value = _snak(snak)
+                if rank == best and code != NOVALUE:
+                    flags |= bit
+                if code == ENTITY_ID:
+                    target = self._numbers.get(value)
+                    if target is None:
+                        target = self._number(value)
+                    if target:
+                        edges.append((number, target, rank, rank == best))
+                qualifiers = _qualifiers(statement.qualifiers, wanted) if wanted else {}
+                encoded.append((rank, (code, value), qualifiers))
+            made[property_id] = encoded
+        return made, flags
+
+    def _number(self, id_: str) -> int:
+        """The signed number of an item or property, 0 for what is neither; remembered."""
+        if len(self._numbers) >= _CACHED:
+            self._numbers.clear()
+        number = self._numbers[id_] = numeric_id(id_) if is_entity_id(id_) else 0
+        return number
+
+
+def _snak(raw: Any) -> tuple[int, Any]:
+    """Code and value, the two fields of a stored snak."""
+    if raw.snaktype != "value":
+        return valueless_code(raw.snaktype), None
+    datavalue = raw.datavalue
+    type_ = type(datavalue)
+    if type_ is _EntityIdDataValue:
+        value = datavalue.value
+        return ENTITY_ID, value.id or entity_id_of(None, value.numeric_id, value.entity_type)
+    if type_ is _StringDataValue:
+        return _STRING, datavalue.value
+    code = _PLAIN[type_]
+    return code, checked(code, datavalue.value)
+
+
+def _qualifiers(raw: Any, wanted: Iterable[str]) -> dict[str, list[tuple[int, Any]]]:
+    if type(raw) is list:
+        return empty_map(raw)
+    return {p: [_snak(s) for s in _decode_snaks(snaks)] for p, snaks in raw.items() if p in wanted}
