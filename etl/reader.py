@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import compress
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import astuple
 
 from etl.entity import (
     ENTITY_ID,
@@ -155,19 +153,17 @@ _decode_snaks = msgspec.json.Decoder(list[_Snak]).decode
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-def _struct_of(name: str, types: dict[str, Any]) -> Any:
-    """Struct with one optional field per key; other keys are skipped unread."""
-    fields = [(f"f{n}", type_ | None, None) for n, type_ in enumerate(types.values())]
-    rename = {f"f{n}": key for n, key in enumerate(types)}
-    return msgspec.defstruct(name, fields, rename=rename, gc=False)
+def _map_of(name: str, types: dict[str, Any]) -> Any:
+    """A map of which only these keys are read; the others are skipped."""
+    return TypedDict(name, types, total=False)  # type: ignore[operator]
 
 
 def _line_of(kept: Kept) -> Any:
     """The type of a line, for what is kept."""
-    terms = _struct_of("Terms", dict.fromkeys(kept.languages, _Term))
-    term_lists = _struct_of("TermLists", dict.fromkeys(kept.languages, list[_Term]))
+    terms = _map_of("Terms", dict.fromkeys(kept.languages, _Term))
+    term_lists = _map_of("TermLists", dict.fromkeys(kept.languages, list[_Term]))
     plain, qualified = list[_Statement], list[_QualifiedStatement]
-    claims = _struct_of(
+    claims = _map_of(
         "Claims",
         {p: qualified if qualifiers else plain for p, qualifiers in kept.properties.items()},
     )
@@ -208,12 +204,11 @@ class EntityReader:
     def __init__(self, kept: Kept) -> None:
         self.kept = kept
         self.decode = msgspec.json.Decoder(_line_of(kept)).decode
-        self._languages = kept.languages
-        self._label_bits = [(code, 1 << n) for n, code in enumerate(kept.languages)]
-        self._properties = [
-            (p, n, 1 << (len(kept.languages) + n), frozenset(qualifiers))
+        self._label_bits = {code: 1 << n for n, code in enumerate(kept.languages)}
+        self._properties = {
+            p: (n, 1 << (len(kept.languages) + n), frozenset(qualifiers))
             for n, (p, qualifiers) in enumerate(kept.properties.items())
-        ]
+        }
         self._numbers: dict[str, int] = {}
 
     def read(self, line: bytes | memoryview) -> Entry | OtherEntity:
@@ -259,44 +254,39 @@ class EntityReader:
         )
 
     def _labels(self, terms: Any) -> tuple[dict[str, str], int]:
-        if type(terms) is list:
-            return empty_map(terms), 0
+        """Labels in the order of the kept languages, and their flags."""
         found, flags = {}, 0
-        values = astuple(terms)
-        for (code, bit), term in compress(zip(self._label_bits, values, strict=True), values):
-            found[code] = term.value
-            flags |= bit
+        for code in self._in_order(terms, self._label_bits):
+            found[code] = terms[code].value
+            flags |= self._label_bits[code]
         return found, flags
 
     def _descriptions(self, terms: Any) -> dict[str, str]:
-        if type(terms) is list:
-            return empty_map(terms)
-        values = astuple(terms)
-        found = compress(zip(self._languages, values, strict=True), values)
-        return {code: term.value for code, term in found}
+        return {code: terms[code].value for code in self._in_order(terms, self._label_bits)}
 
     def _aliases(self, terms: Any) -> dict[str, list[str]]:
-        if type(terms) is list:
-            return empty_map(terms)
-        values = astuple(terms)
-        found = compress(zip(self._languages, values, strict=True), values)
-        return {code: [term.value for term in terms] for code, terms in found}
+        found = self._in_order(terms, self._label_bits)
+        return {code: [term.value for term in terms[code]] for code in found if terms[code]}
+
+    def _in_order(self, made: Any, order: dict[str, Any]) -> Iterable[str]:
+        """Keys of a decoded map in the kept order; ``[]`` stands for ``{}``."""
+        if len(made) < 2:
+            return made if type(made) is dict else empty_map(made)
+        return [key for key in order if key in made] if type(made) is dict else empty_map(made)
 
     def _claims(self, claims: Any, edges: list[Edge]) -> tuple[dict[str, list[Any]], int]:
         """Statements as they are encoded, and the flags of truthy ones; fills ``edges``."""
-        if type(claims) is list:
-            return empty_map(claims), 0
         made, flags = {}, 0
-        values = astuple(claims)
-        for (property_id, number, bit, wanted), statements in compress(
-            zip(self._properties, values, strict=True), values
-        ):
+        for property_id in self._in_order(claims, self._properties):
+            statements = claims[property_id]
+            if not statements:
+                continue
+            number, bit, wanted = self._properties[property_id]
             ranks = [RANK_CODE[statement.rank] for statement in statements]
             best = max(ranks) or -1  # 0 is deprecated, which is never the best
             encoded = []
             for statement, rank in zip(statements, ranks, strict=True):
-                snak = statement.mainsnak
-                code, value = _snak(snak)
+                code, value = _snak(statement.mainsnak)
                 if rank == best and code != NOVALUE:
                     flags |= bit
                 if code == ENTITY_ID:
