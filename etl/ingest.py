@@ -386,7 +386,7 @@ def _publish(
             "rejects": sum(r.rejected for r in reports),
             "lines": sum(r.extent.lines for r in reports),
             "json_bytes": sum(r.extent.text for r in reports),
-            "record_bytes": sum(r.record_bytes for r in reports),
+            "record_bytes": built["record_bytes"],
             "edges": built["edges"],
         },
         "damage": msgspec.to_builtins(damage),

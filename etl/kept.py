@@ -23,16 +23,21 @@ _PROPERTY = re.compile(r"P[1-9][0-9]{0,9}\Z")
 
 @dataclass(frozen=True)
 class Kept:
-    """Languages in label order, and property → qualifiers kept with its statements."""
+    """Languages in label order, and property → qualifiers kept with its statements.
+
+    ``full``: the whole entity as well, as the dump has it.
+    """
 
     languages: tuple[str, ...]
     properties: dict[str, tuple[str, ...]]
+    full: bool = False
 
     def as_json(self) -> dict[str, object]:
         """The form that plans and manifests record."""
         return {
             "languages": list(self.languages),
             "properties": {p: list(q) for p, q in self.properties.items()},
+            "full": self.full,
         }
 
     @classmethod
@@ -41,7 +46,11 @@ class Kept:
         languages, properties = data["languages"], data["properties"]
         assert isinstance(languages, list)
         assert isinstance(properties, dict)
-        return cls(tuple(languages), {p: tuple(q) for p, q in properties.items()})
+        return cls(
+            tuple(languages),
+            {p: tuple(q) for p, q in properties.items()},
+            bool(data.get("full", False)),
+        )
 
 
 def parse_languages(text: str) -> tuple[str, ...]:

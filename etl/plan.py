@@ -113,6 +113,8 @@ def _difference(key: str, was: Any, is_: Any) -> str:
         return ""  # renamed, copied or touched: the same bytes all the same
     if key == "kept" and isinstance(was, dict):
         part = next(p for p in is_ if was.get(p) != is_[p])
+        if part == "full":
+            return "--keep full" if was.get(part) else "only the listed properties (no --keep full)"
         gone = [x for x in was.get(part, ()) if x not in is_[part]]
         come = [x for x in is_[part] if x not in was.get(part, ())]
         changes = [*(f"-{x}" for x in gone), *(f"+{x}" for x in come)]

@@ -12,6 +12,7 @@ import os
 import shutil
 from array import array
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -27,11 +28,13 @@ from etl.lines import Line, SliceReader, entity_text
 from etl.manifest import discard, flush
 from etl.progress import Tick
 from etl.reader import EntityReader, Entry
+from etl.source import Access
 
 #: Encoded records after which a run is written; a worker holds about three times as much.
 RUN_BYTES: Final = 48 << 20
 
 REPORT: Final = "report.json"
+UNCHANGED: Final = "unchanged.arrow"
 _FRAME = (b"[", b"]")  # lines that hold no entity
 _OPENS = ord("[")
 _QUARANTINED = 4096  # characters of a rejected line that rejects.ndjson shows
@@ -39,7 +42,12 @@ _NUMBER_MASK = (1 << 56) - 1
 
 
 class SliceJob(msgspec.Struct, frozen=True):
-    """What a worker needs to read one slice; ``limit`` is a number of entities, 0 for all."""
+    """What a worker needs to read one slice.
+
+    ``limit`` is a number of entities, 0 for all. ``known`` is the file of an older store's
+    revisions (:mod:`etl.update`), "" for none; ``dictionary`` is what whole entities are compressed
+    with, where they are kept.
+    """
 
     slice: Slice
     directory: str
@@ -47,6 +55,9 @@ class SliceJob(msgspec.Struct, frozen=True):
     max_line: int
     max_rejects: int
     limit: int = 0
+    access: Access = Access()
+    known: str = ""
+    dictionary: bytes = b""
 
 
 class SliceReport(msgspec.Struct):
@@ -58,9 +69,9 @@ class SliceReport(msgspec.Struct):
     rejected: int = 0
     items: int = 0
     properties: int = 0
+    unchanged: int = 0  # of items and properties: not parsed, the older store has them
     others: dict[str, int] = {}
     repeated: int = 0
-    record_bytes: int = 0
     opens: int = 0
     closes: int = 0
     runs: int = 0
@@ -72,17 +83,17 @@ def numeric_ids(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     return np.where(keys >= np.uint64(FIRST_ITEM), numbers, -numbers)
 
 
-def record_schema(flags: int) -> pa.Schema:
-    """Columns of a run's records; ``flags`` is the number of flag bits."""
-    return pa.schema(
-        [
-            ("key", pa.uint64()),
-            ("revision", pa.int64()),
-            ("sitelinks", pa.int32()),
-            ("flags", pa.binary(max(1, (flags + 7) // 8))),
-            ("value", pa.large_binary()),
-        ]
-    )
+def record_schema(kept: Kept) -> pa.Schema:
+    """Columns of a run's records; ``full`` is there where whole entities are kept."""
+    flags = len(kept.languages) + len(kept.properties)
+    columns = [
+        ("key", pa.uint64()),
+        ("revision", pa.int64()),
+        ("sitelinks", pa.int32()),
+        ("flags", pa.binary(max(1, (flags + 7) // 8))),
+        ("value", pa.large_binary()),
+    ]
+    return pa.schema([*columns, ("full", pa.large_binary())] if kept.full else columns)
 
 
 EDGE_SCHEMA: Final = pa.schema(
@@ -100,10 +111,10 @@ class RunBuilder:
     """Collects records and edges; ``write`` puts them on disk as the next run."""
 
     def __init__(self, directory: Path, kept: Kept) -> None:
-        self._directory = directory
-        self._schema = record_schema(len(kept.languages) + len(kept.properties))
+        self.directory = directory
+        self._schema = record_schema(kept)
         self._flag_bytes = self._schema.field("flags").type.byte_width
-        self.runs = self.repeated = self.record_bytes = 0
+        self.runs = self.repeated = 0
         self._clear()
 
     def _clear(self) -> None:
@@ -111,11 +122,12 @@ class RunBuilder:
         self._keys, self._revisions = array("Q"), array("q")
         self._sitelinks, self._flags = array("i"), bytearray()
         self._values: list[bytes] = []
+        self._full: list[bytes] = []
         self._rows, self._edge_properties = array("I"), array("H")
         self._objects, self._ranks, self._truthy = array("q"), array("B"), array("B")
 
-    def add(self, entry: Entry) -> None:
-        """Takes one entry."""
+    def add(self, entry: Entry, full: bytes | None = None) -> None:
+        """Takes one entry; ``full`` is the whole entity, compressed, where that is kept."""
         if entry.edges:
             row = len(self._values)
             for number, target, rank, truthy in entry.edges:
@@ -130,6 +142,9 @@ class RunBuilder:
         self._flags += entry.flags.to_bytes(self._flag_bytes, "little")
         self._values.append(entry.value)
         self.bytes += len(entry.value)
+        if full is not None:
+            self._full.append(full)
+            self.bytes += len(full)
         if self.bytes >= RUN_BYTES:
             self.write()
 
@@ -152,11 +167,12 @@ class RunBuilder:
             ).take(pa.array(order)),
             pa.array(self._values, pa.large_binary()).take(pa.array(order)),
         ]
+        if self._full:
+            columns.append(pa.array(self._full, pa.large_binary()).take(pa.array(order)))
         name = f"run-{self.runs:04d}"
-        _write_arrow(self._directory / f"{name}.arrow", columns, self._schema)
-        _write_arrow(self._directory / f"{name}.edges.arrow", self._edges(new_row), EDGE_SCHEMA)
+        _write_arrow(self.directory / f"{name}.arrow", columns, self._schema)
+        _write_arrow(self.directory / f"{name}.edges.arrow", self._edges(new_row), EDGE_SCHEMA)
         self.runs += 1
-        self.record_bytes += self.bytes
         self._clear()
 
     def _edges(self, new_row: npt.NDArray[np.int64]) -> list[pa.Array]:
@@ -184,6 +200,30 @@ def _write_arrow(path: Path, columns: list[pa.Array], schema: pa.Schema) -> None
     batch = pa.record_batch(columns, schema=schema)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
         writer.write_batch(batch)
+
+
+def _known(job: SliceJob) -> Callable[[Line], int | None] | None:
+    """Tells the key of a line that the older store has, where there is an older store."""
+    if not job.known:
+        return None
+    from etl.update import Known  # what most runs don't need
+
+    return Known(Path(job.known)).unchanged
+
+
+def _compress(job: SliceJob) -> Callable[[Line], bytes] | None:
+    """Compresses whole entities, where they are kept."""
+    if not job.kept.full:
+        return None
+    from etl.full import Compressor  # what most runs don't need
+
+    return Compressor(job.dictionary).compress
+
+
+def _write_unchanged(directory: Path, keys: array[int]) -> None:
+    """Sorted keys of lines that the older store has, with repeats."""
+    column = pa.array(np.sort(np.frombuffer(keys, np.uint64)))
+    _write_arrow(directory / UNCHANGED, [column], pa.schema([("key", pa.uint64())]))
 
 
 def slice_directory(directory: Path, index: int) -> Path:
@@ -224,7 +264,6 @@ def read_slice(job: SliceJob, tick: Tick) -> SliceReport:
             shutil.rmtree(temporary)
         builder.write()
         report.runs, report.repeated = builder.runs, builder.repeated
-        report.record_bytes = builder.record_bytes
         (temporary / REPORT).write_bytes(msgspec.json.encode(report))
         flush(temporary, [path.name for path in temporary.iterdir()])
         final = slice_directory(directory, job.slice.index)
@@ -239,8 +278,10 @@ def read_slice(job: SliceJob, tick: Tick) -> SliceReport:
 def _read_lines(
     job: SliceJob, builder: RunBuilder, tick: Tick, corrupt: list[Damage]
 ) -> SliceReport:
-    lines = SliceReader(job.slice, job.max_line, tick, corrupt)
+    lines = SliceReader(job.slice, job.max_line, tick, corrupt, job.access)
     read = EntityReader(job.kept).read
+    known, compress = _known(job), _compress(job)
+    unchanged = array("Q")
     report = SliceReport(lines.extent)
     others: Counter[str] = Counter()
     for offset, number, line in lines:
@@ -250,24 +291,32 @@ def _read_lines(
             report.closes += text == b"]"
             continue
         try:
-            entity = read(_without_bracket(text, report))
-            if not isinstance(entity, OtherEntity):
-                builder.add(entity)
+            text = _without_bracket(text, report)
+            key = None if known is None else known(text)
+            if key is None:
+                entry = read(text)
+                if isinstance(entry, OtherEntity):
+                    others[entry.type[:40]] += 1
+                    continue
+                key = entry.key
+                builder.add(entry, compress(text) if compress else None)
+            else:
+                unchanged.append(key)
         except RejectedLineError as error:
             report.rejected += 1
             if report.rejected <= job.max_rejects + 1:
                 shown = bytes(line[:_QUARANTINED]).decode("utf-8", "replace")
                 report.rejects.append(Reject(offset, number, len(line), str(error), shown))
             continue
-        if isinstance(entity, OtherEntity):
-            others[entity.type[:40]] += 1
-            continue
-        if entity.key >= FIRST_ITEM:
+        if key >= FIRST_ITEM:
             report.items += 1
         else:
             report.properties += 1
         if report.items + report.properties == job.limit:
             break
+    if known is not None:
+        report.unchanged = len(unchanged)
+        _write_unchanged(builder.directory, unchanged)
     report.extent, report.damage = lines.extent, lines.damage
     report.others = dict(sorted(others.items()))
     report.rejects = sorted([*report.rejects, *lines.long_lines], key=lambda r: r.offset)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from qwikidata.entity import WikidataItem
 
 #: Version of what stands in a store; another one can't be read and is said so.
-STORE_FORMAT: Final = 1
+STORE_FORMAT: Final = 2
 
 DATA: Final = "data.mdb"
 _ENTITIES = b"entities"
