@@ -8,9 +8,11 @@ twenty times faster than random order. Nothing here depends on how the dump was 
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import lmdb
 import numpy as np
@@ -22,12 +24,15 @@ import pyarrow.parquet as pq
 from etl.entity import rank_names
 from etl.errors import UserError
 from etl.kept import Kept
+from etl.progress import Tick
 from etl.runs import numeric_ids, winners
 from etl.store import StreamDigest, open_entities, open_environment
 from etl.tables import TRUTHY_ROWS, TableWriter
 
 #: Records that are sorted and written together; bounds memory, leaves no trace in the output.
-BATCH_RECORDS: Final = 100_000
+BATCH_RECORDS: Final = 50_000
+BATCH_BYTES: Final = 32 << 20  # of runs in a batch, about
+BATCHES_AHEAD: Final = 2
 _OTHER_FILES = 100  # nodes.parquet, LMDB, libraries
 _SAMPLE = 256  # every how many-th key tells how the keys are spread
 
@@ -41,6 +46,14 @@ EDGES: Final = pa.schema(
 )
 
 
+class Part(NamedTuple):
+    """What one source has of a key range: records, their edges, and which row its first is."""
+
+    records: pa.RecordBatch
+    edges: pa.RecordBatch
+    first: int
+
+
 class _Run:
     """Two memory-mapped Arrow files; columns are read without copying."""
 
@@ -48,14 +61,29 @@ class _Run:
         self.records = _map_batch(records)
         self.edges = _map_batch(records.with_suffix(".edges.arrow"))
         self.keys: npt.NDArray[np.uint64] = self.records["key"].to_numpy()
-        self.rows: npt.NDArray[np.uint32] = self.edges["row"].to_numpy()
+
+    def cut(self, bounds: npt.NDArray[np.uint64]) -> None:
+        """Finds all ``bounds`` at once: a search a batch would cost as much as the sorting."""
+        rows = np.searchsorted(self.keys, bounds).astype(np.uint32)
+        self._rows = rows
+        self._edge_rows = np.searchsorted(self.edges["row"].to_numpy(), rows).astype(np.uint32)
+
+    def part(self, n: int) -> Part | None:
+        """What lies between the bounds ``n`` and ``n + 1``."""
+        first, last = int(self._rows[n]), int(self._rows[n + 1])
+        if first == last:
+            return None
+        begin, end = int(self._edge_rows[n]), int(self._edge_rows[n + 1])
+        return Part(
+            self.records.slice(first, last - first), self.edges.slice(begin, end - begin), first
+        )
 
 
 def _map_batch(path: Path) -> pa.RecordBatch:
     return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
 
 
-def merge(runs: list[Path], out: Path, kept: Kept, tick: Callable[[int], None]) -> dict[str, Any]:
+def merge(runs: list[Path], out: Path, kept: Kept, tick: Tick) -> dict[str, Any]:
     """Writes data.mdb, nodes.parquet and edges/ into ``out`` (fresh); returns the counts.
 
     ``runs`` are the record files in the order of the dump: of two records of an id with the same
@@ -67,29 +95,68 @@ def merge(runs: list[Path], out: Path, kept: Kept, tick: Callable[[int], None]) 
     allow_open_files(len(runs), len(kept.properties))
     opened = [_Run(path) for path in runs]
     digest = StreamDigest()
-    repeated = properties = 0
+    repeated = properties = record_bytes = 0
     (out / "edges").mkdir(parents=True)
     edges = _EdgeFiles(out / "edges", tuple(kept.properties))
     with (
         _Loader(out, sum(path.stat().st_size for path in runs)) as loader,
         TableWriter(out / "nodes.parquet", node_schema(kept)) as nodes,
+        _Lanes(
+            [
+                lambda batch: digest.add(batch.keys, batch.lengths, batch.value_bytes),
+                lambda batch: nodes.write(_nodes(batch, kept)),
+                edges.write,
+            ]
+        ) as lanes,
     ):
-        for low, high in _ranges([run.keys for run in opened]):
-            batch = _Batch(opened, low, high)
-            keys, lengths = batch.keys, batch.lengths
-            digest.add(keys, lengths, batch.value_bytes)
-            loader.put(keys, batch.values)
-            nodes.write(_nodes(batch, kept))
-            edges.write(batch)
+        for batch in _batches(opened):
+            lanes.hand(batch)
+            loader.put(batch)
             repeated += batch.repeated
-            properties += int(np.count_nonzero(numeric_ids(keys) < 0))
-            tick(len(keys) + batch.repeated)
+            properties += int(np.count_nonzero(numeric_ids(batch.keys) < 0))
+            record_bytes += len(batch.value_bytes)
+            tick(len(batch.keys) + batch.repeated)
     return {
         "contents": digest.as_json(),
         "repeated": repeated,
         "properties": properties,
+        "record_bytes": record_bytes,
         "edges": edges.close(),
     }
+
+
+class _Lanes:
+    """Threads that take batches in their order, one a stage, beside the caller.
+
+    Arrow, Parquet and hashlib work without the interpreter's lock. LMDB is the caller's: it lets
+    go of the lock at every record, and as one thread of many it would wait for it as often.
+    At most BATCHES_AHEAD batches wait; what a stage raises is raised in the caller.
+    """
+
+    def __init__(self, stages: Sequence[Callable[[_Batch], None]]) -> None:
+        self._stages = [(ThreadPoolExecutor(1), stage) for stage in stages]
+        self._ahead: deque[list[Future[None]]] = deque()
+
+    def hand(self, batch: _Batch) -> None:
+        """Gives a batch to every stage, once the stages are near enough."""
+        while len(self._ahead) >= BATCHES_AHEAD:
+            self._wait()
+        self._ahead.append([lane.submit(stage, batch) for lane, stage in self._stages])
+
+    def _wait(self) -> None:
+        for future in self._ahead.popleft():
+            future.result()
+
+    def __enter__(self) -> _Lanes:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            while kind is None and self._ahead:
+                self._wait()
+        finally:
+            for lane, _stage in self._stages:
+                lane.shutdown(cancel_futures=True)
 
 
 def allow_open_files(runs: int, properties: int) -> None:
@@ -124,41 +191,47 @@ def node_schema(kept: Kept) -> pa.Schema:
     )
 
 
-def _ranges(keys: list[npt.NDArray[np.uint64]]) -> Iterator[tuple[int, int]]:
-    """Half-open key ranges that hold about BATCH_RECORDS keys each, in order, covering all."""
-    if not keys:
-        return
-    sample = np.sort(np.concatenate([k[::_SAMPLE] for k in keys]))
-    bounds = np.unique(sample[:: max(1, BATCH_RECORDS // _SAMPLE)])
-    low = 0
-    for bound in bounds[1:]:
-        yield low, int(bound)
-        low = int(bound)
-    yield low, 1 << 63
+def _batches(runs: list[_Run]) -> Iterator[_Batch]:
+    """The records of all sources, key range by key range."""
+    bounds = _bounds([run.keys for run in runs], _batch_records(runs))
+    for run in runs:
+        run.cut(bounds)
+    for n in range(len(bounds) - 1):
+        parts = [part for run in runs if (part := run.part(n)) is not None]
+        if parts:
+            yield _Batch(parts)
+
+
+def _batch_records(runs: list[_Run]) -> int:
+    """BATCH_RECORDS, or fewer where the records are long."""
+    records = sum(len(run.keys) for run in runs)
+    size = sum(run.records.nbytes for run in runs)
+    return min(BATCH_RECORDS, BATCH_BYTES * records // max(int(size), 1) + 1)
+
+
+def _bounds(keys: list[npt.NDArray[np.uint64]], records: int) -> npt.NDArray[np.uint64]:
+    """Bounds of half-open key ranges that hold about ``records`` keys each and cover all."""
+    sample = np.sort(np.concatenate([k[::_SAMPLE] for k in keys])) if keys else keys
+    inner = np.unique(sample[:: max(1, records // _SAMPLE)])[1:]
+    return np.concatenate([[0], inner, [1 << 63]]).astype(np.uint64)
 
 
 class _Batch:
     """The records of one key range, sorted, each id once; and their edges."""
 
-    def __init__(self, runs: list[_Run], low: int, high: int) -> None:
-        parts, edge_parts, shifts, shift = [], [], [], 0
-        for run in runs:
-            begin, end = np.searchsorted(run.keys, np.array([low, high], np.uint64))
-            if begin == end:
-                continue
-            parts.append(run.records.slice(begin, end - begin))
-            first, last = np.searchsorted(run.rows, np.array([begin, end], np.int64))
-            edge_parts.append(run.edges.slice(first, last - first))
-            shifts.append(np.full(last - first, shift - begin, np.int64))
-            shift += end - begin
-        table = pa.Table.from_batches(parts)
+    def __init__(self, parts: list[Part]) -> None:
+        shifts, shift = [], 0
+        for part in parts:
+            shifts.append(np.full(len(part.edges), shift - part.first, np.int64))
+            shift += len(part.records)
+        table = pa.Table.from_batches([part.records for part in parts])
         keys = table["key"].to_numpy()
         order = winners(keys, table["revision"].to_numpy())
         self.repeated = len(keys) - len(order)
         self.table = table.take(pa.array(order)).combine_chunks()
         self.keys: npt.NDArray[np.uint64] = keys[order]
         self.values: pa.LargeBinaryArray = self.table["value"].combine_chunks()
-        self._sort_edges(edge_parts, shifts, order, len(keys))
+        self._sort_edges([part.edges for part in parts], shifts, order, len(keys))
 
     def _sort_edges(
         self,
@@ -219,17 +292,17 @@ class _Loader:
         self._environment = open_environment(directory, map_size=expected_bytes * 2 + (64 << 20))
         self._database = open_entities(self._environment, create=True)
 
-    def put(self, keys: npt.NDArray[np.uint64], values: pa.LargeBinaryArray) -> None:
-        names = keys.astype(">u8").tobytes()
-        pairs = [
-            (names[at : at + 8], value)
-            for at, value in zip(range(0, len(names), 8), values.to_pylist(), strict=True)
-        ]
+    def put(self, batch: _Batch) -> None:
+        """Appends the records of a batch, whose keys are above all that came before."""
+        keys = batch.keys.astype(">u8").view("V8").tolist()
+        # bytes, though views wouldn't copy: the garbage collector counts every view
+        values = batch.values.to_pylist()
         while True:
             try:
                 with self._environment.begin(write=True, db=self._database) as transaction:
+                    pairs = zip(keys, values, strict=True)
                     consumed, _ = transaction.cursor().putmulti(pairs, append=True)
-                assert consumed == len(pairs), "keys do not ascend"
+                assert consumed == len(keys), "keys do not ascend"
                 return
             except lmdb.MapFullError:
                 self._environment.set_mapsize(self._environment.info()["map_size"] * 2)
