@@ -1,17 +1,19 @@
 """Run the same plain function over many tasks: here, or in processes of this machine.
 
 A task is a module-level function of one picklable item and a ``tick`` that it calls with the
-bytes it has read. An engine yields (item, result) as results come; which worker did what leaves
-no trace in the data.
+bytes it has read. Results come as (item, result) in the order in which they end; which worker did
+what leaves no trace in the data. :mod:`etl.cluster` does the same on the nodes of a Ray cluster.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import ctypes
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,7 @@ Task = Callable[[Item, Tick], Result]
 
 _POLL_SECONDS = 0.2
 _TICK_SECONDS = 0.2
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def default_workers() -> int:
@@ -37,48 +40,78 @@ def default_workers() -> int:
 def run(
     task: Task[Item, Result], items: Sequence[Item], workers: int, tick: Tick
 ) -> Iterator[tuple[Item, Result]]:
-    """(item, result) for every item; ``workers`` 0 is this process itself, no other."""
-    if workers == 0:
-        return ((item, task(item, tick)) for item in items)
-    return run_local(task, items, workers, tick)
+    """(item, result) for every item, by a :class:`Pool` that is there for these items alone."""
+    with Pool(workers) as pool:
+        yield from pool.run(task, items, tick)
 
 
-def run_local(
-    task: Task[Item, Result], items: Sequence[Item], workers: int, tick: Tick
-) -> Iterator[tuple[Item, Result]]:
-    """In ``workers`` processes, started fresh, results in the order in which they end.
+class Pool:
+    """Processes of this machine, started fresh when there is work and kept until the end.
 
-    Workers leave when this process dies, however it dies. An exception of a task is raised here
-    after the others have been cancelled.
-
-    Raises UserError where a worker is killed (out of memory, mostly).
+    ``workers`` 0 is this process itself, no other. Workers leave when this process dies, however
+    it dies.
     """
-    context = multiprocessing.get_context("spawn")
-    ticks: Any = context.SimpleQueue()
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(workers, max(len(items), 1)),
-        mp_context=context,
-        initializer=_begin_worker,
-        initargs=(ticks,),
-    )
-    try:
-        futures = {pool.submit(_call, task, item): item for item in items}
-        waiting = set(futures)
-        while waiting:
-            done, waiting = concurrent.futures.wait(
-                waiting, _POLL_SECONDS, concurrent.futures.FIRST_COMPLETED
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._processes: concurrent.futures.ProcessPoolExecutor | None = None
+        self._ticks: Any = None
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._processes is not None:
+            _stop(self._processes)
+            self._processes = None
+
+    def run(
+        self, task: Task[Item, Result], items: Sequence[Item], tick: Tick
+    ) -> Iterator[tuple[Item, Result]]:
+        """(item, result) for every item, in the order in which they end.
+
+        An exception of a task is raised here after the tasks that wait have been cancelled.
+
+        Raises UserError where a worker is killed (out of memory, mostly).
+        """
+        if self._workers == 0:
+            return ((item, task(item, tick)) for item in items)
+        return self._share_out(task, items, tick)
+
+    def _share_out(
+        self, task: Task[Item, Result], items: Sequence[Item], tick: Tick
+    ) -> Iterator[tuple[Item, Result]]:
+        futures: dict[concurrent.futures.Future[Result], Item] = {}
+        try:
+            pool = self._started()
+            futures = {pool.submit(_call, task, item): item for item in items}
+            while futures:
+                done, _ = concurrent.futures.wait(
+                    futures, _POLL_SECONDS, concurrent.futures.FIRST_COMPLETED
+                )
+                _drain(self._ticks, tick)
+                for future in done:
+                    yield futures.pop(future), future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker process was killed, most likely because memory ran out; what is done is "
+                "kept: run the same command again, with fewer --workers if it happens twice."
+            ) from None
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _started(self) -> concurrent.futures.ProcessPoolExecutor:
+        if self._processes is None:
+            context = multiprocessing.get_context("spawn")
+            self._ticks = context.SimpleQueue()
+            self._processes = concurrent.futures.ProcessPoolExecutor(
+                self._workers,
+                mp_context=context,
+                initializer=_begin_worker,
+                initargs=(self._ticks,),
             )
-            _drain(ticks, tick)
-            for future in done:
-                yield futures.pop(future), future.result()
-        pool.shutdown()
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker process was killed, most likely because memory ran out; what is done is "
-            "kept: run the same command again, with fewer --workers if it happens twice."
-        ) from None
-    finally:
-        _stop(pool)
+        return self._processes
 
 
 def _stop(pool: concurrent.futures.ProcessPoolExecutor) -> None:
@@ -105,7 +138,20 @@ def _begin_worker(ticks: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     parent = multiprocessing.parent_process()
     assert parent is not None
+    assert parent.pid is not None
+    _die_with(parent.pid)
     threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _die_with(parent: int) -> None:
+    """Linux ends this process with the one that started it, whatever either is doing then.
+
+    To be exact: with the thread that started it, which is the one that hands the work out.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # it died before this was arranged
 
 
 def _leave_with(parent_sentinel: int) -> None:
