@@ -105,7 +105,7 @@ def sample(out: Path) -> None:
 @_path("--properties", "File that lists the properties to keep.  [the shipped list]")
 @click.option("--recipe", help="Check first that the store will do for this recipe.")
 @_workers
-@_path("--keep-dump", "Where a dump that is fetched is kept.  [dumps/ beside the store]")
+@_path("--keep-dump", "Directory to also keep a dump in that is read from the network.")
 @click.option("--contact", help="E-mail or URL sent with downloads.  [sparqless.toml]")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N entities, for a look.")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and do nothing.")
@@ -150,15 +150,14 @@ def etl_command(
 ) -> None:
     """Read a Wikidata JSON dump into a store.
 
-    DUMP is a file (.json, .gz, .bz2, .zst), a quoted glob, a directory of parts, an http(s)
-    address, or - for standard input. A killed run goes on where it stopped when the same command
-    is run again.
+    DUMP is a file (.json, .gz, .bz2, .zst), a quoted glob, a directory of parts, an http(s) or
+    s3:// address, which is read while it comes, or - for standard input. A killed run goes on
+    where it stopped when the same command is run again.
 
     \b
     Example:
       sparqless etl data/sample/dump.json.gz --store data/sample/store
     """
-    from etl.download import fetch_dumps, is_url
     from etl.estimate import Estimate, estimate
     from etl.ingest import ingest, is_finished
     from etl.kept import DEFAULT_LANGUAGES, Kept, parse_languages, read_properties
@@ -181,11 +180,10 @@ def etl_command(
         allow_damage=allow_damage,
         fresh=fresh,
         slice_bytes=slice_size or 0,
+        keep_dump=keep_dump,
+        contact=contact,
         quiet=quiet,
     )
-    if dry_run and any(map(is_url, dumps)):
-        raise UserError("--dry-run can't look into a dump that is yet to be fetched; give a file.")
-    dumps = fetch_dumps(dumps, keep_dump or store.parent / "dumps", contact, quiet=quiet)
     if dry_run:
         expected = estimate(dumps, store, options)
         if expected is None:

@@ -26,6 +26,7 @@ import msgspec
 
 from etl.errors import UserError
 from etl.members import Form, first_text, form_by_magic
+from etl.source import Access, is_elsewhere, mtime_ns, open_source
 
 STDIN: Final = "-"
 DEFAULT_MAX_LINE: Final = 64_000_000
@@ -130,8 +131,10 @@ class Cut(msgspec.Struct, frozen=True):
 # --- inputs -------------------------------------------------------------------------------------
 
 
-def find_inputs(names: tuple[str, ...]) -> list[Input]:
+def find_inputs(names: tuple[str, ...], access: Access | None = None) -> list[Input]:
     """Files behind names, globs and directories, in that order, each described.
+
+    Addresses are those of ``access``, which :func:`etl.source.reach` gives.
 
     Raises UserError for what isn't there, is empty or isn't a Wikidata JSON dump.
     """
@@ -143,12 +146,12 @@ def find_inputs(names: tuple[str, ...]) -> list[Input]:
     repeated = [p for p in dict.fromkeys(paths) if paths.count(p) > 1]
     if repeated:
         raise UserError(f"{repeated[0]} is named twice; name every part of a dump once.")
-    return [_describe(path) for path in paths]
+    return [_describe(path, access or Access()) for path in paths]
 
 
 def _expand(name: str) -> list[str]:
-    if name == STDIN:
-        return [STDIN]
+    if name == STDIN or is_elsewhere(name):
+        return [name]
     path = Path(name)
     if path.is_dir():
         found = sorted(str(p) for p in path.iterdir() if p.name.endswith(_SUFFIXES))
@@ -163,24 +166,33 @@ def _expand(name: str) -> list[str]:
     return found
 
 
-def _describe(path: str) -> Input:
+def _describe(path: str, access: Access) -> Input:
     if path == STDIN:
         if sys.stdin is None:
             raise UserError("`-` was given as the dump, and there is no standard input.")
         head = sys.stdin.buffer.peek(4)  # type: ignore[union-attr]
         return Input(STDIN, _form_of(head, "standard input"), 0, 0, "")
     try:
-        stat = os.stat(path)
-        if not S_ISREG(stat.st_mode):
-            raise UserError(f"{path} is not a regular file; pipe it in and give `-` as the dump.")
-        with open(path, "rb") as file:
+        size, modified = _size_of(path, access)
+        with open_source(path, access) as file:
             head = file.read(_HEAD_TAIL)
-            file.seek(max(len(head), stat.st_size - _HEAD_TAIL))
+            file.seek(max(len(head), size - _HEAD_TAIL))
             tail = file.read()
     except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}).") from error
+        raise UserError(f"{path}: can't be read ({error.strerror or error}).") from error
     digest = hashlib.sha256(head + tail).hexdigest()
-    return Input(path, _form_of(head, path), stat.st_size, stat.st_mtime_ns, digest)
+    return Input(path, _form_of(head, path), size, modified, digest)
+
+
+def _size_of(path: str, access: Access) -> tuple[int, int]:
+    """Bytes and time of the last change, in nanoseconds."""
+    if is_elsewhere(path):
+        remote = access.remotes[path]
+        return remote.length or 0, mtime_ns(remote)
+    stat = os.stat(path)
+    if not S_ISREG(stat.st_mode):
+        raise UserError(f"{path} is not a regular file; pipe it in and give `-` as the dump.")
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _form_of(head: bytes, name: str) -> Form:

@@ -16,6 +16,7 @@ from etl.lines import Line, SliceReader
 from etl.plan import Options
 from etl.reader import EntityReader
 from etl.show import in_bytes
+from etl.source import Access, open_source, reach
 
 _PROBE_TEXT = 24 << 20  # inflated bytes read at each of three places
 _PROBE_BYTES = 256 << 20  # of the compressed file, at most, at each place
@@ -38,10 +39,15 @@ class Estimate(msgspec.Struct, frozen=True):
 
 def estimate(names: tuple[str, ...], store: Path, options: Options) -> Estimate | None:
     """Probes the dump at three places; None for standard input, which can't be read twice."""
-    return _estimate(find_inputs(names), store, options)
+    names, access = reach(
+        names, options.contact, options.keep_dump, may_fetch=False, quiet=options.quiet
+    )
+    return _estimate(find_inputs(names, access), access, store, options)
 
 
-def _estimate(inputs: list[Input], store: Path, options: Options) -> Estimate | None:
+def _estimate(
+    inputs: list[Input], access: Access, store: Path, options: Options
+) -> Estimate | None:
     if inputs[0].path == STDIN:
         return None
     total = sum(file.size for file in inputs)
@@ -61,13 +67,14 @@ def _estimate(inputs: list[Input], store: Path, options: Options) -> Estimate | 
 
         end = min(largest.size, start + _PROBE_BYTES) if start else largest.size
         piece = Slice(0, largest.path, largest.form, start, end, largest.size)
-        lines = SliceReader(piece, options.max_line, tick)
-        for offset, _, line in lines:
-            size = _record_size(reader, line)
-            entities += size > 0
-            record_bytes += size
-            if offset > _PROBE_TEXT:
-                break
+        with open_source(piece.path, access) as source:
+            lines = SliceReader(piece, options.max_line, tick, source=source)
+            for offset, _, line in lines:
+                size = _record_size(reader, line)
+                entities += size > 0
+                record_bytes += size
+                if offset > _PROBE_TEXT:
+                    break
         read += compressed
         text += lines.extent.text
     seconds = time.perf_counter() - started
@@ -95,13 +102,17 @@ def _record_size(reader: EntityReader, line: Line) -> int:
 
 
 def check_disk(
-    store: Path, inputs: list[Input], options: Options, announce: Callable[[Estimate], None]
+    store: Path,
+    inputs: list[Input],
+    access: Access,
+    options: Options,
+    announce: Callable[[Estimate], None],
 ) -> None:
     """Tells ``announce`` what a build will take.
 
     Raises UserError where the disk has no room for it.
     """
-    expected = _estimate(inputs, store, options)
+    expected = _estimate(inputs, access, store, options)
     if expected is None:
         return
     announce(expected)

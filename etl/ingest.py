@@ -28,6 +28,7 @@ from etl import engine
 from etl.dump import STDIN, Cut, Damage, Slice, find_inputs
 from etl.errors import UserError, is_disk_full
 from etl.estimate import Estimate, check_disk
+from etl.keep import Keeping, keep
 from etl.losses import (
     REJECTS,
     check_damage,
@@ -51,12 +52,15 @@ from etl.manifest import (
 from etl.merge import allow_open_files, merge
 from etl.plan import OF_THE_WORK, Options, Plan, as_json, check_same, make_plan, slices_of
 from etl.progress import Progress
+from etl.remote import CONNECTIONS, is_http, public
 from etl.runs import REPORT, SliceJob, SliceReport, read_report, read_slice, slice_directory
 from etl.show import in_bytes
+from etl.source import Access, check_version, is_elsewhere, reach
 from etl.store import DATA, STORE_FORMAT
 
 _WORK = "building"
 _PLAN = "plan.json"
+_SOURCES = "sources.json"
 _LOCK = ".lock"
 
 
@@ -73,7 +77,11 @@ def ingest(
     Raises UserError for everything a user can mend: no dump, another plan, a lock, damage, too
     many rejects, a full disk.
     """
-    inputs = find_inputs(names)
+    begun = [] if options.fresh else _begun(store)
+    names, access = reach(
+        names, options.contact, options.keep_dump, begun=begun, quiet=options.quiet
+    )
+    inputs = find_inputs(names, access)
     plan = make_plan(inputs, options)
     if is_finished(store) and not options.fresh and not any(store.glob(f"{_WORK}*")):
         return _finished(store, plan)
@@ -87,10 +95,11 @@ def ingest(
             discard(store / _WORK)  # of a run that was killed when all was done
             return manifest
         if not (store / _WORK / _PLAN).exists():
-            check_disk(store, inputs, options, announce)
+            check_disk(store, inputs, access, options, announce)
         _settle_plan(store, plan)
-        with _disk_errors(store):
-            return _build(store, plan, options)
+        kept_in = None if options.limit else options.keep_dump  # a look isn't worth keeping
+        with _disk_errors(store), keep(access, kept_in) as keeping:
+            return _build(store, plan, options, keeping)
 
 
 def is_finished(store: Path) -> bool:
@@ -173,6 +182,15 @@ def _disk_errors(store: Path) -> Iterator[None]:
         ) from error
 
 
+def _begun(store: Path) -> list[str]:
+    """Addresses that a build which was interrupted reads; they decide where a link has moved."""
+    try:
+        inputs = ujson.loads((store / _WORK / _PLAN).read_bytes())["inputs"]
+        return [file["address"] for file in inputs if "address" in file]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []  # _settle_plan says what is wrong with a plan that can't be read
+
+
 def _settle_plan(store: Path, plan: Plan) -> None:
     """Writes the plan, or checks it against the one that stands."""
     path = store / _WORK / _PLAN
@@ -206,7 +224,7 @@ def _finished(store: Path, plan: Plan) -> dict[str, Any]:
 # --- the work -----------------------------------------------------------------------------------
 
 
-def _build(store: Path, plan: Plan, options: Options) -> dict[str, Any]:
+def _build(store: Path, plan: Plan, options: Options, keeping: Keeping) -> dict[str, Any]:
     started = time.perf_counter()
     earlier = sum(1 for _ in (store / _WORK).glob(f"*/{REPORT}"))
     slices = slices_of(plan)
@@ -214,10 +232,11 @@ def _build(store: Path, plan: Plan, options: Options) -> dict[str, Any]:
     work = store / _WORK
     for leftover in (*work.glob("tmp-*"), *work.glob(f"*{DISCARDED}")):
         shutil.rmtree(leftover)
-    reports = _read_slices(work, plan, slices, options)
+    reports = _read_slices(work, plan, slices, options, keeping)
     read_seconds = time.perf_counter() - started
     damage = [d for report in reports for d in report.damage]
-    _check_unchanged(plan)
+    _check_unchanged(plan, keeping.access)
+    sources = _sources(work, plan, options, keeping)
     check_ends(plan, reports, damage)
     rejects = placed_rejects(slices, reports)
     write_rejects(work, store / REJECTS, rejects)
@@ -236,6 +255,7 @@ def _build(store: Path, plan: Plan, options: Options) -> dict[str, Any]:
         reports,
         built,
         damage,
+        sources,
         earlier,
         read_seconds,
         started,
@@ -244,25 +264,35 @@ def _build(store: Path, plan: Plan, options: Options) -> dict[str, Any]:
 
 
 def _read_slices(
-    work: Path, plan: Plan, slices: list[Slice], options: Options
+    work: Path, plan: Plan, slices: list[Slice], options: Options, keeping: Keeping
 ) -> list[SliceReport]:
-    """Reads the slices that have no report, then what guessed its beginning wrong."""
-    reports = {s.index: r for s in slices if (r := read_report(work, s.index)) is not None}
+    """Reads the slices that have no report, then what guessed its beginning wrong.
+
+    Where the dump is kept, a slice whose bytes aren't in the part is read again.
+    """
+    reports = {
+        s.index: report
+        for s in slices
+        if (report := read_report(work, s.index)) is not None
+        and keeping.part_id(s) in ("", report.part)
+    }
     missing = [s for s in slices if s.index not in reports]
     total = sum(file.size for file in plan.inputs)
     before = sum(s.end - s.start for s in slices if s.index in reports)
     with Progress("reading", total or None, done=before, quiet=options.quiet) as progress:
         if plan.limit:
-            return _read_limited(work, plan, slices, options, progress)
-        jobs = [_job(work, plan, s, options) for s in missing]
+            return _read_limited(work, plan, slices, options, keeping.access, progress)
+        jobs = [_job(work, plan, s, options, keeping.access) for s in missing]
+        keeping.follow(slices, reports)
         rejected = sum(r.rejected for r in reports.values())
         for job, report in _run(plan, jobs, options, progress):
             reports[job.slice.index] = report
+            keeping.follow(slices, reports)
             rejected += report.rejected
             if rejected > options.max_rejects:
                 break
         else:
-            _correct(work, plan, slices, reports, options, progress)
+            _correct(work, plan, slices, reports, options, keeping.access, progress)
             return [reports[s.index] for s in slices]
     read = [s for s in slices if s.index in reports]
     placed = placed_rejects(read, [reports[s.index] for s in read])
@@ -271,8 +301,10 @@ def _read_slices(
     raise AssertionError("more rejects than allowed, yet allowed")
 
 
-def _job(work: Path, plan: Plan, slice_: Slice, options: Options, limit: int = 0) -> SliceJob:
-    return SliceJob(slice_, str(work), plan.kept, plan.max_line, options.max_rejects, limit)
+def _job(
+    work: Path, plan: Plan, slice_: Slice, options: Options, access: Access, limit: int = 0
+) -> SliceJob:
+    return SliceJob(slice_, str(work), plan.kept, plan.max_line, options.max_rejects, limit, access)
 
 
 def _run(
@@ -280,6 +312,8 @@ def _run(
 ) -> Iterator[tuple[SliceJob, SliceReport]]:
     # standard input can't be handed to another process
     workers = 0 if plan.inputs[0].path == STDIN else options.workers
+    if any(is_http(file.path) for file in plan.inputs):
+        workers = min(workers, CONNECTIONS)
     return engine.run(read_slice, jobs, workers, progress.add)
 
 
@@ -289,6 +323,7 @@ def _correct(
     slices: list[Slice],
     reports: dict[int, SliceReport],
     options: Options,
+    access: Access,
     progress: Progress,
 ) -> None:
     """Walks the chain of slices; what doesn't begin where the one before ended is read again."""
@@ -298,18 +333,23 @@ def _correct(
             cut = Cut()
         corrected = cut.corrected(slice_, reports[slice_.index].extent)
         if corrected is not None:
-            job = _job(work, plan, corrected, options)
+            job = _job(work, plan, corrected, options, access)
             for _, report in _run(plan, [job], options, progress):
                 reports[slice_.index] = report
         cut = cut.after(reports[slice_.index].extent)
 
 
 def _read_limited(
-    work: Path, plan: Plan, slices: list[Slice], options: Options, progress: Progress
+    work: Path,
+    plan: Plan,
+    slices: list[Slice],
+    options: Options,
+    access: Access,
+    progress: Progress,
 ) -> list[SliceReport]:
     reports, left = [], plan.limit
     for slice_ in slices:
-        job = _job(work, plan, slice_, options, left)
+        job = _job(work, plan, slice_, options, access, left)
         reports.append(read_slice(job, progress.add))
         left -= reports[-1].items + reports[-1].properties
         if left == 0:
@@ -317,10 +357,13 @@ def _read_limited(
     return reports
 
 
-def _check_unchanged(plan: Plan) -> None:
+def _check_unchanged(plan: Plan, access: Access) -> None:
     """A dump that was written to while it was read gives slices of two files."""
     for file in plan.inputs:
         if file.path == STDIN:
+            continue
+        if is_elsewhere(file.path):
+            check_version(file.path, access)
             continue
         stat = os.stat(file.path)
         if (stat.st_size, stat.st_mtime_ns) != (file.size, file.mtime_ns):
@@ -328,6 +371,34 @@ def _check_unchanged(plan: Plan) -> None:
                 f"{file.path} was changed while it was read; start over with --fresh when it is "
                 "complete."
             )
+
+
+def _sources(work: Path, plan: Plan, options: Options, keeping: Keeping) -> list[dict[str, Any]]:
+    """Where dumps that are no local files came from, and by what they were checked.
+
+    A kept dump gets its name here, after which a resume takes it for a local file and finds in
+    ``work`` what is known of it.
+
+    Raises UserError where a kept dump has another sum than is published; nothing that was read
+    from it is left then.
+    """
+    path, remotes = work / _SOURCES, keeping.access.remotes
+    if not remotes:
+        return list(ujson.loads(path.read_bytes())) if path.exists() else []
+    checked = keeping.check(lambda: discard(work), quiet=options.quiet)
+    sources = [
+        {
+            **msgspec.to_builtins(remotes[file.path]),
+            "address": public(file.path),
+            "checked": checked.get(file.path)
+            or ("length" if file.form == "json" else "members and length"),
+        }
+        for file in plan.inputs
+        if file.path in remotes
+    ]
+    write_json(path, sources)
+    keeping.settle()
+    return sources
 
 
 def _merge(
@@ -356,6 +427,7 @@ def _publish(
     reports: list[SliceReport],
     built: dict[str, Any],
     damage: list[Damage],
+    sources: list[dict[str, Any]],
     earlier: int,
     read_seconds: float,
     started: float,
@@ -390,6 +462,7 @@ def _publish(
             "edges": built["edges"],
         },
         "damage": msgspec.to_builtins(damage),
+        "sources": sources,
         "contents": built["contents"],
         "outputs": digests(store, [*files, REJECTS], quiet=quiet),
         "seconds": {

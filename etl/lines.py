@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import IO
 
 import msgspec
@@ -20,7 +21,6 @@ from etl.members import (
     member_text,
 )
 from etl.progress import Tick
-from etl.source import Access, open_source
 
 #: A line's bytes, owned or as a view of what was inflated.
 Line = bytes | memoryview
@@ -56,6 +56,9 @@ class SliceReader:
     Lines of a corrupt member come before its checksum shows what it is. Read such a slice again
     with ``corrupt``, the damage that was found: those members then give no text.
 
+    ``source`` is the dump where the caller has opened it (:func:`etl.source.open_source`) and is
+    left open; without one the slice's path is opened as a local file.
+
     Raises OSError where the file can't be read.
     """
 
@@ -65,10 +68,10 @@ class SliceReader:
         max_line: int = DEFAULT_MAX_LINE,
         tick: Tick | None = None,
         corrupt: Iterable[Damage] = (),
-        access: Access | None = None,
+        source: IO[bytes] | None = None,
     ) -> None:
         self.slice = slice_
-        self._access = access or Access()
+        self._source = source
         self._corrupt = {damage.start: damage for damage in corrupt}
         self.extent = Extent(first=slice_.start, skipped=slice_.skip or 0, end=slice_.end)
         self.damage: list[Damage] = []
@@ -199,7 +202,7 @@ class SliceReader:
         return self._file_events()
 
     def _file_events(self) -> Iterator[bytes | _OwnEnd | Damage]:
-        with open_source(self.slice.path, self._access) as file:
+        with nullcontext(self._source) if self._source else open(self.slice.path, "rb") as file:
             if self.slice.form == "json":
                 yield from self._plain_events(file)
             else:

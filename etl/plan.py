@@ -13,6 +13,8 @@ from etl.dump import DEFAULT_MAX_LINE, Input, Slice, plan_slices
 from etl.errors import UserError
 from etl.kept import Kept
 from etl.manifest import tool_versions
+from etl.remote import public
+from etl.source import is_elsewhere
 from etl.store import STORE_FORMAT
 
 DEFAULT_MAX_REJECTS: Final = 100
@@ -25,7 +27,8 @@ class Options(msgspec.Struct, frozen=True):
     """What a user may set; those that decide about the store's bytes make the plan.
 
     ``workers`` 0 reads in this process. ``limit``: entities to read, 0 for all. ``max_line`` and
-    ``slice_bytes`` in bytes, 0 for a slice size that follows from the inputs.
+    ``slice_bytes`` in bytes, 0 for a slice size that follows from the inputs. ``keep_dump`` is the
+    directory in which a dump that is fetched is kept, ``contact`` what its server is told.
     """
 
     kept: Kept
@@ -36,6 +39,8 @@ class Options(msgspec.Struct, frozen=True):
     allow_damage: bool = False
     fresh: bool = False
     slice_bytes: int = 0
+    keep_dump: Path | None = None
+    contact: str | None = None
     quiet: bool = False
 
 
@@ -84,7 +89,10 @@ def as_json(plan: Plan) -> Any:
     """A plan as it comes back from a file; of a path the name, since disks move."""
     made = msgspec.json.decode(msgspec.json.encode(plan))
     for file in made["inputs"]:
-        file["name"] = os.path.basename(file.pop("path"))
+        path = file.pop("path")
+        if is_elsewhere(path):
+            file["address"] = path = public(path)
+        file["name"] = os.path.basename(path)
     return made
 
 

@@ -13,22 +13,23 @@ import shutil
 from array import array
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from etl.dump import Damage, Extent, Reject, Slice
+from etl.dump import STDIN, Damage, Extent, Reject, Slice
 from etl.entity import FIRST_ITEM, OtherEntity, RejectedLineError
 from etl.kept import Kept
 from etl.lines import Line, SliceReader, entity_text
 from etl.manifest import discard, flush
 from etl.progress import Tick
 from etl.reader import EntityReader, Entry
-from etl.source import Access
+from etl.source import Access, keep_slice, open_source
 
 #: Encoded records after which a run is written; a worker holds about three times as much.
 RUN_BYTES: Final = 48 << 20
@@ -61,7 +62,10 @@ class SliceJob(msgspec.Struct, frozen=True):
 
 
 class SliceReport(msgspec.Struct):
-    """What a slice held; written beside its runs."""
+    """What a slice held; written beside its runs.
+
+    ``part`` is the id of the kept file (:mod:`etl.keep`) in which all of its bytes are.
+    """
 
     extent: Extent
     damage: list[Damage] = []
@@ -75,6 +79,7 @@ class SliceReport(msgspec.Struct):
     opens: int = 0
     closes: int = 0
     runs: int = 0
+    part: str = ""
 
 
 def numeric_ids(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -247,21 +252,25 @@ def read_slice(job: SliceJob, tick: Tick) -> SliceReport:
 
     Of unreadable lines it keeps ``max_rejects`` + 1, enough to refuse the dump, and counts all.
 
-    Raises OSError where the disk is full.
+    Raises OSError where the disk is full, UserError where a dump can't be reached.
     """
     directory = Path(job.directory)
     temporary = directory / f"tmp-{job.slice.index:06d}-{os.getpid()}"
     corrupt: list[Damage] = []
     try:
-        while True:
-            temporary.mkdir(parents=True)
-            builder = RunBuilder(temporary, job.kept)
-            report = _read_lines(job, builder, tick, corrupt)
-            found = [damage for damage in report.damage if damage.corrupt]
-            if len(found) == len(corrupt):
-                break
-            corrupt = found  # what their members gave before the checksum failed is not to be kept
-            shutil.rmtree(temporary)
+        with _opened(job) as source:
+            while True:
+                temporary.mkdir(parents=True)
+                builder = RunBuilder(temporary, job.kept)
+                report = _read_lines(job, source, builder, tick, corrupt)
+                found = [damage for damage in report.damage if damage.corrupt]
+                if len(found) == len(corrupt):
+                    break
+                # what their members gave before the checksum failed is not to be kept
+                corrupt = found
+                shutil.rmtree(temporary)
+            slice_ = job.slice
+            report.part = keep_slice(source, slice_.path, slice_.start, slice_.end, job.access)
         builder.write()
         report.runs, report.repeated = builder.runs, builder.repeated
         (temporary / REPORT).write_bytes(msgspec.json.encode(report))
@@ -275,10 +284,20 @@ def read_slice(job: SliceJob, tick: Tick) -> SliceReport:
     return report
 
 
+def _opened(job: SliceJob) -> AbstractContextManager[IO[bytes] | None]:
+    """The dump of a slice; standard input is open already."""
+    path = job.slice.path
+    return nullcontext() if path == STDIN else open_source(path, job.access, job.slice.end)
+
+
 def _read_lines(
-    job: SliceJob, builder: RunBuilder, tick: Tick, corrupt: list[Damage]
+    job: SliceJob,
+    source: IO[bytes] | None,
+    builder: RunBuilder,
+    tick: Tick,
+    corrupt: list[Damage],
 ) -> SliceReport:
-    lines = SliceReader(job.slice, job.max_line, tick, corrupt, job.access)
+    lines = SliceReader(job.slice, job.max_line, tick, corrupt, source)
     read = EntityReader(job.kept).read
     known, compress = _known(job), _compress(job)
     unchanged = array("Q")
