@@ -1,11 +1,12 @@
 """Open dumps and cut them into slices that workers read on their own.
 
-A slice is a fixed range of the compressed file. Its worker owns the gzip members (or the bytes of
-plain JSON) that *begin* in the range, inflates and splits them itself, and finishes the line that
-its last member leaves open. What the next slice skips must be what this one read past its end:
-:class:`Cut` compares the two, and a slice that guessed wrong is read again with the right start.
-So nothing is lost and nothing read twice, whatever the file looks like. bz2, zst and standard
-input are one slice.
+A slice is a fixed range of the compressed file. Its worker owns the members (gzip members, bz2
+blocks, zstandard frames, or the bytes of plain JSON) that *begin* in the range, inflates and
+splits them itself, and finishes the line that its last member leaves open. What the next slice
+skips must be what this one read past its end: :class:`Cut` compares the two, and a slice that
+guessed wrong is read again with the right start. So nothing is lost and nothing read twice,
+whatever the file looks like. Standard input is one slice, and so is what one member holds: most
+.gz and .zst files that weren't made by a parallel program.
 
 A Wikimedia .json.gz is a member ``[``, then batches without a newline at their end, with members
 ``,\\n`` between them, then ``\\n]`` (operations/puppet, dumpwikibasejson.sh): most members start on
@@ -76,8 +77,10 @@ class Reject(msgspec.Struct):
 class Damage(msgspec.Struct):
     """Bytes [start, end) of the compressed file that are lost, and why.
 
-    A gzip member that is ``corrupt`` is lost whole, since its checksum vouches for all or nothing.
-    Of a file that is cut off nothing that is there is lost: start and end are its size.
+    Members with a checksum are lost whole, since it vouches for all or nothing. One that is
+    ``corrupt`` gave text before that showed (gzip, zstandard), a bz2 block gives none. Of a gzip
+    or zstandard file that is cut off nothing that is there is lost: start and end are its size;
+    of a bz2 file the block that is cut off.
     """
 
     path: str
@@ -89,6 +92,9 @@ class Damage(msgspec.Struct):
 
 class Extent(msgspec.Struct):
     """What a slice turned out to hold. Text is counted in inflated bytes.
+
+    Places in the file are bytes. A bz2 block begins at any bit: its place is the byte that its
+    first bit is in, and no two begin in one byte.
 
     ``first``: where the first own member begins, None if none does. ``skipped``: text at its
     start that ends a line of the slice before, None if that took more than the own text.
@@ -210,13 +216,12 @@ def _form_of(head: bytes, name: str) -> Form:
 
 
 def plan_slices(inputs: list[Input], slice_bytes: int) -> list[Slice]:
-    """Every input cut at multiples of ``slice_bytes``; bz2, zst and stdin stay whole."""
+    """Every input cut at multiples of ``slice_bytes``; standard input stays whole."""
     slices: list[Slice] = []
     for file in inputs:
         if file.path == STDIN:
             return [Slice(0, STDIN, file.form, 0, _ENDLESS, _ENDLESS)]
-        step = slice_bytes if file.form in ("gz", "json") else file.size
-        for start in range(0, max(file.size, 1), max(step, 1)):
-            end = min(start + step, file.size)
+        for start in range(0, max(file.size, 1), max(slice_bytes, 1)):
+            end = min(start + slice_bytes, file.size)
             slices.append(Slice(len(slices), file.path, file.form, start, end, file.size))
     return slices

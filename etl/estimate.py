@@ -18,6 +18,7 @@ from etl.reader import EntityReader
 from etl.show import in_bytes
 from etl.source import Access, open_source, reach
 
+_PLACES = (0.0, 0.4, 0.8)  # of the largest file
 _PROBE_TEXT = 24 << 20  # inflated bytes read at each of three places
 _PROBE_BYTES = 256 << 20  # of the compressed file, at most, at each place
 
@@ -55,9 +56,8 @@ def _estimate(
     reader = EntityReader(options.kept)
     started = time.perf_counter()
     read = text = entities = record_bytes = 0
-    # bz2 and zst can only be read from their beginning
-    places = (0.0, 0.4, 0.8) if largest.form in ("gz", "json") else (0.0,)
-    for place in places:
+    found = 0  # places with text: a file of one member has it at its beginning only
+    for place in _PLACES:
         start = int(largest.size * place)
         compressed = 0
 
@@ -77,6 +77,7 @@ def _estimate(
                     break
         read += compressed
         text += lines.extent.text
+        found += lines.extent.text > 0
     seconds = time.perf_counter() - started
     scale = total / max(read, 1)
     if options.limit:
@@ -88,7 +89,7 @@ def _estimate(
         int(entities * scale),
         int(record_bytes * scale * _DISK_PER_RECORD_BYTE) + (1 << 20),
         shutil.disk_usage(existing).free,
-        seconds * scale / (max(options.workers, 1) if len(places) > 1 else 1),
+        seconds * scale / (max(options.workers, 1) if found > 1 else 1),
     )
 
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import IO
 
 import msgspec
 
+from etl.bzip2 import Blocks
 from etl.dump import DEFAULT_MAX_LINE, STDIN, Damage, Extent, Reject, Slice
 from etl.members import (
     INFLATE,
     LINE_START,
     READ,
     BrokenError,
+    GzipMembers,
     Inflater,
-    find_member,
+    Members,
     inflate,
-    member_text,
 )
 from etl.progress import Tick
+from etl.zstd import Frames
 
 #: A line's bytes, owned or as a view of what was inflated.
 Line = bytes | memoryview
@@ -40,7 +42,22 @@ def entity_text(line: Line) -> Line:
 
 
 class _OwnEnd(msgspec.Struct):
+    """What follows belongs to the next slices; their first member begins at ``offset``."""
+
     offset: int
+
+
+class _Proof(msgspec.Struct):
+    """A member's checksum was right: all of its text may be used."""
+
+
+_Event = bytes | _OwnEnd | _Proof | Damage
+
+_MEMBERS: dict[str, Callable[[IO[bytes], int, Tick], Members]] = {
+    "gz": GzipMembers,
+    "bz2": Blocks,
+    "zst": Frames,
+}
 
 
 class SliceReader:
@@ -86,7 +103,7 @@ class SliceReader:
             self._skip = 0
 
     def __iter__(self) -> Iterator[tuple[int, int, Line]]:
-        ended = False
+        ended = whole = False  # the own text; the line that it leaves open
         for event in self._events():
             if isinstance(event, _OwnEnd):
                 self.extent.end, ended = event.offset, True
@@ -98,16 +115,18 @@ class SliceReader:
                     self.extent.overrun = None
                     return
                 self.damage.append(event)
-            elif ended:
+            elif isinstance(event, _Proof):
+                if whole:
+                    yield from self._close_line(1)
+                    return
+            elif not ended:
+                self.extent.own += len(event)
+                yield from self._lines(event)
+            elif not whole:
                 text, newline, _ = event.partition(b"\n")
                 self.extent.overrun = (self.extent.overrun or 0) + len(text) + len(newline)
                 self._add(text)
-                if newline:
-                    yield from self._close_line(1)
-                    return
-            else:
-                self.extent.own += len(event)
-                yield from self._lines(event)
+                whole = bool(newline)
         if self._open:
             yield from self._close_line(0)
 
@@ -196,19 +215,19 @@ class SliceReader:
 
     # --- where the text comes from
 
-    def _events(self) -> Iterator[bytes | _OwnEnd | Damage]:
+    def _events(self) -> Iterator[_Event]:
         if self.slice.path == STDIN:
             return self._stream_events(sys.stdin.buffer)
         return self._file_events()
 
-    def _file_events(self) -> Iterator[bytes | _OwnEnd | Damage]:
+    def _file_events(self) -> Iterator[_Event]:
         with nullcontext(self._source) if self._source else open(self.slice.path, "rb") as file:
             if self.slice.form == "json":
                 yield from self._plain_events(file)
             else:
                 yield from self._member_events(file)
 
-    def _plain_events(self, file: IO[bytes]) -> Iterator[bytes | _OwnEnd]:
+    def _plain_events(self, file: IO[bytes]) -> Iterator[_Event]:
         start, end = self.slice.start, self.slice.end
         if self._skip is None:
             file.seek(start - 1)
@@ -226,52 +245,47 @@ class SliceReader:
         yield _OwnEnd(end)
         while data := file.read(READ):
             yield data
+            yield _Proof()
 
-    def _member_events(self, file: IO[bytes]) -> Iterator[bytes | _OwnEnd | Damage]:
+    def _member_events(self, file: IO[bytes]) -> Iterator[_Event]:
         slice_ = self.slice
+        members = _MEMBERS[slice_.form](file, slice_.size, self._tick)
         begin = slice_.first
         if begin is None:
-            begin = 0 if slice_.start == 0 else self._find(file, slice_.start, slice_.end)
+            begin = 0 if slice_.start == 0 else members.find(slice_.start, slice_.end)
         if begin is None or begin >= slice_.end:
             self.extent = Extent(end=slice_.end)
             return
         self.extent.first = at = begin
         ended = False
-        while at < slice_.size and not self._is_padding(file, at):
-            if at >= slice_.end and not ended:
+        while not members.done(at):
+            if slice_.end <= at < slice_.size and not ended:
                 yield _OwnEnd(at)
                 ended = True
-            if at in self._corrupt:
-                yield self._corrupt[at]
-                at = self._corrupt[at].end
-                continue
-            try:
-                at = yield from member_text(file, slice_.form, at, self._tick)
-            except BrokenError as error:
-                following = self._find(file, at + 1, slice_.size)
-                # what runs into the end of the file with members behind it isn't cut off but wrong
-                corrupt = slice_.form == "gz" and (error.corrupt or following is not None)
-                start = at if corrupt else error.at
-                at = slice_.size if following is None else following
-                yield Damage(slice_.path, start, at, str(error), corrupt)
+            damage = self._corrupt.get(at)
+            if damage is None:
+                try:
+                    at = yield from members.text(at)
+                    yield _Proof()
+                    continue
+                except BrokenError as error:
+                    damage = self._damage(members, at, error)
+            yield damage
+            at = damage.end
+            if at == slice_.size:
+                break
         if not ended:
             yield _OwnEnd(max(at, slice_.size))
 
-    def _find(self, file: IO[bytes], start: int, end: int) -> int | None:
-        return find_member(file, start, end) if self.slice.form == "gz" else None
+    def _damage(self, members: Members, at: int, error: BrokenError) -> Damage:
+        following = members.find(error.resume, self.slice.size)
+        # what runs into the end of the file with members behind it isn't cut off but wrong
+        corrupt = members.late and (error.corrupt or following is not None)
+        start = at if corrupt else error.at
+        end = self.slice.size if following is None else following
+        return Damage(self.slice.path, start, end, str(error), corrupt)
 
-    def _is_padding(self, file: IO[bytes], at: int) -> bool:
-        """Zeros behind the last member, which tapes and block devices leave and gzip ignores."""
-        file.seek(at)
-        data = file.read(4)
-        if data.strip(b"\0"):
-            return False
-        while data := file.read(INFLATE):
-            if data.strip(b"\0"):
-                return False
-        return True
-
-    def _stream_events(self, file: IO[bytes]) -> Iterator[bytes | _OwnEnd | Damage]:
+    def _stream_events(self, file: IO[bytes]) -> Iterator[_Event]:
         """Standard input: members one after the other, without going back."""
         form = self.slice.form
         at = position = 0

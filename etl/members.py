@@ -1,6 +1,7 @@
-"""The compressed pieces that a dump's file is made of, and inflating them one by one.
+"""The members that a dump's file is made of, and inflating them one by one.
 
-gzip and zstandard files are concatenations of members (frames); each can be inflated on its own.
+gzip files are members one after another, zstandard files frames (etl/zstd.py), bz2 files blocks
+(etl/bzip2.py); each can be inflated on its own, and all three are read through :class:`Members`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import bz2
 import re
 import zlib
 from collections.abc import Generator, Iterator
-from typing import IO, Any, Final, Literal
+from typing import IO, Any, Final, Literal, Protocol
 
 import zstandard
 from isal import isal_zlib
@@ -36,7 +37,7 @@ _MAGIC: tuple[tuple[bytes, Form], ...] = (
     # pzstd puts a skippable frame before each frame (RFC 8878, section 3.1.2)
     *((bytes((n, 0x2A, 0x4D, 0x18)), "zst") for n in range(0x50, 0x60)),
 )
-_INFLATE_ERRORS: tuple[Any, ...] = (
+INFLATE_ERRORS: tuple[Any, ...] = (
     isal_zlib.error,
     zlib.error,
     OSError,
@@ -56,17 +57,40 @@ def first_text(head: bytes, form: Form) -> bytes | None:
         return head[:_PROBE]
     try:
         return next(filter(None, Inflater(form).feed(head)), b"")[:_PROBE]
-    except _INFLATE_ERRORS:
+    except INFLATE_ERRORS:
         return None  # reading it says what is broken, and where
 
 
 class BrokenError(Exception):
-    """The member that is being inflated can't be read on: where in the file, and why."""
+    """A member that can't be read (on): where in the file, and why.
 
-    def __init__(self, at: int, reason: str, *, corrupt: bool) -> None:
+    ``resume`` is where to look for the next one.
+    """
+
+    def __init__(self, at: int, reason: str, *, corrupt: bool, resume: int) -> None:
         super().__init__(reason)
         self.at = at
         self.corrupt = corrupt
+        self.resume = resume
+
+
+class Members(Protocol):
+    """The members of an open file: gzip members, zstandard frames or bz2 blocks."""
+
+    #: Whether a member gives text before its checksum shows that it is right.
+    late: bool
+
+    def find(self, start: int, end: int) -> int | None:
+        """The first member that begins in bytes [start, end), None if none does."""
+
+    def text(self, at: int) -> Generator[bytes, None, int]:
+        """Text of the member at byte ``at``; returns the byte behind it.
+
+        Raises BrokenError where it can't be read to its end.
+        """
+
+    def done(self, at: int) -> bool:
+        """Whether no member follows at ``at``: the file is over, or only zeros are left."""
 
 
 class Inflater:
@@ -113,68 +137,108 @@ class Inflater:
         return bytes(self._object.unused_data) + self._rest if self.eof else b""
 
 
-def member_text(file: IO[bytes], form: Form, at: int, tick: Tick) -> Generator[bytes, None, int]:
-    """Text of the member at ``at``; returns the offset behind it.
-
-    Raises BrokenError where it can't be inflated to its end.
-    """
-    inflater = Inflater(form)
-    file.seek(at)
-    position = at
-    while not inflater.eof:
-        data = file.read(READ)
-        if not data:
-            reason = f"the file ends inside the {form} member that begins at byte {at:,}"
-            raise BrokenError(position, reason, corrupt=False)
-        yield from inflate(inflater, data, at, position)
-        taken = len(data) - len(inflater.unused)
-        position += taken
-        tick(taken)
-    return position
-
-
 def inflate(inflater: Inflater, data: bytes, at: int, position: int) -> Iterator[bytes]:
+    """The text of ``data``, read at ``position`` in the member that begins at ``at``.
+
+    Raises BrokenError.
+    """
     try:
         yield from filter(None, inflater.feed(data))
-    except _INFLATE_ERRORS as error:
+    except INFLATE_ERRORS as error:
         reason = f"the member that begins at byte {at:,} can't be inflated: {error}"
-        raise BrokenError(position, reason, corrupt=True) from None
+        raise BrokenError(position, reason, corrupt=True, resume=at + 1) from None
 
 
-def find_member(file: IO[bytes], start: int, end: int) -> int | None:
-    """Offset of the first gzip member that begins in [start, end), None if none does.
+def signatures(
+    file: IO[bytes], wanted: tuple[tuple[bytes, int], ...], start: int, end: int
+) -> Iterator[int]:
+    """Offsets in [start, end) at which one of ``wanted`` stands, in order.
 
-    A signature alone gives false hits; a member counts when its text begins a line of a dump or
-    when it inflates to its checksum.
+    A signature is bytes, and how far they are from where it begins.
     """
-    overlap = len(_GZIP) - 1
+    longest = max(len(inner) + before for inner, before in wanted)
     position, tail = start, b""
     while position < end:
         file.seek(position)
-        block = tail + file.read(min(INFLATE, end + overlap - position))
-        origin = position - len(tail)
-        hit = block.find(_GZIP)
-        while hit >= 0:
-            if origin + hit < end and _is_member(file, origin + hit):
-                return origin + hit
-            hit = block.find(_GZIP, hit + 1)
-        position = origin + len(block)
-        if len(block) <= overlap:
-            break
-        tail = block[-overlap:]
-    return None
+        data = file.read(min(INFLATE, end + longest - 1 - position))
+        window, origin = tail + data, position - len(tail)
+        hits = [hit - before for inner, before in wanted for hit in _find_all(window, inner)]
+        yield from (
+            origin + hit for hit in sorted(hits) if hit >= 0 and start <= origin + hit < end
+        )
+        if not data:
+            return
+        position += len(data)
+        tail = window[-(longest - 1) :]
 
 
-def _is_member(file: IO[bytes], at: int) -> bool:
+def _find_all(data: bytes, inner: bytes) -> Iterator[int]:
+    hit = data.find(inner)
+    while hit >= 0:
+        yield hit
+        hit = data.find(inner, hit + 1)
+
+
+def only_zeros(file: IO[bytes], at: int) -> bool:
+    """Whether nothing but zeros follows: tapes and block devices leave them, gzip ignores them."""
     file.seek(at)
-    inflater = Inflater("gz")
-    text = b""
-    try:
+    data = file.read(4)
+    while data and not data.strip(b"\0"):
+        data = file.read(INFLATE)
+    return not data
+
+
+class GzipMembers:
+    """The members of an open gzip file."""
+
+    late = True
+
+    def __init__(self, file: IO[bytes], size: int, tick: Tick) -> None:
+        self._file, self._tick = file, tick
+
+    def find(self, start: int, end: int) -> int | None:
+        """The first member that begins in bytes [start, end), None if none does.
+
+        A signature alone gives false hits; a member counts when its text begins a line of a dump
+        or when it inflates to its checksum.
+        """
+        hits = signatures(self._file, ((_GZIP, 0),), start, end)
+        return next(filter(self._is_member, hits), None)
+
+    def text(self, at: int) -> Generator[bytes, None, int]:
+        """Text of the member at ``at``; returns the byte behind it.
+
+        Raises BrokenError where it can't be inflated to its end.
+        """
+        inflater = Inflater("gz")
+        self._file.seek(at)
+        position = at
+        while not inflater.eof:
+            data = self._file.read(READ)
+            if not data:
+                reason = f"the file ends inside the gz member that begins at byte {at:,}"
+                raise BrokenError(position, reason, corrupt=False, resume=at + 1)
+            yield from inflate(inflater, data, at, position)
+            taken = len(data) - len(inflater.unused)
+            position += taken
+            self._tick(taken)
+        return position
+
+    def done(self, at: int) -> bool:
+        """Whether nothing but zeros follows at ``at``."""
+        return only_zeros(self._file, at)
+
+    def _is_member(self, at: int) -> bool:
+        self._file.seek(at)
+        inflater = Inflater("gz")
+        text = b""
         for _ in range(0, _PROOF, _PROBE):
-            for piece in inflater.feed(file.read(_PROBE)):
-                text = text or piece
-                if inflater.eof or LINE_START.match(text):
-                    return True
-    except _INFLATE_ERRORS:
+            data = self._file.read(_PROBE)
+            try:
+                for piece in inflater.feed(data):
+                    text = text or piece
+                    if inflater.eof or LINE_START.match(text):
+                        return True
+            except INFLATE_ERRORS:
+                return False
         return False
-    return False
