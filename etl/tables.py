@@ -8,7 +8,8 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-#: Rows per row group of every Parquet file. Part of the bytes' identity: never change it lightly.
+#: Rows per row group, unless a file says why not. Part of the bytes' identity: never change it
+#: lightly.
 ROW_GROUP: Final = 1 << 17
 
 #: Key–value pair in the footer of an edge file: how many rows, from the first on, are truthy.
@@ -16,16 +17,24 @@ TRUTHY_ROWS: Final = "truthy_rows"
 
 
 class TableWriter:
-    """A Parquet file fed with tables of any length, cut into row groups of :data:`ROW_GROUP`.
+    """A Parquet file fed with tables of any length, cut into row groups of ``row_group`` rows.
 
-    The bytes depend on the rows alone, not on the pieces they came in. ``close`` is called by
-    ``with``; after an exception the file is left for the caller to remove.
+    The bytes depend on the rows alone, not on the pieces they came in. ``repeated`` are the
+    columns whose values come again and again, where not all are worth a dictionary. ``close`` is
+    called by ``with``; after an exception the file is left for the caller to remove.
 
     Raises OSError where the disk is full.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._schema = schema
+    def __init__(
+        self,
+        path: Path,
+        schema: pa.Schema,
+        *,
+        row_group: int = ROW_GROUP,
+        repeated: list[str] | None = None,
+    ) -> None:
+        self._row_group = row_group
         self._waiting: list[pa.Table] = []
         self._rows = 0
         self.rows = 0
@@ -35,7 +44,7 @@ class TableWriter:
             version="2.6",
             compression="zstd",
             compression_level=3,
-            use_dictionary=True,
+            use_dictionary=True if repeated is None else repeated,
             write_statistics=True,
             data_page_version="1.0",
         )
@@ -51,11 +60,11 @@ class TableWriter:
         self._waiting.append(table)
         self._rows += table.num_rows
         self.rows += table.num_rows
-        if self._rows < ROW_GROUP:
+        if self._rows < self._row_group:
             return
         joined = pa.concat_tables(self._waiting).combine_chunks()
-        whole = self._rows - self._rows % ROW_GROUP
-        self._writer.write_table(joined.slice(0, whole), row_group_size=ROW_GROUP)
+        whole = self._rows - self._rows % self._row_group
+        self._writer.write_table(joined.slice(0, whole), row_group_size=self._row_group)
         self._waiting = [joined.slice(whole)]
         self._rows -= whole
 
@@ -65,7 +74,7 @@ class TableWriter:
             return
         if flush and self._rows:
             joined = pa.concat_tables(self._waiting).combine_chunks()
-            self._writer.write_table(joined, row_group_size=ROW_GROUP)
+            self._writer.write_table(joined, row_group_size=self._row_group)
         self._waiting = []
         if metadata:
             self._writer.add_key_value_metadata(metadata)

@@ -1,0 +1,229 @@
+"""Look a name up in a store: exact or by its beginning, in any kept language.
+
+names.parquet is sorted by the folded name, and its footer tells between which names each row
+group lies: a lookup reads the one or two row groups where the name begins and ends. Between them
+all rows match, and only the best known of them are wanted, so row groups are read in the order
+of their highest number of sitelinks, until no other can hold a better one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from etl.entity import entity_id
+from etl.errors import UserError
+from etl.merge_names import KINDS, NAMES, NAMES_SCHEMA
+from etl.names import fold
+from etl.show import name_of
+from etl.store import EntityStore
+
+#: Row groups that one lookup reads at most, 2 to 10 ms each. Without --language it never comes
+#: to that many; a rare language and a short beginning do.
+MOST_GROUPS: Final = 200
+
+
+@dataclass(frozen=True)
+class Found:
+    """One entity, and the name by which it was found.
+
+    ``kind`` is ``label`` or ``alias``; ``languages`` are those in which it has this very name.
+    ``label`` and ``description`` are in the first kept language that has one, else ``""``.
+    """
+
+    id: str
+    label: str
+    description: str
+    sitelinks: int
+    name: str
+    kind: str
+    languages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``found``, by sitelinks, best known first; ``more`` where the limit left some out.
+
+    ``partial`` where so many names match that not all were looked at: a better known entity may
+    be missing.
+    """
+
+    found: tuple[Found, ...]
+    more: bool
+    partial: bool
+
+
+def find(
+    store: Path,
+    text: str,
+    *,
+    prefix: bool = False,
+    languages: Sequence[str] = (),
+    limit: int = 20,
+) -> Answer:
+    """Entities that are called ``text``, or with ``prefix`` have a name that begins with it.
+
+    Case, compatibility forms and white space don't count (:func:`etl.names.fold`). Of several
+    matching names of an entity a label comes before an alias. ``languages`` () is all.
+
+    Raises UserError where there is nothing to look for, a language isn't kept, or the store has
+    no names.
+    """
+    wanted = fold(text)
+    if not wanted:
+        raise UserError("there is no name to look for; give a text, for example dog.")
+    if prefix and text[-1:].isspace():
+        wanted += " "  # a word that has ended
+    with EntityStore(store) as opened:
+        for code in languages:
+            if code not in opened.languages:
+                raise UserError(
+                    f"{store} keeps no names in {code!r}; it has {', '.join(opened.languages)}."
+                )
+        if not (store / NAMES).exists():
+            raise UserError(
+                f"{store} was built by a version that didn't write {NAMES}; build it again with "
+                "`sparqless etl --fresh`."
+            )
+        with pq.ParquetFile(store / NAMES) as file:
+            search = _Search(file, wanted, prefix, languages, limit)
+            rows = search.rows()
+        found = tuple(_found(row, opened) for row in rows[:limit])
+    return Answer(found, len(rows) > limit, search.partial)
+
+
+def _found(row: dict[str, Any], store: EntityStore) -> Found:
+    id_ = entity_id(row["id"])
+    record = store.get(id_)
+    label = name_of(record) if record else ""
+    description = next(iter(record.descriptions.values()), "") if record else ""
+    return Found(
+        id_,
+        label,
+        description,
+        row["sitelinks"],
+        row["name"],
+        row["kind"],
+        tuple(row["languages"]),
+    )
+
+
+class _Best(NamedTuple):
+    """Matching rows, one an entity, best known first: five arrays, one entry a row."""
+
+    sitelinks: npt.NDArray[np.int32]
+    ids: npt.NDArray[np.int64]
+    alias: npt.NDArray[np.bool_]
+    group: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int64]
+
+    def with_(self, other: _Best, limit: int) -> _Best:
+        """The best ``limit`` of both."""
+        both = [np.concatenate(pair) for pair in zip(self, other, strict=True)]
+        sitelinks, ids, alias, group, row = both
+        order = np.lexsort((row, group, alias, ids, -sitelinks))
+        first = np.ones(len(order), bool)
+        first[1:] = ids[order[1:]] != ids[order[:-1]]
+        return _Best(*(column[order[first][:limit]] for column in both))
+
+
+_NONE = _Best(*(np.zeros(0, t) for t in (np.int32, np.int64, bool, np.int64, np.int64)))
+
+
+class _Search:
+    """One lookup in names.parquet."""
+
+    def __init__(
+        self, file: pq.ParquetFile, wanted: str, prefix: bool, languages: Sequence[str], limit: int
+    ) -> None:
+        self._file = file
+        self._wanted = wanted
+        self._prefix = prefix
+        self._languages = pa.array(languages, pa.string())
+        self._limit = limit + 1  # one more tells that there are more
+        self.partial = False
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Rows of names.parquet, one an entity, best known first; one over the limit at most."""
+        best = self._best()
+        rows: list[dict[str, Any]] = [{}] * len(best.ids)
+        for group in np.unique(best.group):
+            places = np.flatnonzero(best.group == group)
+            table = self._file.read_row_group(int(group)).take(pa.array(best.row[places]))
+            for place, row in zip(places, table.to_pylist(), strict=True):
+                rows[place] = row
+        return rows
+
+    def _best(self) -> _Best:
+        best = _NONE
+        groups = sorted(
+            (-self._statistics(g, "sitelinks").max, self._statistics(g, "id").min, g)
+            for g in self._groups()
+        )
+        for read, (most, lowest, group) in enumerate(groups):
+            if len(best.ids) == self._limit and (most, lowest) > (
+                -best.sitelinks[-1],
+                best.ids[-1],
+            ):
+                break
+            if read == MOST_GROUPS:
+                self.partial = len(best.ids) < self._limit or -most > best.sitelinks[-1]
+                break
+            best = best.with_(self._matching(group), self._limit)
+        return best
+
+    def _groups(self) -> range:
+        """The row groups that may hold what is wanted."""
+        groups = range(self._file.num_row_groups)
+        first = bisect_left(groups, self._wanted, key=lambda g: self._statistics(g, "folded").max)
+        end = bisect_right(
+            groups, self._wanted, first, key=lambda g: self._head(self._statistics(g, "folded").min)
+        )
+        return range(first, end)
+
+    def _head(self, folded: str) -> str:
+        """The part of a name that has to equal what is wanted."""
+        return folded[: len(self._wanted)] if self._prefix else folded
+
+    def _statistics(self, group: int, column: str) -> Any:
+        return self._file.metadata.row_group(group).column(_COLUMNS[column]).statistics
+
+    def _matching(self, group: int) -> _Best:
+        names = self._statistics(group, "folded")
+        whole = self._head(names.min) == self._wanted == self._head(names.max)
+        columns = ["sitelinks", "id", "kind"]
+        columns += [] if whole else ["folded"]
+        columns += ["languages"] if len(self._languages) else []
+        table = self._file.read_row_group(group, columns)
+        matches = np.ones(len(table), bool)
+        if not whole:
+            test = pc.starts_with if self._prefix else pc.equal
+            matches &= test(table["folded"], self._wanted).to_numpy()
+        if len(self._languages):
+            lists = table["languages"].combine_chunks()
+            wanted = pc.is_in(lists.flatten(), self._languages).to_numpy(zero_copy_only=False)
+            spoken = np.zeros(len(table), bool)
+            spoken[pc.list_parent_indices(lists).to_numpy()[wanted]] = True
+            matches &= spoken
+        rows = np.flatnonzero(matches)
+        alias = pc.equal(table["kind"].cast(pa.string()), KINDS[1])
+        return _Best(
+            table["sitelinks"].to_numpy()[rows],
+            table["id"].to_numpy()[rows],
+            alias.to_numpy()[rows],
+            np.full(len(rows), group),
+            rows,
+        )
+
+
+#: Where a column stands in the footer: ``languages`` is a list, of one column.
+_COLUMNS = {name: n for n, name in enumerate(NAMES_SCHEMA.names)}
