@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -117,26 +117,18 @@ def _found(row: dict[str, Any], store: EntityStore) -> Found:
     )
 
 
-class _Best(NamedTuple):
-    """Matching rows, one an entity, best known first: five arrays, one entry a row."""
-
-    sitelinks: npt.NDArray[np.int32]
-    ids: npt.NDArray[np.int64]
-    alias: npt.NDArray[np.bool_]
-    group: npt.NDArray[np.int64]
-    row: npt.NDArray[np.int64]
-
-    def with_(self, other: _Best, limit: int) -> _Best:
-        """The best ``limit`` of both."""
-        both = [np.concatenate(pair) for pair in zip(self, other, strict=True)]
-        sitelinks, ids, alias, group, row = both
-        order = np.lexsort((row, group, alias, ids, -sitelinks))
-        first = np.ones(len(order), bool)
-        first[1:] = ids[order[1:]] != ids[order[:-1]]
-        return _Best(*(column[order[first][:limit]] for column in both))
+#: Matching rows, one an entity, best known first; ``group`` and ``row`` say where one stands.
+_ROW = np.dtype([("sitelinks", "i4"), ("id", "i8"), ("alias", "?"), ("group", "i4"), ("row", "i4")])
+_Rows = npt.NDArray[np.void]
 
 
-_NONE = _Best(*(np.zeros(0, t) for t in (np.int32, np.int64, bool, np.int64, np.int64)))
+def _best(rows: _Rows, limit: int) -> _Rows:
+    """Of every entity its first label, or else its first alias; the ``limit`` best known."""
+    by = ("row", "group", "alias", "id")
+    rows = rows[np.lexsort([*(rows[column] for column in by), -rows["sitelinks"]])]
+    first = np.ones(len(rows), bool)
+    first[1:] = rows["id"][1:] != rows["id"][:-1]
+    return rows[first][:limit]
 
 
 class _Search:
@@ -155,31 +147,35 @@ class _Search:
     def rows(self) -> list[dict[str, Any]]:
         """Rows of names.parquet, one an entity, best known first; one over the limit at most."""
         best = self._best()
-        rows: list[dict[str, Any]] = [{}] * len(best.ids)
-        for group in np.unique(best.group):
-            places = np.flatnonzero(best.group == group)
-            table = self._file.read_row_group(int(group)).take(pa.array(best.row[places]))
+        rows: list[dict[str, Any]] = [{}] * len(best)
+        for group in np.unique(best["group"]):
+            places = np.flatnonzero(best["group"] == group)
+            table = self._file.read_row_group(int(group)).take(pa.array(best["row"][places]))
             for place, row in zip(places, table.to_pylist(), strict=True):
                 rows[place] = row
         return rows
 
-    def _best(self) -> _Best:
-        best = _NONE
-        groups = sorted(
-            (-self._statistics(g, "sitelinks").max, self._statistics(g, "id").min, g)
-            for g in self._groups()
-        )
-        for read, (most, lowest, group) in enumerate(groups):
-            if len(best.ids) == self._limit and (most, lowest) > (
-                -best.sitelinks[-1],
-                best.ids[-1],
-            ):
-                break
+    def _best(self) -> _Rows:
+        """Reads row groups in the order of what they may hold, while they may hold a better one."""
+        best = np.empty(0, _ROW)
+        for read, (most, lowest_id, group) in enumerate(self._by_promise()):
+            if len(best) == self._limit:
+                worst = best[-1]
+                if (-most, lowest_id) > (-worst["sitelinks"], worst["id"]):
+                    break
             if read == MOST_GROUPS:
-                self.partial = len(best.ids) < self._limit or -most > best.sitelinks[-1]
+                self.partial = len(best) < self._limit or most > best[-1]["sitelinks"]
                 break
-            best = best.with_(self._matching(group), self._limit)
+            best = _best(np.concatenate([best, self._matching(group)]), self._limit)
         return best
+
+    def _by_promise(self) -> list[tuple[int, int, int]]:
+        """Row groups that may match: most sitelinks, lowest id, number."""
+        found = [
+            (self._statistics(n, "sitelinks").max, self._statistics(n, "id").min, n)
+            for n in self._groups()
+        ]
+        return sorted(found, key=lambda group: (-group[0], *group[1:]))
 
     def _groups(self) -> range:
         """The row groups that may hold what is wanted."""
@@ -197,7 +193,7 @@ class _Search:
     def _statistics(self, group: int, column: str) -> Any:
         return self._file.metadata.row_group(group).column(_COLUMNS[column]).statistics
 
-    def _matching(self, group: int) -> _Best:
+    def _matching(self, group: int) -> _Rows:
         names = self._statistics(group, "folded")
         whole = self._head(names.min) == self._wanted == self._head(names.max)
         columns = ["sitelinks", "id", "kind"]
@@ -214,15 +210,13 @@ class _Search:
             spoken = np.zeros(len(table), bool)
             spoken[pc.list_parent_indices(lists).to_numpy()[wanted]] = True
             matches &= spoken
-        rows = np.flatnonzero(matches)
-        alias = pc.equal(table["kind"].cast(pa.string()), KINDS[1])
-        return _Best(
-            table["sitelinks"].to_numpy()[rows],
-            table["id"].to_numpy()[rows],
-            alias.to_numpy()[rows],
-            np.full(len(rows), group),
-            rows,
-        )
+        where = np.flatnonzero(matches)
+        rows = np.empty(len(where), _ROW)
+        rows["sitelinks"] = table["sitelinks"].to_numpy()[where]
+        rows["id"] = table["id"].to_numpy()[where]
+        rows["alias"] = pc.equal(table["kind"].cast(pa.string()), KINDS[1]).to_numpy()[where]
+        rows["group"], rows["row"] = group, where
+        return rows
 
 
 #: Where a column stands in the footer: ``languages`` is a list, of one column.

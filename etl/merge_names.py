@@ -8,7 +8,8 @@ and the names are merged by ranges of names.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from etl.errors import UserError
 from etl.merge import allow_open_files
-from etl.names import NAME_SCHEMA, keys_of, sorted_names
+from etl.names import NAME_SCHEMA, sorted_names
 from etl.progress import Tick
 from etl.runs import numeric_ids, winners
 from etl.tables import TableWriter
+from etl.update import keys_of
 
 NAMES: Final = "names.parquet"
 
@@ -77,7 +80,8 @@ def merge_names(job: NamesJob, tick: Tick) -> int:
 
     Of the names of an id those of its highest revision stay, of equal ones the last in the dump.
 
-    Raises OSError where the disk is full, UserError where too few files may be open.
+    Raises OSError where the disk is full, UserError where too few files may be open or the older
+    store can't be read.
     """
     allow_open_files(len(job.runs), 0)
     lost, stayed = _contest(job)
@@ -85,7 +89,7 @@ def merge_names(job: NamesJob, tick: Tick) -> int:
         _Run(Path(run).with_suffix(".names.arrow"), lost.get(n)) for n, run in enumerate(job.runs)
     ]
     if job.old:
-        sources.append(_OldNames(Path(job.old) / NAMES, job.languages, stayed))
+        sources.append(_OldNames(Path(job.old), job.languages, stayed))
     writer = TableWriter(
         Path(job.out) / NAMES, NAMES_SCHEMA, row_group=NAME_GROUP, repeated=_REPEATED
     )
@@ -135,8 +139,10 @@ class _Run:
 class _OldNames:
     """The names that another store has of the entities that stayed as they were."""
 
-    def __init__(self, path: Path, languages: Sequence[str], stayed: _Ids) -> None:
-        self._file = pq.ParquetFile(path)
+    def __init__(self, store: Path, languages: Sequence[str], stayed: _Ids) -> None:
+        self._store = store
+        with _readable(store):
+            self._file = pq.ParquetFile(store / NAMES)
         self._languages = pa.array(languages, pa.string())
         self._stayed = stayed
         self._group = 0
@@ -150,7 +156,8 @@ class _OldNames:
             if names.min != names.max:
                 found += [(names.min, _FIRST, _FIRST)] * (group.num_rows // _SAMPLE)
             else:
-                rows = self._file.read_row_group(n, ["folded", "sitelinks", "id"])
+                with _readable(self._store):
+                    rows = self._file.read_row_group(n, ["folded", "sitelinks", "id"])
                 found += _places(rows.take(pa.array(np.arange(0, len(rows), _SAMPLE))))
         return found
 
@@ -168,7 +175,8 @@ class _OldNames:
         return _joined(parts)
 
     def _next(self) -> pa.RecordBatch:
-        rows = self._file.read_row_group(self._group).combine_chunks()
+        with _readable(self._store):
+            rows = self._file.read_row_group(self._group).combine_chunks()
         self._group += 1
         rows = rows.filter(pa.array(self._stayed.have(rows["id"].to_numpy()))).combine_chunks()
         lists = rows["languages"].combine_chunks()
@@ -188,6 +196,17 @@ class _OldNames:
 
 
 _Source = _Run | _OldNames
+
+
+@contextmanager
+def _readable(old: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(
+            f"--update-from {old} can't be read ({error}): see what `sparqless verify {old}` says, "
+            "or build without --update-from."
+        ) from error
 
 
 def _joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
@@ -303,14 +322,17 @@ class _Revisions:
     """Revisions of an older store, read once from front to back."""
 
     def __init__(self, store: Path) -> None:
-        file = pq.ParquetFile(store / "nodes.parquet")
-        self._batches = file.iter_batches(columns=["id", "revision"])
+        self._store = store
+        with _readable(store):
+            file = pq.ParquetFile(store / "nodes.parquet")
+            self._batches = file.iter_batches(columns=["id", "revision"])
         self._keys, self._revisions = _NO_KEYS, np.zeros(0, np.int64)
 
     def of(self, keys: npt.NDArray[np.uint64], high: np.uint64) -> npt.NDArray[np.int64]:
         """Revisions of ``keys``, which are sorted, below ``high`` and not below the last one."""
         while len(self._keys) == 0 or self._keys[-1] < high:
-            batch = next(self._batches, None)
+            with _readable(self._store):
+                batch = next(self._batches, None)
             if batch is None:
                 break
             self._keys = np.concatenate([self._keys, keys_of(batch["id"].to_numpy())])

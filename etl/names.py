@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from unicodedata import normalize
 
 import numpy as np
@@ -210,9 +210,3 @@ def write_batch(path: Path, batch: pa.RecordBatch) -> None:
     """One Arrow file of one batch, to be mapped by the merge."""
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
-
-
-def keys_of(ids: npt.NDArray[np.int64]) -> Any:
-    """The inverse of :func:`etl.runs.numeric_ids`."""
-    letters = np.where(ids > 0, np.uint64(ord("Q") << 56), np.uint64(ord("P") << 56))
-    return letters | np.abs(ids).astype(np.uint64)

@@ -24,6 +24,7 @@ from etl.errors import UserError
 from etl.find import find
 from etl.ingest import ingest
 from etl.kept import Kept
+from etl.manifest import read_manifest, write_manifest
 from etl.merge_names import NamesJob, merge_names
 from etl.names import LONGEST, NameRows, fold, fold_all
 from etl.plan import Options
@@ -332,13 +333,17 @@ def line(r: Names) -> bytes:
 
 
 def store_of(folder: Path, made: list[Names], row_group: int = 3) -> Path:
+    """A store whose names stand in row groups of ``row_group``, as if there were many."""
     path = dumps.write(folder / "dump.json", [line(r) for r in made])
-    ingest((str(path),), folder / "store", Options(kept=KEPT, workers=0, quiet=True))
+    store = folder / "store"
+    ingest((str(path),), store, Options(kept=KEPT, workers=0, quiet=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(merge_module, "NAME_GROUP", row_group)
-        names_file = merged(folder / "runs", [made])
-    names_file.replace(folder / "store" / "names.parquet")
-    return folder / "store"
+        merged(folder / "runs", [made]).replace(store / "names.parquet")
+    manifest = read_manifest(store, "store")
+    manifest["outputs"].pop("names.parquet", None)
+    write_manifest(store, manifest)
+    return store
 
 
 def plainly_found(
