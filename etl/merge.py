@@ -8,7 +8,7 @@ twenty times faster than random order. Nothing here depends on how the dump was 
 from __future__ import annotations
 
 import resource
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -26,13 +26,15 @@ from etl.errors import UserError
 from etl.kept import Kept
 from etl.progress import Tick
 from etl.runs import numeric_ids, winners
-from etl.store import StreamDigest, open_entities, open_environment
+from etl.store import DICTIONARY, StreamDigest, databases_of, open_database, open_environment
 from etl.tables import TRUTHY_ROWS, TableWriter
+from etl.update import OldRun, Taken
 
 #: Records that are sorted and written together; bounds memory, leaves no trace in the output.
 BATCH_RECORDS: Final = 50_000
 BATCH_BYTES: Final = 32 << 20  # of runs in a batch, about
 BATCHES_AHEAD: Final = 2
+UPDATE: Final = ("unchanged", "changed", "added", "gone")  # what is counted of an older store
 _OTHER_FILES = 100  # nodes.parquet, LMDB, libraries
 _SAMPLE = 256  # every how many-th key tells how the keys are spread
 
@@ -83,46 +85,58 @@ def _map_batch(path: Path) -> pa.RecordBatch:
     return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
 
 
-def merge(runs: list[Path], out: Path, kept: Kept, tick: Tick) -> dict[str, Any]:
+def merge(
+    runs: list[Path],
+    out: Path,
+    kept: Kept,
+    tick: Tick,
+    *,
+    old: OldRun | None = None,
+    dictionary: bytes = b"",
+) -> dict[str, Any]:
     """Writes data.mdb, nodes.parquet and edges/ into ``out`` (fresh); returns the counts.
 
     ``runs`` are the record files in the order of the dump: of two records of an id with the same
-    revision the later wins. ``tick`` is called with the number of records merged.
+    revision the later wins, and what was read wins over what stands in ``old``, the part of an
+    older store that the dump still has. ``dictionary`` is what whole entities were compressed
+    with, and is put beside them. ``tick`` is called with the number of lines merged.
 
     Raises OSError or lmdb.Error where the disk is full, UserError where the system allows too
-    few open files.
+    few open files or the older store can't be read.
     """
-    allow_open_files(len(runs), len(kept.properties))
+    allow_open_files(len(runs), len(kept.properties) * (1 if old is None else 2))
     opened = [_Run(path) for path in runs]
-    digest = StreamDigest()
-    repeated = properties = record_bytes = 0
+    digests = [StreamDigest() for _ in databases_of(kept)]
+    counts: Counter[str] = Counter()
     (out / "edges").mkdir(parents=True)
     edges = _EdgeFiles(out / "edges", tuple(kept.properties))
+    expected = sum(path.stat().st_size for path in runs) + (old.data_bytes if old else 0)
     with (
-        _Loader(out, sum(path.stat().st_size for path in runs)) as loader,
+        _Loader(out, databases_of(kept), expected) as loader,
         TableWriter(out / "nodes.parquet", node_schema(kept)) as nodes,
         _Lanes(
             [
-                lambda batch: digest.add(batch.keys, batch.lengths, batch.value_bytes),
+                lambda batch: _digest(batch, digests),
                 lambda batch: nodes.write(_nodes(batch, kept)),
                 edges.write,
             ]
         ) as lanes,
     ):
-        for batch in _batches(opened):
+        for batch in _batches(opened, old):
             lanes.hand(batch)
             loader.put(batch)
-            repeated += batch.repeated
-            properties += int(np.count_nonzero(numeric_ids(batch.keys) < 0))
-            record_bytes += len(batch.value_bytes)
-            tick(len(batch.keys) + batch.repeated)
-    return {
-        "contents": digest.as_json(),
-        "repeated": repeated,
-        "properties": properties,
-        "record_bytes": record_bytes,
-        "edges": edges.close(),
-    }
+            counts.update(batch.counts)
+            tick(len(batch.keys) + batch.counts["repeated"])
+    contents = digests[0].as_json()
+    if kept.full:
+        contents["full"] = digests[1].as_json()
+        (out / DICTIONARY).write_bytes(dictionary)
+    built: dict[str, Any] = {"contents": contents, "edges": edges.close()}
+    for name in ("repeated", "properties", "record_bytes"):
+        built[name] = counts[name]
+    if old is not None:
+        built["update"] = {name: counts[name] for name in UPDATE}
+    return built
 
 
 class _Lanes:
@@ -191,15 +205,17 @@ def node_schema(kept: Kept) -> pa.Schema:
     )
 
 
-def _batches(runs: list[_Run]) -> Iterator[_Batch]:
+def _batches(runs: list[_Run], old: OldRun | None) -> Iterator[_Batch]:
     """The records of all sources, key range by key range."""
-    bounds = _bounds([run.keys for run in runs], _batch_records(runs))
+    keys = [run.keys for run in runs] + (old.keys if old else [])
+    bounds = _bounds(keys, _batch_records(runs))
     for run in runs:
         run.cut(bounds)
     for n in range(len(bounds) - 1):
         parts = [part for run in runs if (part := run.part(n)) is not None]
-        if parts:
-            yield _Batch(parts)
+        taken = old.take(int(bounds[n]), int(bounds[n + 1])) if old else None
+        if parts or taken:
+            yield _Batch(parts, taken)
 
 
 def _batch_records(runs: list[_Run]) -> int:
@@ -219,7 +235,9 @@ def _bounds(keys: list[npt.NDArray[np.uint64]], records: int) -> npt.NDArray[np.
 class _Batch:
     """The records of one key range, sorted, each id once; and their edges."""
 
-    def __init__(self, parts: list[Part]) -> None:
+    def __init__(self, parts: list[Part], taken: Taken | None) -> None:
+        if taken is not None:  # first: of equal revisions the later part's wins
+            parts = [Part(taken.records, taken.edges, 0), *parts]
         shifts, shift = [], 0
         for part in parts:
             shifts.append(np.full(len(part.edges), shift - part.first, np.int64))
@@ -227,11 +245,33 @@ class _Batch:
         table = pa.Table.from_batches([part.records for part in parts])
         keys = table["key"].to_numpy()
         order = winners(keys, table["revision"].to_numpy())
-        self.repeated = len(keys) - len(order)
         self.table = table.take(pa.array(order)).combine_chunks()
         self.keys: npt.NDArray[np.uint64] = keys[order]
-        self.values: pa.LargeBinaryArray = self.table["value"].combine_chunks()
+        self.columns = [
+            Values(self.table[name].combine_chunks())
+            for name in ("value", "full")
+            if name in self.table.column_names
+        ]
+        self.counts = {
+            "repeated": len(keys) - len(order),
+            "properties": int(np.count_nonzero(numeric_ids(self.keys) < 0)),
+            "record_bytes": len(self.columns[0].joined),
+        }
+        if taken is not None:
+            self._compare(taken, order)
         self._sort_edges([part.edges for part in parts], shifts, order, len(keys))
+
+    def _compare(self, taken: Taken, order: npt.NDArray[np.intp]) -> None:
+        """Counts what became of an older store's records."""
+        unchanged = int(np.count_nonzero(order < len(taken.records)))
+        still = len(np.intersect1d(self.keys, taken.had, assume_unique=True))
+        self.counts["repeated"] += taken.lines - len(taken.records)
+        self.counts |= {
+            "unchanged": unchanged,
+            "changed": still - unchanged,
+            "added": len(self.keys) - still,
+            "gone": len(taken.had) - still,
+        }
 
     def _sort_edges(
         self,
@@ -251,21 +291,21 @@ class _Batch:
         self.edge_properties = properties[edge_order]
         self.edges = table.take(pa.array(edge_order))
 
-    @property
-    def lengths(self) -> npt.NDArray[np.uint32]:
-        """Bytes of each value."""
-        return np.diff(self._offsets).astype(np.uint32)
 
-    @property
-    def value_bytes(self) -> memoryview:
-        """The values, joined, without a copy."""
-        offsets = self._offsets
-        return memoryview(self.values.buffers()[2])[offsets[0] : offsets[-1]]
+class Values:
+    """A column of bytes, looked at without a copy."""
 
-    @property
-    def _offsets(self) -> npt.NDArray[np.int64]:
-        offsets = np.frombuffer(self.values.buffers()[1], np.int64)
-        return offsets[self.values.offset : self.values.offset + len(self.values) + 1]
+    def __init__(self, array: pa.LargeBinaryArray) -> None:
+        self.array = array
+        offsets = np.frombuffer(array.buffers()[1], np.int64)
+        offsets = offsets[array.offset : array.offset + len(array) + 1]
+        self.lengths = np.diff(offsets).astype(np.uint32)
+        self.joined = memoryview(array.buffers()[2])[offsets[0] : offsets[-1]]
+
+
+def _digest(batch: _Batch, digests: list[StreamDigest]) -> None:
+    for digest, column in zip(digests, batch.columns, strict=True):
+        digest.add(batch.keys, column.lengths, column.joined)
 
 
 def _nodes(batch: _Batch, kept: Kept) -> pa.Table:
@@ -288,21 +328,24 @@ def _nodes(batch: _Batch, kept: Kept) -> pa.Table:
 class _Loader:
     """LMDB filled in ascending key order, a transaction per batch; a full map is grown."""
 
-    def __init__(self, directory: Path, expected_bytes: int) -> None:
+    def __init__(self, directory: Path, databases: list[bytes], expected_bytes: int) -> None:
         self._environment = open_environment(directory, map_size=expected_bytes * 2 + (64 << 20))
-        self._database = open_entities(self._environment, create=True)
+        self._databases = [
+            open_database(self._environment, name, create=True) for name in databases
+        ]
 
     def put(self, batch: _Batch) -> None:
         """Appends the records of a batch, whose keys are above all that came before."""
         keys = batch.keys.astype(">u8").view("V8").tolist()
         # bytes, though views wouldn't copy: the garbage collector counts every view
-        values = batch.values.to_pylist()
+        columns = [column.array.to_pylist() for column in batch.columns]
         while True:
             try:
-                with self._environment.begin(write=True, db=self._database) as transaction:
-                    pairs = zip(keys, values, strict=True)
-                    consumed, _ = transaction.cursor().putmulti(pairs, append=True)
-                assert consumed == len(keys), "keys do not ascend"
+                with self._environment.begin(write=True) as transaction:
+                    for database, values in zip(self._databases, columns, strict=True):
+                        pairs = zip(keys, values, strict=True)
+                        consumed, _ = transaction.cursor(database).putmulti(pairs, append=True)
+                        assert consumed == len(keys), "keys do not ascend"
                 return
             except lmdb.MapFullError:
                 self._environment.set_mapsize(self._environment.info()["map_size"] * 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 STORE_FORMAT: Final = 2
 
 DATA: Final = "data.mdb"
-_ENTITIES = b"entities"
+DICTIONARY: Final = "full.dict"  # zstd's, for what FULL holds
+ENTITIES, FULL = b"entities", b"full"  # databases: records, and whole entities where kept
+#: Table of the ids that were merged into others, and a database of the same for look-ups.
+REDIRECTS: Final = "redirects.parquet"
+REDIRECTED = b"redirects"  # key -> id
 _MAX_DATABASES = 8
 _WIKIBASE_DATATYPES = {
     "wikibase-entityid": "wikibase-item",
@@ -64,9 +69,19 @@ def open_environment(
         ) from error
 
 
+def open_database(environment: lmdb.Environment, name: bytes, *, create: bool = False) -> Any:
+    """A database inside an environment: ENTITIES or FULL."""
+    return environment.open_db(name, create=create)
+
+
 def open_entities(environment: lmdb.Environment, *, create: bool = False) -> Any:
     """The database of records inside an environment."""
-    return environment.open_db(_ENTITIES, create=create)
+    return open_database(environment, ENTITIES, create=create)
+
+
+def databases_of(kept: Kept) -> list[bytes]:
+    """Databases of a store that keeps that."""
+    return [ENTITIES, FULL] if kept.full else [ENTITIES]
 
 
 class StreamDigest:
@@ -101,9 +116,16 @@ class StreamDigest:
 
 def digest_of(directory: Path, tick: Tick = lambda records: None) -> dict[str, Any]:
     """The digest of the records that stand in a store's LMDB now; ``tick`` counts them."""
+    with open_environment(directory, readahead=True) as environment:
+        contents = _digest_of_database(environment, ENTITIES, tick)
+        with suppress(lmdb.NotFoundError):  # most stores hold no whole entities
+            contents["full"] = _digest_of_database(environment, FULL, lambda _: None)
+    return contents
+
+
+def _digest_of_database(environment: lmdb.Environment, name: bytes, tick: Tick) -> dict[str, Any]:
     digest = StreamDigest()
-    environment = open_environment(directory, readahead=True)
-    with environment, environment.begin(db=open_entities(environment)) as transaction:
+    with environment.begin(db=open_database(environment, name)) as transaction:
         for batch in _batches(transaction.cursor(), 1 << 14):
             keys = np.frombuffer(b"".join(k for k, _ in batch), ">u8").astype(np.uint64)
             lengths = np.array([len(v) for _, v in batch], np.uint32)
@@ -141,8 +163,11 @@ class EntityStore:
         check_whole(path, self.manifest, "copy it again or build it with `sparqless etl --fresh`")
         self.kept = Kept.from_json(self.manifest["kept"])
         self._environment = open_environment(path)
+        self._redirects = None
+        if REDIRECTS in self.manifest["outputs"]:
+            self._redirects = open_database(self._environment, REDIRECTED)
         self._transaction = self._environment.begin(
-            db=open_entities(self._environment), buffers=True
+            db=open_database(self._environment, ENTITIES), buffers=True
         )
 
     @property
@@ -176,10 +201,19 @@ class EntityStore:
 
         Raises UserError for something that isn't an item's or property's id.
         """
-        if not is_entity_id(entity_id):
-            raise UserError(f"{entity_id!r} is not an item or property id such as Q144 or P31.")
-        value = self._transaction.get(key_of(entity_id).to_bytes(8, "big"))
+        value = self._transaction.get(_key(entity_id))
         return None if value is None else decode_record(value)
+
+    def resolve(self, entity_id: str) -> str:
+        """The id that an id was merged into; itself where no redirect of it is known.
+
+        Raises UserError for something that isn't an item's or property's id.
+        """
+        key = _key(entity_id)
+        if self._redirects is None:
+            return entity_id
+        found = self._transaction.get(key, db=self._redirects)
+        return entity_id if found is None else bytes(found).decode()
 
     def get_many(self, entity_ids: Iterable[str]) -> Iterator[Record | None]:
         """Records in the order asked for; ascending ids read the file from front to back."""
@@ -197,6 +231,12 @@ class EntityStore:
         if record is None or entity_id[0] != "Q":
             raise UserError(f"{entity_id} is not an item of {self.path}.")
         return WikidataItem(_as_entity(record))
+
+
+def _key(entity_id: str) -> bytes:
+    if not is_entity_id(entity_id):
+        raise UserError(f"{entity_id!r} is not an item or property id such as Q144 or P31.")
+    return key_of(entity_id).to_bytes(8, "big")
 
 
 def _as_entity(record: Record) -> dict[str, Any]:
