@@ -15,71 +15,7 @@ from hypothesis import strategies as st
 
 from etl import sql
 from etl.errors import UserError
-
-# --- a writer of its own, after mysql_real_escape_string and mysqldump's output -------------------
-
-Value = int | float | bytes | None
-
-_ESCAPED = {
-    b"\0": rb"\0", b"\n": rb"\n", b"\r": rb"\r", b"\\": rb"\\", b"'": rb"\'", b'"': rb"\"",
-    b"\x1a": rb"\Z",
-}  # fmt: skip
-
-
-def quoted(text: bytes, *, doubled: bool = False, introduced: bool = False) -> bytes:
-    """A string; ``doubled`` quotes are what NO_BACKSLASH_ESCAPES and other writers give."""
-    escaped = b"".join(
-        b"''" if doubled and bytes([c]) == b"'" else _ESCAPED.get(bytes([c]), bytes([c]))
-        for c in text
-    )
-    return (b"_binary " if introduced else b"") + b"'" + escaped + b"'"
-
-
-def written(value: Value, **how: bool) -> bytes:
-    if value is None:
-        return b"NULL"
-    if isinstance(value, bytes):
-        return quoted(value, **how)
-    return repr(value).encode()
-
-
-def table_of(
-    name: str,
-    columns: list[str],
-    rows: list[list[Value]],
-    *,
-    per_statement: int = 1000,
-    per_line: bool = False,
-    complete: bool = False,
-    end: str = "\n",
-    **how: bool,
-) -> bytes:
-    """A whole dump; ``per_line`` puts a row on a line as newer MariaDBs do."""
-    head = [
-        "/*M!999999\\- enable the sandbox mode */ ",
-        "-- MariaDB dump 10.19  Distrib 10.5.23-MariaDB, for debian-linux-gnu (x86_64)",
-        "/*!40101 SET NAMES utf8mb4 */;",
-        f"DROP TABLE IF EXISTS `{name}`;",
-        f"CREATE TABLE `{name}` (",
-        *(f"  `{column}` varbinary(255) NOT NULL DEFAULT ''," for column in columns),
-        f"  PRIMARY KEY (`{columns[0]}`),",
-        f"  KEY `some` (`{columns[-1]}`)",
-        ") ENGINE=InnoDB AUTO_INCREMENT=7 DEFAULT CHARSET=binary;",
-        f"/*!40000 ALTER TABLE `{name}` DISABLE KEYS */;",
-    ]
-    text = end.join(head).encode() + end.encode()
-    named = f" (`{'`, `'.join(columns)}`)" if complete else ""
-    gap = end.encode() if per_line else b""
-    for start in range(0, len(rows), per_statement):
-        tuples = [
-            b"(" + b",".join(written(value, **how) for value in row) + b")"
-            for row in rows[start : start + per_statement]
-        ]
-        text += f"INSERT INTO `{name}`{named} VALUES".encode() + (gap or b" ")
-        text += (b"," + gap).join(tuples) + b";" + end.encode()
-    tail = f"/*!40000 ALTER TABLE `{name}` ENABLE KEYS */;{end}{end}-- Dump completed on 2026{end}"
-    return text + tail.encode()
-
+from tests.etl.mysqldump import Value, table_of
 
 # --- the slow twin: a character at a time ---------------------------------------------------------
 

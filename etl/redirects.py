@@ -1,0 +1,357 @@
+"""Redirects: ids that were merged into others, from the dumps of two of MediaWiki's tables.
+
+    sparqless etl DUMP --redirects wikidatawiki-…-redirect.sql.gz --pages wikidatawiki-…-page.sql.gz
+
+A JSON dump has no redirects, and its statements may still name an id that has become one. Table
+``redirect`` says where a page leads, by the page's number; table ``page`` says which id that is.
+
+Two steps. :func:`read_redirects` reads both dumps, before or beside a JSON dump's slices, into
+pairs as they stand. :func:`build_redirects` settles them when the store's records are known: an id
+that the store has a record of is no redirect, since dumps are written over days and a record is
+the truth; chains are followed to their end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from array import array
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ujson
+
+from etl.dump import Input
+from etl.entity import MAX_NUMBER, entity_id, key_of
+from etl.errors import UserError
+from etl.members import form_by_magic
+from etl.progress import Tick
+from etl.sql import STRING, VALUE, rows
+from etl.store import DATA, REDIRECTED, REDIRECTS, open_database, open_environment
+from etl.tables import TableWriter, write_table
+
+Ids = npt.NDArray[np.int64]  # Q144 -> 144, P31 -> -31, as in nodes.parquet
+
+_SCHEMA = pa.schema([("id", pa.int64()), ("target", pa.int64())])
+_COUNTS = "counts"  # key in the footer of the pairs
+
+# Namespaces of wikidata.org (its siteinfo; Wikibase's WBNamespaces extension of them).
+_ITEMS, _PROPERTIES, _LEXEMES = 0, 120, 146
+_LETTERS = {_ITEMS: b"Q", _PROPERTIES: b"P"}
+
+# Stand for a page or a target that is neither an item nor a property.
+_LEXEME, _OTHER = np.iinfo(np.int64).min, 0
+
+# Redirects taken into memory, 16 bytes a table and some 60 while they are joined. Wikidata's own
+# run to a few millions.
+_MOST = 50_000_000
+
+_HEAD_TAIL = 1 << 20
+_BATCH = 1 << 17  # redirects in one transaction of LMDB
+_ENTRY = 64  # bytes that LMDB takes for one, at most
+
+_NUMBER = rb"[0-9]{1,18}"
+_SPACE = rb"-?[0-9]{1,9}"
+_TITLE = rb"(?:_binary )?+'(?P<title>[QP][1-9][0-9]{0,16})'|" + VALUE
+_REDIRECT_ROW = {
+    "rd_from": b"(?P<page>%b)" % _NUMBER,
+    "rd_namespace": b"(?P<space>%b)" % _SPACE,
+    "rd_title": _TITLE,
+    "rd_interwiki": rb"(?P<here>NULL|(?:_binary )?+'')|" + VALUE,
+}
+_PAGE_ROW = {
+    "page_id": b"(?P<page>%b)" % _NUMBER,
+    "page_namespace": b"(?P<space>%b)" % _SPACE,
+    "page_title": _TITLE,
+    "page_is_redirect": b"1",
+}
+_OTHER_PAGE_ROW = {
+    "page_id": b"[0-9]++",
+    "page_namespace": b"-?[0-9]++",
+    "page_title": STRING,
+    "page_is_redirect": b"0",
+}
+
+
+# --- before the work ----------------------------------------------------------------------------
+
+
+def find_redirect_dumps(redirects: Path | None, pages: Path | None) -> list[Input]:
+    """Dumps of tables ``redirect`` and ``page`` as inputs of a plan; none where none is given.
+
+    Raises UserError where one comes without the other or can't be read.
+    """
+    if redirects is None and pages is None:
+        return []
+    if redirects is None or pages is None:
+        both = ("--redirects", "--pages")
+        given, other = both if pages is None else both[::-1]
+        raise UserError(
+            f"{given} needs {other} too: table `redirect` has the numbers of pages, and table "
+            "`page` says which ids these are."
+        )
+    return [_described(redirects), _described(pages)]
+
+
+def _described(path: Path) -> Input:
+    try:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; give a dump of the table, .sql.gz.")
+        stat = path.stat()
+        with path.open("rb") as file:
+            head = file.read(_HEAD_TAIL)
+            file.seek(max(len(head), stat.st_size - _HEAD_TAIL))
+            tail = file.read()
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}).") from error
+    digest = hashlib.sha256(head + tail).hexdigest()
+    return Input(str(path), form_by_magic(head), stat.st_size, stat.st_mtime_ns, digest)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+class RedirectJob(msgspec.Struct, frozen=True):
+    """Dumps of tables ``redirect`` and ``page``, and the file for the pairs: paths."""
+
+    redirects: str
+    pages: str
+    out: str
+
+
+def read_redirects(job: RedirectJob, tick: Tick) -> dict[str, int]:
+    """Reads both dumps into ``out``, as pairs of ids, unsettled; returns the counts.
+
+    A task for an engine: ``tick`` is called with the compressed bytes read. ``out`` appears by
+    rename when all is there, and is what a second call goes by. 5 million redirects among 120
+    million pages take some 400 MB of memory and, with one core, about two minutes.
+
+    Raises UserError where a file is broken or isn't what it should be.
+    """
+    out = Path(job.out)
+    if out.exists():
+        return read_counts(out)
+    redirects = _read(Path(job.redirects), "redirect", _REDIRECT_ROW, _target_of, tick)
+    pages = _read(Path(job.pages), "page", _PAGE_ROW, _id_of, tick, _OTHER_PAGE_ROW)
+    pairs, counts = _joined(job, redirects, pages)
+    temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
+    try:
+        with TableWriter(temporary, _SCHEMA) as writer:
+            writer.write(pairs)
+            writer.close(metadata={_COUNTS: ujson.dumps(counts)})
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return counts
+
+
+def read_counts(pairs: Path) -> dict[str, int]:
+    """The counts of an earlier :func:`read_redirects`."""
+    counts: dict[str, int] = ujson.loads(pq.read_metadata(pairs).metadata[_COUNTS.encode()])
+    return counts
+
+
+@dataclass(frozen=True, eq=False)
+class _Pages:
+    """Numbers of pages, and of each the id that it has or leads to."""
+
+    page: Ids
+    id: Ids
+
+
+def _read(
+    path: Path,
+    table: str,
+    wanted: dict[str, bytes],
+    id_of: Callable[[re.Match[bytes]], int],
+    tick: Tick,
+    unwanted: dict[str, bytes] | None = None,
+) -> _Pages:
+    page, id_ = array("q"), array("q")
+    for match in rows(path, table, wanted, tick, unwanted=unwanted):
+        page.append(int(match["page"]))
+        id_.append(id_of(match))
+        if len(page) > _MOST:
+            raise UserError(
+                f"{path} has more than {_MOST:,} redirects, ten times as many as Wikidata: is it "
+                f"its table `{table}`?"
+            )
+    return _Pages(np.frombuffer(page, np.int64), np.frombuffer(id_, np.int64))
+
+
+def _id_of(match: re.Match[bytes]) -> int:
+    """The id that a namespace and a title are, :data:`_LEXEME` or :data:`_OTHER`."""
+    title, space = match["title"], int(match["space"])
+    if title is not None and title[:1] == _LETTERS.get(space):
+        number = int(title[1:])
+        if number <= MAX_NUMBER:
+            return number if space == _ITEMS else -number
+    return _LEXEME if space == _LEXEMES else _OTHER
+
+
+def _target_of(match: re.Match[bytes]) -> int:
+    """The id that a redirect leads to; what stands in another wiki is none."""
+    return _OTHER if match["here"] is None else _id_of(match)
+
+
+def _joined(job: RedirectJob, redirects: _Pages, pages: _Pages) -> tuple[pa.Table, dict[str, int]]:
+    """Pairs of ids, ascending, each id once, and what became of the rest."""
+    order = np.argsort(pages.page, kind="stable")
+    at = np.searchsorted(pages.page, redirects.page, sorter=order)
+    at[at == len(order)] = 0
+    found = np.zeros(len(at), bool)
+    if len(order):
+        found = pages.page[order[at]] == redirects.page
+    source, target = pages.id[order[at[found]]], redirects.id[found]
+    entity = (source != _LEXEME) & (source != _OTHER)
+    # Wikibase redirects an id to one of the same kind (its data model's EntityRedirect).
+    good = entity & (target != _LEXEME) & (target != _OTHER) & ((source > 0) == (target > 0))
+    counts = {
+        "rows": len(at),
+        "pageless": int(np.count_nonzero(~found)),
+        "lexemes": int(np.count_nonzero(source == _LEXEME)),
+        "others": int(np.count_nonzero(source == _OTHER)),
+        "dropped": int(np.count_nonzero(entity & ~good)),
+    }
+    if 2 * counts["pageless"] > len(at):
+        raise UserError(
+            f"{counts['pageless']:,} of the {len(at):,} redirects in {job.redirects} are of pages "
+            f"that {job.pages} doesn't have as redirects: give the two tables of one dump."
+        )
+    if not good.any():
+        raise UserError(
+            f"none of the {len(at):,} redirects in {job.redirects} is of an item or a property: "
+            "give the tables of wikidatawiki."
+        )
+    ids, targets = source[good], target[good]
+    order = np.argsort(ids, kind="stable")
+    last = np.append(ids[order][1:] != ids[order][:-1], True)  # of an id that comes twice
+    order = order[last]
+    return pa.table([ids[order], targets[order]], schema=_SCHEMA), counts
+
+
+# --- settling -----------------------------------------------------------------------------------
+
+
+def build_redirects(pairs: Path, store: Path) -> dict[str, int]:
+    """Settles ``pairs`` by the records in ``store``, a directory with data.mdb and nodes.parquet.
+
+    Writes redirects.parquet (an id and where its chain of redirects ends) beside them and the
+    same into data.mdb, for look-ups; returns the counts for the manifest.
+
+    Ids that the store has a record of are left out (``overruled``), and so are those whose chain
+    never ends (``cycles``).
+    """
+    table = pq.read_table(pairs)
+    ids, targets = (table.column(n).to_numpy() for n in ("id", "target"))
+    recorded = _recorded(ids, store / "nodes.parquet")
+    ids, targets = ids[~recorded], targets[~recorded]
+    last = _followed(ids, targets)
+    good = last >= 0
+    counts = read_counts(pairs) | {
+        "overruled": int(np.count_nonzero(recorded)),
+        "cycles": int(np.count_nonzero(~good)),
+        "chains": int(np.count_nonzero(good & (last != np.arange(len(ids))))),
+        "redirects": int(np.count_nonzero(good)),
+    }
+    ids, targets = ids[good], targets[last[good]]
+    order = np.lexsort((np.abs(ids), ids > 0))  # key order: properties by number, then items
+    ids, targets = ids[order], targets[order]
+    write_table(store / REDIRECTS, pa.table([ids, targets], schema=_SCHEMA))
+    _write_lookups(store, ids, targets)
+    return counts
+
+
+def _recorded(ids: Ids, nodes: Path) -> npt.NDArray[np.bool_]:
+    """Which of some ids, ascending, stand in nodes.parquet; read a row group at a time."""
+    recorded = np.zeros(len(ids), bool)
+    file = pq.ParquetFile(nodes)
+    for group in range(file.num_row_groups):
+        there = np.sort(file.read_row_group(group, columns=["id"]).column(0).to_numpy())
+        if not len(there):
+            continue
+        first, last = np.searchsorted(ids, there[[0, -1]] + [0, 1])
+        at = np.searchsorted(there, ids[first:last])
+        recorded[first:last] |= there[at] == ids[first:last]
+    return recorded
+
+
+def _followed(ids: Ids, targets: Ids) -> npt.NDArray[np.int64]:
+    """The row in which each row's chain of redirects ends, -1 where it never does.
+
+    ``ids`` ascend. Every round doubles the links that are followed, so that as many rounds as the
+    number of rows has bits reach the end of any chain.
+    """
+    rows_ = np.arange(len(ids))
+    if not len(ids):
+        return rows_
+    at = np.searchsorted(ids, targets)
+    at[at == len(ids)] = 0
+    goes_on = ids[at] == targets
+    last = np.where(goes_on, at, rows_)
+    for _ in range(len(ids).bit_length()):
+        last = last[last]
+    return np.where(goes_on[last], -1, last)
+
+
+def _write_lookups(store: Path, ids: Ids, targets: Ids) -> None:
+    """Puts the table into the store's LMDB, whose answer takes microseconds and no pyarrow."""
+    room = (store / DATA).stat().st_size + _ENTRY * len(ids) + (64 << 20)
+    with open_environment(store, map_size=room) as environment:
+        database = open_database(environment, REDIRECTED, create=True)
+        for first in range(0, len(ids), _BATCH):
+            batch = slice(first, first + _BATCH)
+            pairs = [
+                (key_of(entity_id(id_)).to_bytes(8, "big"), entity_id(target).encode())
+                for id_, target in zip(ids[batch].tolist(), targets[batch].tolist(), strict=True)
+            ]
+            with environment.begin(write=True, db=database) as transaction:
+                transaction.cursor().putmulti(pairs, append=True)
+        environment.sync(True)
+
+
+# --- reading the table --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Redirects:
+    """A store's redirects as arrays, for ids by the million; 16 bytes each."""
+
+    ids: Ids  # ascending
+    targets: Ids
+
+    @classmethod
+    def load(cls, store: Path, outputs: Container[str]) -> Redirects:
+        """Reads the table that the ``outputs`` of the store's manifest list; else there is none.
+
+        5 million redirects take some 0.3 s.
+        """
+        if REDIRECTS not in outputs:
+            return cls(np.empty(0, np.int64), np.empty(0, np.int64))
+        table = pq.read_table(store / REDIRECTS)
+        ids, targets = (table.column(name).to_numpy() for name in ("id", "target"))
+        order = np.argsort(ids, kind="stable")
+        return cls(ids[order], targets[order])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def followed(self, ids: Ids) -> Ids:
+        """``ids`` with those that redirect replaced by what they lead to."""
+        if not len(self.ids):
+            return ids
+        at = np.searchsorted(self.ids, ids)
+        at[at == len(self.ids)] = 0
+        return np.where(self.ids[at] == ids, self.targets[at], ids)
+
+    def leading_to(self, targets: Ids) -> tuple[Ids, Ids]:
+        """(id, target) of the redirects that lead to one of ``targets``."""
+        there = np.isin(self.targets, targets)
+        return self.ids[there], self.targets[there]
