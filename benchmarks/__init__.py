@@ -1,1 +1,1 @@
-"""The measuring scripts: ``python -m benchmarks.etl``; nothing here is installed."""
+"""The measuring room: ``python -m benchmarks`` says what there is; nothing here is installed."""

@@ -13,8 +13,10 @@ re-encoded dump; Wikimedia publishes none), as ``.json`` plain.
 
 Ids ascend inside a batch and jump from batch to batch, because Wikimedia's batches are cut from
 eight shards. The same seed and size give the same JSON, whatever the number of workers, and with
-the same zlib the same file. Two workers make 100 MB of JSON a second or so into .gz; each holds
-one batch at a time.
+the same zlib the same file. With ``--changed 0.05`` it is a later dump of the same Wikidata: one
+entity in twenty has another content and a higher revision, is gone, or has a new one behind it;
+all other lines are those of the dump without it. Two workers make 100 MB of JSON a second or so
+into .gz; each holds one batch at a time.
 """
 
 from __future__ import annotations
@@ -32,14 +34,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 
 import zstandard
 from tqdm import tqdm
 
-from benchmarks.invented import MEAN_LINE, entity, known_entities
-from benchmarks.words import vocabulary
+from benchmarks.invented import MEAN_LINE, edited, entity, known_entities
+from benchmarks.words import Vocabulary, vocabulary
 
 #: Goes into the name of a dump that a benchmark keeps: raise it when the lines change.
 VERSION = 1
@@ -49,22 +52,28 @@ _LARGEST_BATCH = 64 << 20  # bytes of JSON, about; Wikimedia's are 880 MB
 _GZIP_LEVEL = 9  # Wikimedia's
 _ZSTD_LEVEL = 9
 _SUFFIXES = (".json.gz", ".json.bz2", ".json.zst", ".json")
+_GONE = _ADDED = 0.02  # of what changed
+_NEW = 50_000_000  # where the places of added entities begin, behind those of all dumps
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a dump holds: ``entities`` lines in batches of ``batch`` lines."""
+    """What a dump holds: ``entities`` lines in batches of ``batch`` lines.
+
+    ``changed`` is the share of them that differ from those of the plan without it.
+    """
 
     seed: int
     entities: int
     batch: int
+    changed: float = 0.0
 
     @classmethod
-    def of_size(cls, json_bytes: int, seed: int = 0) -> Plan:
+    def of_size(cls, json_bytes: int, seed: int = 0, changed: float = 0.0) -> Plan:
         """For about ``json_bytes`` of JSON: ±1 % from 1 GB on, less exact below."""
         entities = max(1, json_bytes // MEAN_LINE)
         largest = min(_LARGEST_BATCH, max(json_bytes // 24, 1 << 20)) // MEAN_LINE
-        return cls(seed, entities, max(1, largest))
+        return cls(seed, entities, max(1, largest), changed)
 
     @property
     def batches(self) -> int:
@@ -126,7 +135,7 @@ def write(plan: Plan, path: Path, workers: int = 1, quiet: bool = True) -> Writt
 
 def _batches(plan: Plan, suffix: str, workers: int) -> Iterator[tuple[int, int, bytes]]:
     """Batches in order, made ahead by the workers: one more than there are workers."""
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         pending: deque[Future[tuple[int, int, bytes]]] = deque()
         for number in range(plan.batches):
             pending.append(pool.submit(_batch, plan, number, suffix))
@@ -150,7 +159,25 @@ def _lines(plan: Plan, number: int) -> Iterator[bytes]:
     if number == 0:
         yield from known_entities(rng, words)
     for index in _places(plan, number):
-        yield entity(index, rng, words)
+        line = entity(index, rng, words)
+        if plan.changed:
+            yield from _later(plan, index, line, words)
+        else:
+            yield line
+
+
+def _later(plan: Plan, index: int, line: bytes, words: Vocabulary) -> Iterator[bytes]:
+    """What a later dump has in the place of a line: the same, another one, none, or two."""
+    rng = Random(f"{plan.seed} changed {index}")
+    if rng.random() >= plan.changed:
+        yield line
+        return
+    fate = rng.random()
+    if fate < _GONE:
+        return
+    yield edited(line, index, rng, words)
+    if fate > 1 - _ADDED:
+        yield entity(_NEW + index, rng, words)
 
 
 def _places(plan: Plan, number: int) -> Iterator[int]:
@@ -229,10 +256,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json-bytes", type=parse_size, required=True, metavar="SIZE")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--changed", type=float, default=0.0, metavar="SHARE")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--quiet", action="store_true")
     options = parser.parse_args(arguments)
-    plan = Plan.of_size(options.json_bytes, options.seed)
+    plan = Plan.of_size(options.json_bytes, options.seed, options.changed)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     try:
         done = write(plan, options.out, options.workers, options.quiet)

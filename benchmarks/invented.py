@@ -310,6 +310,15 @@ def entity(index: int, rng: Random, words: Vocabulary) -> bytes:
     return _entity(item, f'"type":"item","id":"Q{item.number}"', parts)
 
 
+def edited(line: bytes, index: int, rng: Random, words: Vocabulary) -> bytes:
+    """The ``index``-th entity, written anew, with a higher revision than ``line`` has."""
+    mark = b'"lastrevid":'
+    before, _, rest = line.rpartition(mark)
+    revision = int(rest[: rest.index(b",")]) + 1 + int(10_000_000 * rng.random())
+    before, _, rest = entity(index, rng, words).rpartition(mark)
+    return b"%b%b%d%b" % (before, mark, revision, rest[rest.index(b",") :])
+
+
 def known_entities(rng: Random, words: Vocabulary) -> list[bytes]:
     """Lines of the recipes' roots and of every property that an invented item uses."""
     roots = [_plain(f'"type":"item","id":"Q{number}"', rng, words) for number in ROOTS]

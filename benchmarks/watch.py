@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 _PROC = Path("/proc")
 _PERIOD = 0.05  # seconds between two looks; peaks that the kernel keeps (VmHWM) are not missed
@@ -26,29 +30,33 @@ class Watched:
     worker_private: int
 
 
-def run(command: Sequence[str], cwd: Path) -> Watched:
-    """Run ``command`` to its end.
+def run(command: Sequence[str], cwd: Path, limit: float = 7200.0) -> Watched:
+    """Run ``command`` to its end, for ``limit`` seconds at most.
 
-    Raises RuntimeError with the end of its output where it fails.
+    Raises RuntimeError with the end of its output where it fails or takes longer.
     """
     peaks: dict[int, dict[str, int]] = {}
     with tempfile.TemporaryFile() as output:
         cpu_before = _cpu_of_children()
         started = time.perf_counter()
-        process = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=subprocess.STDOUT)
-        while True:
-            for pid in _tree(process.pid):
-                _look(pid, peaks.setdefault(pid, {}))
-            try:
-                process.wait(_PERIOD)
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        seconds = time.perf_counter() - started
+        process = start(command, cwd, output)
+        try:
+            while process.poll() is None and time.perf_counter() - started < limit:
+                for pid in tree(process.pid):
+                    _look(pid, peaks.setdefault(pid, {}))
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_PERIOD)
+        finally:
+            seconds = time.perf_counter() - started
+            late = process.poll() is None
+            if late:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         if process.returncode:
             output.seek(0)
             said = output.read()[-2000:].decode(errors="replace")
-            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
+            end = f"was ended after {limit:.0f} s" if late else f"ended with {process.returncode}"
+            raise RuntimeError(f"{' '.join(command)} {end}:\n{said}")
     main = peaks.pop(process.pid, {})
     workers = list(peaks.values())
     return Watched(
@@ -61,7 +69,14 @@ def run(command: Sequence[str], cwd: Path) -> Watched:
     )
 
 
-def _tree(pid: int) -> Iterator[int]:
+def start(command: Sequence[str], cwd: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    """``command`` in a process group of its own, so that all of it can be ended."""
+    return subprocess.Popen(
+        command, cwd=cwd, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    )
+
+
+def tree(pid: int) -> Iterator[int]:
     """``pid`` and its descendants that are alive."""
     yield pid
     for children in (_PROC / str(pid) / "task").glob("*/children"):
@@ -70,7 +85,7 @@ def _tree(pid: int) -> Iterator[int]:
         except OSError:  # ended meanwhile
             continue
         for child in found:
-            yield from _tree(int(child))
+            yield from tree(int(child))
 
 
 def _look(pid: int, peak: dict[str, int]) -> None:

@@ -1,19 +1,32 @@
-"""A benchmark's dump must be a dump: read here with gzip and json, which know nothing of it."""
+"""A benchmark's dump must be a dump: read here with gzip and json, which know nothing of it.
+
+And every benchmark has to run, on a dump that is too small to measure anything.
+"""
 
 from __future__ import annotations
 
 import bz2
 import gzip
 import json
+import subprocess
+import sys
 import zlib
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 import zstandard
 
+from benchmarks import report
 from benchmarks.dump import Plan, parse_size, write
-from benchmarks.etl import members_of
+from benchmarks.files import first_part, members_of, shares
+from benchmarks.kinds import FIRST_ITEM, Item, kind_of
+from benchmarks.words import vocabulary
 
+ROOT = Path(__file__).parents[1]
 PLAN = Plan(seed=3, entities=700, batch=90)
 
 
@@ -35,6 +48,11 @@ def members(data: bytes) -> list[bytes]:
     return found
 
 
+def entities_of(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(gzip.decompress(path.read_bytes()))
+    return found
+
+
 def test_is_framed_as_wikimedia_frames_it(dump: Path) -> None:
     opening, *batches, closing = members(dump.read_bytes())
     assert (opening, closing) == (b"[\n", b"\n]\n")
@@ -48,6 +66,11 @@ def test_holds_what_wikidata_holds(dump: Path) -> None:
     assert text.isascii()
     assert b"\\/" in text
     assert b"\\u" in text
+    assert 9 < len(text) / dump.stat().st_size < 11
+    lines = [len(line) for line in text.splitlines() if b'"id":"Q10' in line[:40]]
+    assert 11_000 < sum(lines) / len(lines) < 17_000
+    assert min(lines) < 3_000
+    assert max(lines) > 100_000
     entities = json.loads(text)
     ids = [entity["id"] for entity in entities]
     assert len(set(ids)) == len(ids)
@@ -69,6 +92,28 @@ def test_holds_what_wikidata_holds(dump: Path) -> None:
             for statement in statements:
                 assert statement["mainsnak"]["property"] == property_id
                 assert statement["id"].startswith(entity["id"] + "$")
+
+
+def test_shares_are_those_counted_over_wikidata() -> None:
+    words, random = vocabulary(0), Random(0)
+    places = range(0, 4_000_000, 19)
+    kinds = Counter(kind_of(Item(FIRST_ITEM + n, random, words)).name for n in places)
+    shares = {"article": 0.385, "human": 0.107, "class": 0.0435, "taxon": 0.033}
+    for name, share in shares.items():
+        assert kinds[name] / len(places) == pytest.approx(share, rel=0.1)
+
+
+def test_a_later_dump_differs_where_it_says(dump: Path, tmp_path: Path) -> None:
+    later = tmp_path / "later.json.gz"
+    write(Plan(PLAN.seed, PLAN.entities, PLAN.batch, changed=0.2), later, workers=2)
+    old, new = ({line["id"]: line for line in entities_of(path)} for path in (dump, later))
+    changed = [id_ for id_ in old.keys() & new.keys() if old[id_] != new[id_]]
+    assert 0.15 < len(changed) / len(old) < 0.25
+    for id_ in changed:
+        assert new[id_]["lastrevid"] > old[id_]["lastrevid"]
+        assert new[id_]["claims"] != old[id_]["claims"]
+    assert 0 < len(old.keys() - new.keys()) < 20
+    assert 0 < len(new.keys() - old.keys()) < 20
 
 
 def test_depends_on_the_seed_alone(dump: Path, tmp_path: Path) -> None:
@@ -115,3 +160,88 @@ def test_a_file_that_breaks_off_is_refused(dump: Path, tmp_path: Path) -> None:
     broken.write_bytes(dump.read_bytes()[:-1000])
     with pytest.raises(ValueError, match="ends inside the gzip member"):
         members_of(broken)
+
+
+def test_the_first_part_of_a_dump_is_a_dump(dump: Path, tmp_path: Path) -> None:
+    found = members_of(dump)
+    text = gzip.decompress(dump.read_bytes())
+    part = tmp_path / "part.json.gz"
+    taken = first_part(dump, found, len(text) // 3, part)
+    entities = entities_of(part)
+    assert members_of(part) == taken
+    assert len(entities) == sum(member.newlines for member in taken[:-1])
+    assert entities == json.loads(text)[: len(entities)]
+    assert len(text) / 3 < sum(member.json_bytes for member in taken) < len(text) / 2
+
+
+def test_shares_of_a_file_are_whole_members(dump: Path) -> None:
+    found = members_of(dump)
+    for count in (1, 2, 5, 100):
+        ranges = shares(found, count)
+        assert ranges[0][0] == 0
+        assert ranges[-1][1] == dump.stat().st_size
+        assert all(a[1] == b[0] for a, b in pairwise(ranges))
+        assert {start for start, _ in ranges} <= {m.start for m in found} | {found[-1].end}
+
+
+def test_figures_go_where_the_page_has_a_place_for_them(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "a\n<!-- bench:etl -->\nold\n<!-- /bench -->\nb\n<!-- bench:x -->\n<!-- /bench -->\n"
+    )
+    report.put("etl", "new \\1", page)
+    assert page.read_text() == (
+        "a\n<!-- bench:etl -->\nnew \\1\n<!-- /bench -->\nb\n<!-- bench:x -->\n<!-- /bench -->\n"
+    )
+    with pytest.raises(ValueError, match="no place"):
+        report.put("scale", "new", page)
+    assert report.table(["", "MB"], [["long name", "1"], ["b", "20"]]).splitlines() == [
+        "|           |  MB |",
+        "| --------- | --: |",
+        "| long name |   1 |",
+        "| b         |  20 |",
+    ]
+
+
+def test_the_documentation_has_a_place_for_every_benchmark() -> None:
+    from benchmarks.__main__ import NAMES
+
+    text = report.PAGE.read_text(encoding="utf-8")
+    for name in NAMES:
+        assert text.count(f"<!-- bench:{name} -->\n") == 1
+    assert text.count("<!-- /bench -->") == len(NAMES)
+
+
+def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
+    names = ("etl", "formats", "stages", "merge", "scale", "kills")
+    small = ["--json-bytes", "3M", "--peer-bytes", "1M", "--sizes", "1M,3M", "--lines", "60"]
+    counts = ["--records", "2k", "--changed", "0.2", "--kills", "2", "--repeat", "1"]
+    command = [sys.executable, "-m", "benchmarks", *names, "--json", "--work", str(tmp_path)]
+    done = subprocess.run([*command, *small, *counts], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    etl, formats, stages, merge, scale, kills = printed
+    assert [found["benchmark"] for found in printed] == list(names)
+
+    limit, ours, *others = etl["rates"]
+    assert limit["entities"] == ours["entities"] > 200
+    assert limit["json_bytes"] == ours["json_bytes"]
+    assert [peer["name"] for peer in others] == ["gzip + ujson loop", "qwikidata"]
+    assert len(etl["notes"]) == 2  # what is not installed is said
+    assert etl["store"]["worker_private"] > 1e6
+
+    suffixes = [found["format"] for found in formats["formats"]]
+    assert suffixes == [".json", ".json.gz", ".json.zst", ".json.bz2"]
+    assert not any(found["differences"] for found in formats["formats"])
+
+    assert [stage["name"] for stage in stages["reading"]][:2] == ["inflate", "split into lines"]
+    assert merge["records"] >= 2000
+    assert all(row["records_per_second"] > 0 for row in merge["rows"])
+    small_, large = scale["sizes"]
+    assert small_["entities"] < large["entities"] == limit["entities"]
+
+    assert sum(kill["times"] for kill in kills["kills"]) == 2
+    assert kills["differences"] == []
+
+    left = {path.name for path in tmp_path.iterdir() if not path.name.startswith("dump-")}
+    assert left == {"store"}

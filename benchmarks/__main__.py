@@ -1,0 +1,81 @@
+"""The measuring room of the ingest.
+
+    python -m benchmarks                          lists what there is
+    python -m benchmarks etl --json-bytes 2G      runs one, prints its tables
+    python -m benchmarks all --write              runs all, for the record
+
+``--write`` puts the tables into docs/performance.md, each into its own place, so that a figure
+there is always one that a run printed. Compare ratios, not seconds: machines differ, and other
+work on them only ever adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import shlex
+import sys
+
+from benchmarks import options, report
+
+#: In the order in which they run; each is a module with ``measure`` and ``tables``.
+NAMES = {
+    "etl": "a dump into a store, beside the machine's limit and other readers",
+    "formats": "the same JSON in every format, beside the tool that inflates it",
+    "stages": "where the processor time of a line goes",
+    "merge": "the merge alone, in records a second",
+    "scale": "time and memory from 1 to 8 GB of JSON",
+    "update": "--update-from beside a full build",
+    "kills": "processes killed at random, and what is in the store in the end",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks",
+        description=f"{__doc__}\n{_list()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} or all")
+    parser.add_argument("--write", action="store_true", help="put the tables into the docs")
+    parser.add_argument("--json", action="store_true", help="print figures as JSON")
+    options.add_to(parser)
+    parsed = parser.parse_args(arguments)
+    unknown = set(parsed.names) - {*NAMES, "all"}
+    if unknown:
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if parsed.dump and not parsed.dump.name.endswith(".json.gz"):
+        parser.error(f"--dump {parsed.dump}: only a .json.gz has members to share out")
+    if not parsed.names:
+        print(_list())
+        return
+    chosen = list(NAMES) if "all" in parsed.names else parsed.names
+    for name in chosen:
+        _run(name, parsed, arguments)
+
+
+def _run(name: str, parsed: argparse.Namespace, arguments: list[str]) -> None:
+    """One benchmark; with JSON, a line of it."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    machine = report.machine()
+    figures = module.measure(options.options_of(parsed))
+    if parsed.json:
+        print(json.dumps({"benchmark": name, "machine": machine, **figures}), flush=True)
+        return
+    given = [a for a in arguments if a not in (*NAMES, "all", "--write")]
+    command = shlex.join(["python", "-m", "benchmarks", name, *given])
+    text = f"{module.tables(figures)}\n\n*{machine}; `{command}`*"
+    print(f"\n## {name}\n\n{text}", flush=True)
+    if parsed.write:
+        report.put(name, text)
+
+
+def _list() -> str:
+    return "\n".join(["benchmarks:", *(f"  {name:8} {what}" for name, what in NAMES.items())])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What a user may set of the benchmarks: one set of options for all of them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.dump import parse_size
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Sizes are in bytes of JSON; ``repeat`` runs are made of which the best counts."""
+
+    json_bytes: int = 2_000_000_000
+    dump: Path | None = None
+    work: Path = ROOT / "data" / "bench"
+    workers: int = os.cpu_count() or 1
+    seed: int = 0
+    repeat: int = 2
+    peer_bytes: int = 150_000_000
+    install_peers: bool = False
+    sizes: tuple[int, ...] = (10**9, 2 * 10**9, 4 * 10**9, 8 * 10**9)
+    lines: int = 20_000
+    records: int = 5_000_000
+    changed: float = 0.05
+    kills: int = 50
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """The options as a command line has them; which benchmark reads which is in their help."""
+    add, default = parser.add_argument, Options()
+    add(
+        "--json-bytes",
+        type=parse_size,
+        default=default.json_bytes,
+        metavar="SIZE",
+        help="size of the made dump  [2G]",
+    )
+    add("--dump", type=Path, metavar="FILE", help="etl, stages: a .json.gz to measure on instead")
+    add("--work", type=Path, default=default.work, metavar="DIR", help="[data/bench]")
+    add("--workers", type=int, default=default.workers, metavar="N", help="[as many as cores]")
+    add("--seed", type=int, default=default.seed, metavar="N")
+    add(
+        "--repeat",
+        type=int,
+        default=default.repeat,
+        metavar="N",
+        help="runs of which the best counts, because other work on a machine only adds  [2]",
+    )
+    add(
+        "--peer-bytes",
+        type=parse_size,
+        default=default.peer_bytes,
+        metavar="SIZE",
+        help="etl: the first part of the dump, which the other readers read  [150M]",
+    )
+    add(
+        "--install-peers",
+        action="store_true",
+        help="etl: install KGTK (pip) and wikibase-dump-filter (npm) below --work first",
+    )
+    add(
+        "--sizes",
+        type=_sizes,
+        default=default.sizes,
+        metavar="SIZES",
+        help="scale: comma-separated  [1G,2G,4G,8G]",
+    )
+    add("--lines", type=int, default=default.lines, metavar="N", help="stages  [20,000]")
+    add("--records", type=parse_size, default=default.records, metavar="N", help="merge  [5M]")
+    add(
+        "--changed",
+        type=float,
+        default=default.changed,
+        metavar="SHARE",
+        help="update: share of the entities that changed  [0.05]",
+    )
+    add("--kills", type=int, default=default.kills, metavar="N", help="kills  [50]")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(sorted(parse_size(size) for size in text.split(",")))
+
+
+def options_of(parsed: argparse.Namespace) -> Options:
+    """The options that were parsed."""
+    return Options(**{name: getattr(parsed, name) for name in Options.__dataclass_fields__})
