@@ -8,9 +8,11 @@ of their highest number of sitelinks, until no other can hold a better one.
 
 from __future__ import annotations
 
+import unicodedata
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +26,7 @@ from etl.entity import entity_id
 from etl.errors import UserError
 from etl.merge_names import KINDS, NAMES, NAMES_SCHEMA
 from etl.names import fold
-from etl.show import name_of
+from etl.show import name_of, printable
 from etl.store import EntityStore
 
 #: Row groups that one lookup reads at most, 2 to 10 ms each. Without --language it never comes
@@ -99,6 +101,55 @@ def find(
             rows = search.rows()
         found = tuple(_found(row, opened) for row in rows[:limit])
     return Answer(found, len(rows) > limit, search.partial)
+
+
+def lines(answer: Answer, width: int = 0) -> Iterator[str]:
+    """For people: id, label, sitelinks, description, and the name where the label is another.
+
+    In columns that fit a terminal of ``width``, or separated by tabs where that is 0.
+    """
+    rows = [
+        (f.id, f.label, str(f.sitelinks), f.description, "" if f.name == f.label else f.name)
+        for f in answer.found
+    ]
+    shown = [tuple(map(printable, row)) for row in rows]
+    if not width:
+        yield from map("\t".join, shown)
+        return
+    named = [(i, f"{label} ({name})" if name else label, n, d) for i, label, n, d, name in shown]
+    widths = [max((_cells(row[n]) for row in named), default=0) for n in range(3)]
+    widths[1] = min(widths[1], max(width // 2, 20))
+    for id_, name, sitelinks, description in named:
+        head = f"{id_:<{widths[0]}}  {_fitted(name, widths[1])}  {sitelinks:>{widths[2]}}  "
+        yield (head + _fitted(description, max(width - _cells(head), 10))).rstrip()
+
+
+def _cells(text: str) -> int:
+    """Columns of a terminal that a text takes, by Unicode's East_Asian_Width."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def _fitted(text: str, width: int) -> str:
+    """``text`` in just ``width`` columns, and however many marks on its letters, not for ever."""
+    shown = text[: 4 * width]
+    if shown == text and _cells(text) <= width:
+        return text + " " * (width - _cells(text))
+    ends = list(accumulate(map(_cells, shown)))
+    shown = shown[: bisect_left(ends, width)]
+    return f"{shown}…" + " " * (width - 1 - _cells(shown))
+
+
+def note(answer: Answer) -> str:
+    """What a reader of ``answer`` should know of what it leaves out, ``""`` for nothing."""
+    if answer.partial:
+        return (
+            "so many names begin like this that not all were looked at, and better known ones may "
+            "be missing; give more letters."
+        )
+    return "there are more; --limit shows them." if answer.more else ""
 
 
 def _found(row: dict[str, Any], store: EntityStore) -> Found:

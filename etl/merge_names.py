@@ -30,11 +30,12 @@ from etl.update import keys_of
 
 NAMES: Final = "names.parquet"
 
-#: Names that are sorted and written together, and keys that are compared together; they bound
-#: memory (250 bytes a name) and leave no trace in the output.
-BATCH_NAMES: Final = 400_000
+#: Bytes of names that are sorted and written together, of which memory holds six times as much,
+#: and keys that are compared together. They leave no trace in the output.
+BATCH_BYTES: Final = 40 << 20
 BATCH_KEYS: Final = 1_000_000
 _SAMPLE = 1024  # every how many-th name or key tells how they are spread
+_ROW_BYTES = 60  # of a name, beside the name
 
 #: Rows per row group: a lookup reads one or two, a footer lists them all (docs/performance.md).
 NAME_GROUP: Final = 1 << 15
@@ -236,9 +237,11 @@ def _position(batch: pa.RecordBatch, bound: _Place | None, start: int = 0) -> in
 
 
 def _bounds(sources: list[_Source]) -> list[_Place]:
-    """Places that cut the names of all sources into pieces of about BATCH_NAMES."""
+    """Places that cut the names of all sources into pieces of about BATCH_BYTES."""
     sample = sorted(place for source in sources for place in source.sample())
-    return sorted(set(sample[:: max(1, BATCH_NAMES // _SAMPLE)]))[1:]
+    sizes = [_SAMPLE * (2 * len(folded) + _ROW_BYTES) for folded, _, _ in sample]
+    pieces = np.cumsum(np.array(sizes, np.int64)) // BATCH_BYTES
+    return sorted({sample[n] for n in np.flatnonzero(np.diff(pieces)) + 1})
 
 
 # --- which record of an id stays ----------------------------------------------------------------
@@ -286,13 +289,11 @@ def _contest(job: NamesJob) -> tuple[dict[int, npt.NDArray[np.bool_]], _Ids]:
         revisions = old.of(kept, high) if old else np.zeros(0, np.int64)
         parts = [c.part(n) for c in runs]
         beaten = _beaten([kept, *(keys for keys, _ in parts)], [revisions, *(r for _, r in parts)])
-        for number, row in zip(*beaten, strict=True):
-            if number > 0:
-                run = runs[number - 1]
-                mask = lost.setdefault(number - 1, np.zeros(len(run.keys), bool))
-                mask[run.first(n) + row] = True
-        losers = beaten[1][beaten[0] == 0]
-        stayed.add(numeric_ids(np.delete(kept, losers)))
+        for number in np.unique(beaten[0][beaten[0] > 0]) - 1:
+            if number not in lost:
+                lost[number] = np.zeros(len(runs[number].keys), bool)
+            lost[number][runs[number].first(n) + beaten[1][beaten[0] == number + 1]] = True
+        stayed.add(numeric_ids(np.delete(kept, beaten[1][beaten[0] == 0])))
     return lost, stayed
 
 

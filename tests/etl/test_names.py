@@ -21,7 +21,7 @@ from etl import find as find_module
 from etl import merge_names as merge_module
 from etl.engine import run
 from etl.errors import UserError
-from etl.find import find
+from etl.find import find, lines
 from etl.ingest import ingest
 from etl.kept import Kept
 from etl.manifest import read_manifest, write_manifest
@@ -226,7 +226,7 @@ records = st.lists(
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """At 200M names there are hundreds of batches; here are some for a few names."""
-    monkeypatch.setattr(merge_module, "BATCH_NAMES", 3)
+    monkeypatch.setattr(merge_module, "BATCH_BYTES", 200)
     monkeypatch.setattr(merge_module, "BATCH_KEYS", 2)
     monkeypatch.setattr(merge_module, "_SAMPLE", 1)
 
@@ -271,12 +271,12 @@ def test_an_update_gives_the_names_of_a_full_build(
     dump = data.draw(st.permutations([*kept, *kept[:2], *changed]))
     slices = cut(dump, data.draw(st.lists(st.integers(0, 30), max_size=3)))
     unchanged = []
-    for n, lines in enumerate(slices):
+    for n, cut_off in enumerate(slices):
         path = folder / f"unchanged-{n}.arrow"
-        known = sorted(r.key for r in lines if any(r is k for k in kept))
+        known = sorted(r.key for r in cut_off if any(r is k for k in kept))
         write_arrow(path, {"key": pa.array(known, pa.uint64())})
         unchanged.append(str(path))
-    parsed = [[r for r in lines if not any(r is k for k in kept)] for lines in slices]
+    parsed = [[r for r in part if not any(r is k for k in kept)] for part in slices]
     updated = merged(folder / "new", parsed, old=str(old), unchanged=tuple(unchanged))
     full = merged(folder / "full", [dump])
     assert updated.read_bytes() == full.read_bytes()
@@ -288,7 +288,7 @@ def test_one_name_of_many_entities_is_merged_in_pieces(tmp_path: Path) -> None:
     sizes: list[int] = []
     paths = [write_run(tmp_path, n, made[n::3]) for n in range(3)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merge_module, "BATCH_NAMES", 16)
+        patch.setattr(merge_module, "BATCH_BYTES", 16 * 68)
         patch.setattr(merge_module, "_SAMPLE", 2)
         merge_names(NamesJob(tuple(paths), str(tmp_path), KEPT.languages), sizes.append)
     assert sum(sizes) == 150
@@ -456,6 +456,31 @@ def test_a_lookup_that_can_not_be_answered_says_why(tmp_path: Path) -> None:
         find(store, "dog")
     with pytest.raises(UserError):
         find(tmp_path / "nowhere", "dog")
+
+
+def test_what_a_dump_calls_things_can_not_steer_a_terminal(tmp_path: Path) -> None:
+    made = [
+        Names(1, 9, {"en": "dog\x1b[2J\tdog\n", "mul": "dog"}),
+        Names(2, 1, {"en": "犬" * 200}, {"en": ["dog"]}),
+        Names(3, 1, {"en": "e\u0301" * 30, "de": "dog"}),
+    ]
+    answer = find(store_of(tmp_path, made), "dog")
+    assert [row.split("\t") for row in lines(answer)] == [
+        ["Q3", "e\u0301" * 30, "2", "described 3", "dog"],
+        ["Q1", "dog\ufffd[2J\ufffddog\ufffd", "1", "described 1", "dog"],
+        ["Q2", "犬" * 200, "0", "described 2", "dog"],
+    ]
+    for width in (1, 40, 80, 500):
+        shown = list(lines(answer, width))
+        assert len(shown) == 3
+        assert all(row.isprintable() for row in shown)
+    assert [columns(row[: row.index("described")]) for row in shown] == [
+        2 + 2 + 250 + 2 + 1 + 2
+    ] * 3
+
+
+def columns(text: str) -> int:
+    return sum(2 if c == "犬" else 0 if c == "\u0301" else 1 for c in text)
 
 
 def test_a_store_without_any_name_finds_nothing(tmp_path: Path) -> None:
