@@ -55,6 +55,11 @@ class Built:
     manifest: dict[str, Any]
 
     @property
+    def disk_per_record_byte(self) -> float:
+        """Peak of disk while it was built, over the bytes of encoded records."""
+        return self.watched.disk_peak / int(self.manifest["counts"]["record_bytes"])
+
+    @property
     def bytes_per_record(self) -> float:
         """Size of the whole store for an entity."""
         return self.store_bytes / self.rate.entities
@@ -79,7 +84,7 @@ def build(
     """
     shutil.rmtree(store, ignore_errors=True)
     call = command(path, store, workers, more)
-    watched = watch.run(call, ROOT)
+    watched = watch.run(call, ROOT, disk=store)
     if not (store / "manifest.json").exists():
         raise RuntimeError(f"{' '.join(call)} left no manifest")
     written = json.loads((store / "manifest.json").read_text())

@@ -149,6 +149,7 @@ def measure(options: Options) -> dict[str, Any]:
             "lmdb_bytes": built.lmdb_bytes,
             "bytes_per_record": built.bytes_per_record,
             "stages": built.stages,
+            "disk_per_record_byte": built.disk_per_record_byte,
             **asdict(built.watched),
         },
         "projections": [_projection(built, n) for n in (options.workers, _MANY)],
@@ -177,6 +178,7 @@ def _projection(built: Built, cores: int) -> dict[str, float]:
         "rest_seconds": rest,
         "json_per_second": FULL_JSON_BYTES / reading,
         "store_bytes": FULL_ENTITIES * built.bytes_per_record,
+        "disk_peak": FULL_ENTITIES * built.watched.disk_peak / rate.entities,
     }
 
 
@@ -215,7 +217,9 @@ def tables(figures: dict[str, Any]) -> str:
         f"{store['stages']['all'] - store['stages']['read']:.2f} merge, digest and publish; the "
         "rest is the start of the process.",
         f"- Store: {store['bytes'] / 1e6:,.1f} MB, LMDB {store['lmdb_bytes'] / 1e6:,.1f} of it; "
-        f"**{store['bytes_per_record']:,.0f} bytes a record**.",
+        f"**{store['bytes_per_record']:,.0f} bytes a record**. Disk while it was built: "
+        f"{store['disk_peak'] / 1e6:,.1f} MB at its peak, "
+        f"{store['disk_per_record_byte']:.1f} times the encoded records.",
         f"- Memory: {megabytes(store['worker_private'])} MB a worker "
         f"({megabytes(store['worker_peak'])} with the pages of files), "
         f"{megabytes(store['main_private'])} MB the main process "
@@ -234,7 +238,8 @@ def _projected(projection: dict[str, float]) -> str:
         f"{projection['seconds'] / 60:,.0f} minutes ({projection['reading_seconds'] / 60:,.0f} of "
         "reading, shared out among the cores, from a disk that gives "
         f"{gz_bytes / 1e6:,.0f} MB/s of .gz; {projection['rest_seconds'] / 60:,.0f} of merging and "
-        f"digesting, no faster than here), {projection['store_bytes'] / 1e9:,.0f} GB of store."
+        f"digesting, no faster than here), {projection['store_bytes'] / 1e9:,.0f} GB of store, "
+        f"{projection['disk_peak'] / 1e9:,.0f} GB of disk while it is built."
     )
 
 

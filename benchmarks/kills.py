@@ -26,7 +26,8 @@ from benchmarks.options import ROOT, Options
 from benchmarks.report import megabytes, table
 
 _LARGEST = 600_000_000  # bytes of JSON: some twenty slices, a few seconds
-_PERIOD = 0.005  # seconds between two looks at a tree that is to be gone
+_PERIOD = 0.005  # seconds between two looks at processes that are to leave
+_PATIENCE = 60.0  # seconds after which they are said to hang
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def _disturbed(
             what = "main process" if victim == process.pid else _name(victim)
             os.kill(victim, signal.SIGKILL)
             process.wait()
-            _wait_for_the_end(process.pid)
+            _wait_for_the_end(pids)
             return phase, what
         if process.returncode:
             output.seek(0)
@@ -108,14 +109,24 @@ def _name(pid: int) -> str:
     return "resource tracker" if b"resource_tracker" in words else "worker"
 
 
-def _wait_for_the_end(group: int) -> None:
-    """Workers leave when their parent is gone; the next start must not meet them."""
-    while True:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
+def _wait_for_the_end(pids: list[int]) -> None:
+    """Workers leave when their parent is gone; the next start must not meet them.
+
+    Raises RuntimeError where they stay.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while left := [pid for pid in pids if _is_alive(pid)]:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{len(left)} processes outlived the run they belong to")
         time.sleep(_PERIOD)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("Z", "X")  # dead, and nobody has asked yet
 
 
 def tables(figures: dict[str, Any]) -> str:

@@ -45,6 +45,7 @@ def _row(json_bytes: int, builds: list[Built]) -> dict[str, Any]:
         "reading_seconds": stages["read"],
         "rest_seconds": stages["all"] - stages["read"],
         "store_bytes": built.store_bytes,
+        "disk_peak": built.watched.disk_peak,
         "worker_private": built.watched.worker_private,
         "worker_peak": built.watched.worker_peak,
         "main_private": built.watched.main_private,
@@ -69,11 +70,12 @@ def tables(figures: dict[str, Any]) -> str:
             megabytes(found["main_private"]),
             megabytes(found["main_peak"]),
             f"{found['store_bytes'] / found['entities']:,.0f}",
+            f"{found['disk_peak'] / found['entities']:,.0f}",
         ]
         for found in sizes
     ]
     header = ["MB of JSON", "entities", "s", "reading", "the rest", "MB/s", "s a GB"]
-    memory = ["MB a worker", "MB main", "with the page cache", "bytes a record"]
+    memory = ["MB a worker", "MB main", "with the page cache", "bytes a record", "disk at its peak"]
     bars = [
         f"{found['json_bytes'] / 1e9:5.1f} GB {found['seconds']:7.2f} s "
         + "█" * round(60 * found["seconds"] / longest)
