@@ -103,7 +103,17 @@ def sample(out: Path) -> None:
     help="Languages to keep, comma-separated.  [en,en-gb,en-ca,en-us,mul]",
 )
 @_path("--properties", "File that lists the properties to keep.  [the shipped list]")
+@click.option(
+    "--keep",
+    type=click.Choice(["properties", "full"]),
+    default="properties",
+    show_default=True,
+    help="full: the whole of every entity as well.",
+)
 @click.option("--recipe", help="Check first that the store will do for this recipe.")
+@_path("--update-from", "An older store: what the dump hasn't changed is taken from it.")
+@_path("--redirects", "Dump of MediaWiki's table redirect (.sql.gz): ids that were merged.")
+@_path("--pages", "Dump of its table page, which --redirects needs.")
 @_workers
 @_path("--keep-dump", "Directory to also keep a dump in that is read from the network.")
 @click.option("--contact", help="E-mail or URL sent with downloads.  [sparqless.toml]")
@@ -134,7 +144,11 @@ def etl_command(
     store: Path,
     languages: str | None,
     properties: Path | None,
+    keep: str,
     recipe: str | None,
+    update_from: Path | None,
+    redirects: Path | None,
+    pages: Path | None,
     workers: int,
     keep_dump: Path | None,
     contact: str | None,
@@ -168,6 +182,7 @@ def etl_command(
     kept = Kept(
         parse_languages(languages) if languages is not None else DEFAULT_LANGUAGES,
         read_properties(properties),
+        full=keep == "full",
     )
     if recipe is not None:
         check_store(load(recipe), {"kept": kept.as_json()})
@@ -181,6 +196,9 @@ def etl_command(
         fresh=fresh,
         slice_bytes=slice_size or 0,
         keep_dump=keep_dump,
+        update_from=update_from,
+        redirects=redirects,
+        pages=pages,
         contact=contact,
         quiet=quiet,
     )
@@ -202,6 +220,7 @@ def etl_command(
     manifest = ingest(dumps, store, options, announce)
     if as_json:
         found = {"store": str(store), **manifest["counts"]}
+        found |= {part: manifest[part] for part in ("update", "redirects") if part in manifest}
         _print_json({**found, "seconds": 0 if stood else manifest["seconds"]["all"]})
         return
     for warning in warnings(store, manifest):
@@ -349,6 +368,50 @@ def entity(entity_id: str, store: Path, as_json: bool) -> None:
             return
         for line in described(record, opened):
             click.echo(line)
+
+
+@cli.command()
+@click.argument("text")
+@_store
+@click.option("--prefix", is_flag=True, help="Names that begin with TEXT, too.")
+@click.option(
+    "--language", "languages", multiple=True, metavar="CODE", help="Names in this language only."
+)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most.")
+@_json
+def find(
+    text: str, store: Path, prefix: bool, languages: tuple[str, ...], limit: int, as_json: bool
+) -> None:
+    """Look up entities by label or alias, whatever their case.
+
+    In a pipe a line is id, name, description and sitelinks, with tabs between them.
+
+    \b
+    Example:
+      sparqless find dog --store data/sample/store
+    """
+    from dataclasses import asdict
+    from shutil import get_terminal_size
+
+    from etl.find import find as look_up
+    from etl.find import lines, note
+
+    answer = look_up(store, text, prefix=prefix, languages=languages, limit=limit)
+    if as_json:
+        _print_json([asdict(found) for found in answer.found])
+    else:
+        width = get_terminal_size().columns if sys.stdout.isatty() else 0
+        for line in lines(answer, width):
+            click.echo(line)
+    remark = note(answer)
+    if remark:
+        click.echo(remark, err=True)
+    if not answer.found:
+        how = "begins with" if prefix else "is"
+        raise UserError(
+            f"no name in {store} {how} {text!r}; "
+            + ("try a shorter beginning." if prefix else "--prefix finds what begins so.")
+        )
 
 
 @cli.command()

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from etl.errors import UserError
@@ -85,21 +86,36 @@ class Pool:
         try:
             pool = self._started()
             futures = {pool.submit(_call, task, item): item for item in items}
-            while futures:
-                done, _ = concurrent.futures.wait(
-                    futures, _POLL_SECONDS, concurrent.futures.FIRST_COMPLETED
-                )
-                _drain(self._ticks, tick)
-                for future in done:
-                    yield futures.pop(future), future.result()
+            yield from self._ended(futures, tick)
         except BrokenProcessPool:
-            raise UserError(
-                "a worker process was killed, most likely because memory ran out; what is done is "
-                "kept: run the same command again, with fewer --workers if it happens twice."
-            ) from None
+            raise _killed() from None
         finally:
             for future in futures:
                 future.cancel()
+
+    def submit(self, task: Task[Item, Result], item: Item) -> Callable[[Tick], Result]:
+        """Begins a task; the call waits for its end and gives its result."""
+        future = self._started().submit(_call, task, item)
+
+        def result(tick: Tick) -> Result:
+            try:
+                ((_, found),) = self._ended({future: item}, tick)
+            except BrokenProcessPool:
+                raise _killed() from None
+            return found
+
+        return result
+
+    def _ended(
+        self, futures: dict[concurrent.futures.Future[Result], Item], tick: Tick
+    ) -> Iterator[tuple[Item, Result]]:
+        while futures:
+            done, _ = concurrent.futures.wait(
+                futures, _POLL_SECONDS, concurrent.futures.FIRST_COMPLETED
+            )
+            _drain(self._ticks, tick)
+            for future in done:
+                yield futures.pop(future), future.result()
 
     def _started(self) -> concurrent.futures.ProcessPoolExecutor:
         if self._processes is None:
@@ -112,6 +128,28 @@ class Pool:
                 initargs=(self._ticks,),
             )
         return self._processes
+
+
+@contextmanager
+def beside(
+    task: Task[Item, Result], item: Item, workers: int
+) -> Iterator[Callable[[Tick], Result]]:
+    """One task in a process of its own while the caller does other work; the call awaits it.
+
+    With less than two ``workers`` it is done here, when it is called for.
+    """
+    if workers < 2:
+        yield lambda tick: task(item, tick)
+        return
+    with Pool(1) as pool:
+        yield pool.submit(task, item)
+
+
+def _killed() -> UserError:
+    return UserError(
+        "a worker process was killed, most likely because memory ran out; what is done is "
+        "kept: run the same command again, with fewer --workers if it happens twice."
+    )
 
 
 def _stop(pool: concurrent.futures.ProcessPoolExecutor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,9 @@ class Options(msgspec.Struct, frozen=True):
 
     ``workers`` 0 reads in this process. ``limit``: entities to read, 0 for all. ``max_line`` and
     ``slice_bytes`` in bytes, 0 for a slice size that follows from the inputs. ``keep_dump`` is the
-    directory in which a dump that is fetched is kept, ``contact`` what its server is told.
+    directory in which a dump that is fetched is kept, ``contact`` what its server is told,
+    ``update_from`` a store whose records are taken where the dump still has their revision,
+    ``redirects`` and ``pages`` are dumps of MediaWiki's tables.
     """
 
     kept: Kept
@@ -40,6 +43,9 @@ class Options(msgspec.Struct, frozen=True):
     fresh: bool = False
     slice_bytes: int = 0
     keep_dump: Path | None = None
+    update_from: Path | None = None
+    redirects: Path | None = None
+    pages: Path | None = None
     contact: str | None = None
     quiet: bool = False
 
@@ -57,13 +63,17 @@ class Plan(msgspec.Struct, frozen=True):
     max_line: int
     limit: int
     slice_bytes: int
+    tables: list[Input]
+    update_from: str  # digest of the manifest of the older store, "" for none
 
 
 #: Fields of a plan that leave no trace in a finished store.
-OF_THE_WORK: Final = ("version", "slice_bytes")
+OF_THE_WORK: Final = ("version", "slice_bytes", "update_from")
 
 
-def make_plan(inputs: list[Input], options: Options) -> Plan:
+def make_plan(
+    inputs: list[Input], options: Options, tables: Sequence[Input] = (), update_from: str = ""
+) -> Plan:
     """The plan of a run. The size of a slice follows from the inputs, never from the machine."""
     total = sum(file.size for file in inputs)
     size = options.slice_bytes or min(max(total // _SLICES, _SMALLEST_SLICE), _LARGEST_SLICE)
@@ -75,6 +85,8 @@ def make_plan(inputs: list[Input], options: Options) -> Plan:
         options.max_line,
         options.limit,
         size,
+        list(tables),
+        update_from,
     )
 
 
@@ -88,7 +100,7 @@ def slices_of(plan: Plan) -> list[Slice]:
 def as_json(plan: Plan) -> Any:
     """A plan as it comes back from a file; of a path the name, since disks move."""
     made = msgspec.json.decode(msgspec.json.encode(plan))
-    for file in made["inputs"]:
+    for file in made["inputs"] + made["tables"]:
         path = file.pop("path")
         if is_elsewhere(path):
             file["address"] = path = public(path)
@@ -113,7 +125,7 @@ def check_same(store: Path, standing: Any, wanted: Any, what: str) -> None:
 def _difference(key: str, was: Any, is_: Any) -> str:
     if was == is_:
         return ""
-    if key == "inputs" and isinstance(was, list) and len(was) == len(is_):
+    if key in ("inputs", "tables") and isinstance(was, list) and len(was) == len(is_):
         for old, new in zip(was, is_, strict=True):
             for field in ("form", "size", "digest"):
                 if old[field] != new[field]:
@@ -128,7 +140,11 @@ def _difference(key: str, was: Any, is_: Any) -> str:
         changes = [*(f"-{x}" for x in gone), *(f"+{x}" for x in come)]
         changes = changes or ["in another order, or with other qualifiers"]
         return f"other --{part} ({', '.join(changes[:8])}{', …' if len(changes) > 8 else ''})"
-    name = {"max_line": "--max-line, in bytes", "limit": "--limit"}.get(key, key)
+    name = {
+        "max_line": "--max-line, in bytes",
+        "limit": "--limit",
+        "update_from": "--update-from",
+    }.get(key, key)
     return f"another {name} ({_short(was)}, now {_short(is_)})"
 
 

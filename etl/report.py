@@ -58,6 +58,19 @@ def rows(store: Path, manifest: dict[str, Any], *, stood: bool) -> list[Row]:
         ("skipped", f"{sum(counts['skipped'].values()):,}", kinds or "of other types"),
         ("repeated", f"{counts['repeated']:,}", "older versions of an entity, left out"),
         ("rejected", f"{counts['rejects']:,}", "lines that can't be read"),
+        *_updated(manifest),
         time,
         ("store", "", str(store)),
     ]
+
+
+def _updated(manifest: dict[str, Any]) -> list[Row]:
+    """What an older store and the tables of redirects brought."""
+    found: list[Row] = []
+    update, redirects = manifest.get("update"), manifest.get("redirects")
+    if update:
+        remark = ", ".join(f"{update[kind]:,} {kind}" for kind in ("added", "changed", "gone"))
+        found.append(("unchanged", f"{update['unchanged']:,}", f"taken over; {remark}"))
+    if redirects:
+        found.append(("redirects", f"{redirects['redirects']:,}", "ids merged into others"))
+    return found

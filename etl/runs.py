@@ -1,6 +1,7 @@
 """One slice → sorted runs: the worker's half of the ingest.
 
-A run is two Arrow files, records sorted by key and their edges sorted by record. A slice's runs
+A run is three Arrow files: records sorted by key, their edges sorted by record, their names sorted
+as they are looked up. A slice's runs
 and its report stand in one directory that is renamed into place when all of it is written, so a
 slice is done if and only if its directory is there. A run is closed at :data:`RUN_BYTES` of
 records, which bounds the memory of a worker whatever the size of its slice.
@@ -27,6 +28,7 @@ from etl.entity import FIRST_ITEM, OtherEntity, RejectedLineError
 from etl.kept import Kept
 from etl.lines import Line, SliceReader, entity_text
 from etl.manifest import discard, flush
+from etl.names import NameRows
 from etl.progress import Tick
 from etl.reader import EntityReader, Entry
 from etl.source import Access, keep_slice, open_source
@@ -119,6 +121,7 @@ class RunBuilder:
         self.directory = directory
         self._schema = record_schema(kept)
         self._flag_bytes = self._schema.field("flags").type.byte_width
+        self._names = NameRows(kept)
         self.runs = self.repeated = 0
         self._clear()
 
@@ -133,8 +136,10 @@ class RunBuilder:
 
     def add(self, entry: Entry, full: bytes | None = None) -> None:
         """Takes one entry; ``full`` is the whole entity, compressed, where that is kept."""
+        row = len(self._values)
+        if entry.labels or entry.aliases:
+            self._names.add(row, entry.labels, entry.aliases)
         if entry.edges:
-            row = len(self._values)
             for number, target, rank, truthy in entry.edges:
                 self._rows.append(row)
                 self._edge_properties.append(number)
@@ -177,6 +182,8 @@ class RunBuilder:
         name = f"run-{self.runs:04d}"
         _write_arrow(self.directory / f"{name}.arrow", columns, self._schema)
         _write_arrow(self.directory / f"{name}.edges.arrow", self._edges(new_row), EDGE_SCHEMA)
+        names = self.directory / f"{name}.names.arrow"
+        self._names.write(names, new_row, numeric_ids(keys[order]), columns[2].to_numpy())
         self.runs += 1
         self._clear()
 

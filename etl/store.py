@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
+import msgspec
 import numpy as np
 import numpy.typing as npt
+import zstandard
 
 from etl.entity import Record, decode_record, is_entity_id, key_of
 from etl.errors import UserError
+from etl.full import Decompressor
 from etl.kept import Kept
 from etl.manifest import check_whole, read_manifest
 from etl.progress import Tick
@@ -31,6 +33,7 @@ ENTITIES, FULL = b"entities", b"full"  # databases: records, and whole entities 
 REDIRECTS: Final = "redirects.parquet"
 REDIRECTED = b"redirects"  # key -> id
 _MAX_DATABASES = 8
+_LONGEST: Final = 1 << 30  # bytes of a whole entity; Wikidata's largest have some 10 MB
 _WIKIBASE_DATATYPES = {
     "wikibase-entityid": "wikibase-item",
     "globecoordinate": "globe-coordinate",
@@ -70,8 +73,17 @@ def open_environment(
 
 
 def open_database(environment: lmdb.Environment, name: bytes, *, create: bool = False) -> Any:
-    """A database inside an environment: ENTITIES or FULL."""
-    return environment.open_db(name, create=create)
+    """A database inside an environment.
+
+    Raises UserError where there is none of that name.
+    """
+    try:
+        return environment.open_db(name, create=create)
+    except (lmdb.NotFoundError, lmdb.CorruptedError, lmdb.InvalidError) as error:
+        raise UserError(
+            f"{environment.path()} holds no {name.decode()} ({error}); build the store again with "
+            "`sparqless etl --fresh`."
+        ) from error
 
 
 def open_entities(environment: lmdb.Environment, *, create: bool = False) -> Any:
@@ -118,7 +130,9 @@ def digest_of(directory: Path, tick: Tick = lambda records: None) -> dict[str, A
     """The digest of the records that stand in a store's LMDB now; ``tick`` counts them."""
     with open_environment(directory, readahead=True) as environment:
         contents = _digest_of_database(environment, ENTITIES, tick)
-        with suppress(lmdb.NotFoundError):  # most stores hold no whole entities
+        with environment.begin() as transaction:
+            keeps_full = transaction.get(FULL) is not None
+        if keeps_full:
             contents["full"] = _digest_of_database(environment, FULL, lambda _: None)
     return contents
 
@@ -169,6 +183,8 @@ class EntityStore:
         self._transaction = self._environment.begin(
             db=open_database(self._environment, ENTITIES), buffers=True
         )
+        self._full = open_database(self._environment, FULL) if self.kept.full else None
+        self._decompressor: Decompressor | None = None
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -199,10 +215,16 @@ class EntityStore:
     def get(self, entity_id: str) -> Record | None:
         """The record of an item or property, None where the store has none.
 
-        Raises UserError for something that isn't an item's or property's id.
+        Raises UserError for something that isn't an item's or property's id, and where what the
+        store has of it is no record.
         """
         value = self._transaction.get(_key(entity_id))
-        return None if value is None else decode_record(value)
+        if value is None:
+            return None
+        try:
+            return decode_record(value)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise self._damaged(entity_id, error) from error
 
     def resolve(self, entity_id: str) -> str:
         """The id that an id was merged into; itself where no redirect of it is known.
@@ -220,8 +242,41 @@ class EntityStore:
         for entity_id in entity_ids:
             yield self.get(entity_id)
 
+    def full(self, entity_id: str) -> dict[str, Any]:
+        """Everything that the dump had of an item or property, in the dump's own form.
+
+        Raises UserError where the store keeps no whole entities, hasn't this one or can't read it.
+        """
+        if self._full is None:
+            raise UserError(
+                f"{self.path} keeps no whole entities; build a store with "
+                "`sparqless etl --keep full`."
+            )
+        frame = self._transaction.get(_key(entity_id), db=self._full)
+        if frame is None:
+            raise UserError(f"{entity_id} is not in {self.path}.")
+        try:
+            entity = msgspec.json.decode(self._text(frame))
+            if not isinstance(entity, dict) or entity.get("id") != entity_id:
+                raise ValueError("it is another entity's")
+        except (ValueError, RecursionError, zstandard.ZstdError) as error:
+            raise self._damaged(entity_id, error) from error
+        return entity
+
+    def _text(self, frame: memoryview) -> bytes:
+        if self._decompressor is None:
+            self._decompressor = Decompressor((self.path / DICTIONARY).read_bytes())
+        return self._decompressor.decompress(frame, _LONGEST)
+
+    def _damaged(self, entity_id: str, error: Exception) -> UserError:
+        return UserError(
+            f"{self.path}: what it has of {entity_id} can't be read ({error}); see what "
+            f"`sparqless verify {self.path}` says."
+        )
+
     def item(self, entity_id: str) -> WikidataItem:
-        """qwikidata's view of an item, with the statements and languages that were kept.
+        """qwikidata's view of an item: all of it where the store keeps whole entities, else the
+        statements and languages that were kept.
 
         Raises UserError where the store has no such item.
         """
@@ -230,13 +285,26 @@ class EntityStore:
         record = self.get(entity_id)
         if record is None or entity_id[0] != "Q":
             raise UserError(f"{entity_id} is not an item of {self.path}.")
-        return WikidataItem(_as_entity(record))
+        if self._full is None:
+            return WikidataItem(_as_entity(record))
+        return WikidataItem({**_NOTHING, **_with_maps(self.full(entity_id))})
 
 
 def _key(entity_id: str) -> bytes:
     if not is_entity_id(entity_id):
         raise UserError(f"{entity_id!r} is not an item or property id such as Q144 or P31.")
     return key_of(entity_id).to_bytes(8, "big")
+
+
+#: What an item has at the least; dumps leave out what is empty, and some leave out more.
+_NOTHING: Final[dict[str, Any]] = {
+    "labels": {}, "descriptions": {}, "aliases": {}, "claims": {}, "sitelinks": {},
+}  # fmt: skip
+
+
+def _with_maps(entity: dict[str, Any]) -> dict[str, Any]:
+    """Empty maps as maps, which PHP wrote as lists in old dumps (T138104)."""
+    return {key: {} if value == [] else value for key, value in entity.items()}
 
 
 def _as_entity(record: Record) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def test_closure_prints_ids_and_entity_prints_names(built: Path) -> None:
     ("command", "sentence"),
     [
         ("entity Q99999999 --store data/sample/store", "Q99999999 is not in data/sample/store"),
-        ("etl http://127.0.0.1:9/x.json.gz --store data/x --dry-run", "yet to be fetched"),
+        ("etl http://127.0.0.1:9/x.json.gz --store data/x --dry-run", "need a contact"),
         ("entity dog --store data/sample/store", "'dog' is not an item or property id"),
         ("entity Q1 --store data/nowhere", "data/nowhere is not a finished store"),
         ("verify data", "data has no manifest.json"),

@@ -1,0 +1,413 @@
+"""The work of an ingest: slices, their chain, what stands beside them, the merge, the manifest.
+
+A slice is done when its directory is there, the store when its manifest is. Redirects are read
+beside the slices and names merged beside the records, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import ujson
+
+from etl.dump import STDIN, Cut, Damage, Slice
+from etl.engine import Pool, beside
+from etl.errors import UserError
+from etl.full import sample, train
+from etl.keep import Keeping
+from etl.losses import (
+    REJECTS,
+    check_damage,
+    check_ends,
+    check_rejects,
+    placed_rejects,
+    write_rejects,
+)
+from etl.manifest import (
+    DISCARDED,
+    MANIFEST,
+    digests,
+    discard,
+    flush,
+    tool_versions,
+    write_json,
+    write_manifest,
+)
+from etl.merge import allow_open_files, merge
+from etl.merge_names import NAMES, NamesJob, merge_names
+from etl.plan import Options, Plan, as_json, slices_of
+from etl.progress import Progress
+from etl.redirects import RedirectJob, build_redirects, read_redirects
+from etl.remote import CONNECTIONS, is_http, public
+from etl.runs import (
+    REPORT,
+    UNCHANGED,
+    SliceJob,
+    SliceReport,
+    read_report,
+    read_slice,
+    slice_directory,
+)
+from etl.source import check_version, is_elsewhere
+from etl.store import DATA, DICTIONARY, REDIRECTS, STORE_FORMAT
+from etl.update import OldRun, write_known
+
+WORK: Final = "building"
+
+_SOURCES = "sources.json"
+_KNOWN = "known.bin"
+_PAIRS = "redirects.pairs"
+_MERGED = "merged"
+
+
+@dataclass(frozen=True)
+class _Build:
+    """One run: what it makes, of what, with which means, and since when."""
+
+    store: Path
+    plan: Plan
+    options: Options
+    keeping: Keeping
+    pool: Pool
+    slices: list[Slice]
+    started: float
+    earlier: int  # slices that an earlier run has read
+
+    @property
+    def work(self) -> Path:
+        return self.store / WORK
+
+    @property
+    def old(self) -> Path | None:
+        return self.options.update_from
+
+    def progress(self, what: str, total: int | None, unit: str = "B", done: int = 0) -> Progress:
+        return Progress(what, total, unit=unit, done=done, quiet=self.options.quiet)
+
+
+def build(store: Path, plan: Plan, options: Options, keeping: Keeping) -> dict[str, Any]:
+    """Does what is left of a build, publishes the store and returns its manifest.
+
+    Raises UserError for damage, too many rejects, a dump without entities or that changes.
+    """
+    slices = slices_of(plan)
+    allow_open_files(len(slices), len(plan.kept.properties))
+    earlier = sum(1 for _ in (store / WORK).glob(f"*/{REPORT}"))
+    with Pool(_workers(plan, options)) as pool:
+        run = _Build(store, plan, options, keeping, pool, slices, time.perf_counter(), earlier)
+        for leftover in (*run.work.glob("tmp-*"), *run.work.glob(f"*{DISCARDED}")):
+            shutil.rmtree(leftover)
+        with _redirects(run) as redirects:
+            reports, sources, damage = _read(run)
+            read_seconds = time.perf_counter() - run.started
+            built = _merge(run, reports)
+            redirected = redirects()
+    return _publish(run, reports, built, redirected, damage, sources, read_seconds)
+
+
+def _workers(plan: Plan, options: Options) -> int:
+    """Standard input can't be handed to another process; a host gets few connections."""
+    if plan.inputs[0].path == STDIN:
+        return 0
+    if any(is_http(file.path) for file in plan.inputs):
+        return min(options.workers, CONNECTIONS)
+    return options.workers
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def _read(run: _Build) -> tuple[list[SliceReport], list[dict[str, Any]], list[Damage]]:
+    """Reports of all slices, where the dump came from, and what of it is lost."""
+    plan, options = run.plan, run.options
+    reports = _read_slices(run)
+    damage = [lost for report in reports for lost in report.damage]
+    _check_unchanged(run)
+    sources = _sources(run)
+    check_ends(plan, reports, damage)
+    rejects = placed_rejects(run.slices, reports)
+    write_rejects(run.work, run.store / REJECTS, rejects)
+    check_damage(damage, options)
+    check_rejects(run.store, sum(r.rejected for r in reports), rejects, options)
+    if not any(report.items + report.properties for report in reports):
+        discard(run.work)
+        raise UserError(
+            f"{plan.inputs[0].path} has no item and no property; is this a Wikidata JSON dump, "
+            "with one entity a line?"
+        )
+    return reports, sources, damage
+
+
+def _read_slices(run: _Build) -> list[SliceReport]:
+    """Reads the slices that have no report, then what guessed its beginning wrong.
+
+    Where the dump is kept, a slice whose bytes aren't in the part is read again.
+    """
+    slices, options, keeping = run.slices, run.options, run.keeping
+    reports = {
+        s.index: report
+        for s in slices
+        if (report := read_report(run.work, s.index)) is not None
+        and keeping.part_id(s) in ("", report.part)
+    }
+    jobs = [job for job in _jobs(run) if job.slice.index not in reports]
+    total = sum(file.size for file in run.plan.inputs)
+    before = sum(s.end - s.start for s in slices if s.index in reports)
+    with run.progress("reading", total or None, done=before) as progress:
+        if run.plan.limit:
+            return _read_limited(run, progress)
+        keeping.follow(slices, reports)
+        rejected = sum(r.rejected for r in reports.values())
+        for job, report in run.pool.run(read_slice, jobs, progress.add):
+            reports[job.slice.index] = report
+            keeping.follow(slices, reports)
+            rejected += report.rejected
+            if rejected > options.max_rejects:
+                break
+        else:
+            _correct(run, reports, progress)
+            return [reports[s.index] for s in slices]
+    read = [s for s in slices if s.index in reports]
+    placed = placed_rejects(read, [reports[s.index] for s in read])
+    write_rejects(run.work, run.store / REJECTS, placed)
+    check_rejects(run.store, rejected, placed, options)
+    raise AssertionError("more rejects than allowed, yet allowed")
+
+
+def _jobs(run: _Build) -> Iterator[SliceJob]:
+    plan, known, dictionary = run.plan, _known(run), _dictionary(run)
+    for slice_ in run.slices:
+        yield SliceJob(
+            slice_,
+            str(run.work),
+            plan.kept,
+            plan.max_line,
+            run.options.max_rejects,
+            access=run.keeping.access,
+            known=known,
+            dictionary=dictionary,
+        )
+
+
+def _known(run: _Build) -> str:
+    """The file of the older store's revisions, "" where there is no older store."""
+    if run.old is None:
+        return ""
+    path = run.work / _KNOWN
+    if not path.exists():
+        temporary = path.with_name(f"{_KNOWN}.tmp")
+        write_known(run.old, temporary)
+        temporary.rename(path)
+    return str(path)
+
+
+def _dictionary(run: _Build) -> bytes:
+    """What whole entities are compressed with: the older store's, else trained on the dump."""
+    if not run.plan.kept.full:
+        return b""
+    if run.old is not None:
+        return (run.old / DICTIONARY).read_bytes()
+    path = run.work / DICTIONARY
+    if not path.exists():
+        temporary = path.with_name(f"{DICTIONARY}.tmp")
+        temporary.write_bytes(train(sample(run.plan.inputs, run.keeping.access)))
+        temporary.rename(path)
+    return path.read_bytes()
+
+
+def _correct(run: _Build, reports: dict[int, SliceReport], progress: Progress) -> None:
+    """Walks the chain of slices; what doesn't begin where the one before ended is read again."""
+    cut = Cut()
+    for job in _jobs(run):
+        slice_ = job.slice
+        if slice_.start == 0:
+            cut = Cut()
+        corrected = cut.corrected(slice_, reports[slice_.index].extent)
+        if corrected is not None:
+            again = msgspec.structs.replace(job, slice=corrected)
+            for _, report in run.pool.run(read_slice, [again], progress.add):
+                reports[slice_.index] = report
+        cut = cut.after(reports[slice_.index].extent)
+
+
+def _read_limited(run: _Build, progress: Progress) -> list[SliceReport]:
+    reports: list[SliceReport] = []
+    left = run.plan.limit
+    for job in _jobs(run):
+        limited = msgspec.structs.replace(job, limit=left)
+        reports.append(read_slice(limited, progress.add))
+        left -= reports[-1].items + reports[-1].properties
+        if left == 0:
+            break
+    return reports
+
+
+def _check_unchanged(run: _Build) -> None:
+    """A dump that was written to while it was read gives slices of two files."""
+    for file in run.plan.inputs:
+        if file.path == STDIN:
+            continue
+        if is_elsewhere(file.path):
+            check_version(file.path, run.keeping.access)
+            continue
+        stat = os.stat(file.path)
+        if (stat.st_size, stat.st_mtime_ns) != (file.size, file.mtime_ns):
+            raise UserError(
+                f"{file.path} was changed while it was read; start over with --fresh when it is "
+                "complete."
+            )
+
+
+def _sources(run: _Build) -> list[dict[str, Any]]:
+    """Where dumps that are no local files came from, and by what they were checked.
+
+    A kept dump gets its name here, after which a resume takes it for a local file and finds in
+    the work what is known of it.
+
+    Raises UserError where a kept dump has another sum than is published; nothing that was read
+    from it is left then.
+    """
+    path, remotes = run.work / _SOURCES, run.keeping.access.remotes
+    if not remotes:
+        return list(ujson.loads(path.read_bytes())) if path.exists() else []
+    checked = run.keeping.check(lambda: discard(run.work), quiet=run.options.quiet)
+    sources = [
+        {
+            **msgspec.to_builtins(remotes[file.path]),
+            "address": public(file.path),
+            "checked": checked.get(file.path)
+            or ("length" if file.form == "json" else "members and length"),
+        }
+        for file in run.plan.inputs
+        if file.path in remotes
+    ]
+    write_json(path, sources)
+    run.keeping.settle()
+    return sources
+
+
+# --- merging ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _redirects(run: _Build) -> Iterator[Callable[[], dict[str, int]]]:
+    """Reads the tables of redirects beside the slices; the call settles them after the merge."""
+    tables = run.plan.tables
+    if not tables:
+        yield dict
+        return
+    pairs = run.work / _PAIRS
+    job = RedirectJob(tables[0].path, tables[1].path, str(pairs))
+    with beside(read_redirects, job, run.options.workers) as read:
+
+        def settle() -> dict[str, int]:
+            with run.progress("reading redirects", sum(t.size for t in tables)) as progress:
+                read(progress.add)
+            return build_redirects(pairs, run.work / _MERGED)
+
+        yield settle
+
+
+def _merge(run: _Build, reports: list[SliceReport]) -> dict[str, Any]:
+    """Merges records and, beside them, names into a fresh directory; returns the counts."""
+    out, kept = run.work / _MERGED, run.plan.kept
+    discard(out)
+    out.mkdir()
+    # a limit leaves slices unread
+    directories = [
+        slice_directory(run.work, s.index) for s, _ in zip(run.slices, reports, strict=False)
+    ]
+    runs = [
+        directory / f"run-{n:04d}.arrow"
+        for directory, report in zip(directories, reports, strict=True)
+        for n in range(report.runs)
+    ]
+    unchanged = [directory / UNCHANGED for directory in directories] if run.old else []
+    names = NamesJob(
+        tuple(map(str, runs)),
+        str(out),
+        kept.languages,
+        str(run.old or ""),
+        tuple(map(str, unchanged)),
+    )
+    old = OldRun(run.old, kept, unchanged) if run.old else None
+    records = sum(r.items + r.properties - r.repeated for r in reports)
+    with beside(merge_names, names, run.options.workers) as merged_names:
+        with run.progress("merging", records, " records") as progress:
+            built = merge(runs, out, kept, progress.add, old=old, dictionary=_dictionary(run))
+        with run.progress("merging names", None, " names") as progress:
+            built["names"] = merged_names(progress.add)
+    return built
+
+
+def _publish(
+    run: _Build,
+    reports: list[SliceReport],
+    built: dict[str, Any],
+    redirects: dict[str, int],
+    damage: list[Damage],
+    sources: list[dict[str, Any]],
+    read_seconds: float,
+) -> dict[str, Any]:
+    """Moves what was merged into place and writes the manifest last."""
+    store, merged = run.store, run.work / _MERGED
+    single = ["nodes.parquet", NAMES, DATA]
+    single += [DICTIONARY] if run.plan.kept.full else []
+    single += [REDIRECTS] if run.plan.tables else []
+    files = [*single, *(f"edges/{p}.parquet" for p in built["edges"])]
+    discard(store / "edges")
+    for name in ("edges", *single):
+        (merged / name).rename(store / name)
+    manifest = {
+        "step": "store",
+        "format": STORE_FORMAT,
+        "versions": tool_versions(),
+        "plan": as_json(run.plan),
+        "kept": run.plan.kept.as_json(),
+        "counts": _counts(reports, built),
+        **({"redirects": redirects} if run.plan.tables else {}),
+        **({"update": {"from": run.plan.update_from, **built["update"]}} if run.old else {}),
+        "damage": msgspec.to_builtins(damage),
+        "sources": sources,
+        "contents": built["contents"],
+        "outputs": digests(store, [*files, REJECTS], quiet=run.options.quiet),
+        "seconds": {
+            "read": round(read_seconds, 2),
+            "all": round(time.perf_counter() - run.started, 2),
+            "slices_read_earlier": run.earlier,
+        },
+    }
+    flush(store, [*files, REJECTS])
+    write_manifest(merged, manifest)
+    (merged / MANIFEST).rename(store / MANIFEST)
+    discard(run.work)
+    return manifest
+
+
+def _counts(reports: list[SliceReport], built: dict[str, Any]) -> dict[str, Any]:
+    others: Counter[str] = Counter()
+    for report in reports:
+        others.update(report.others)
+    records, properties = built["contents"]["records"], built["properties"]
+    return {
+        "entities": records,
+        "items": records - properties,
+        "properties": properties,
+        "skipped": dict(sorted(others.items())),
+        "repeated": built["repeated"] + sum(r.repeated for r in reports),
+        "rejects": sum(r.rejected for r in reports),
+        "lines": sum(r.extent.lines for r in reports),
+        "json_bytes": sum(r.extent.text for r in reports),
+        "record_bytes": built["record_bytes"],
+        "edges": built["edges"],
+        "names": built["names"],
+    }
