@@ -24,14 +24,15 @@ import pyarrow.parquet as pq
 
 from etl.entity import entity_id
 from etl.errors import UserError
-from etl.merge_names import KINDS, NAMES, NAMES_SCHEMA
-from etl.names import fold
+from etl.names import KINDS, NAMES, NAMES_SCHEMA, fold
 from etl.show import name_of, printable
 from etl.store import EntityStore
 
 #: Row groups that one lookup reads at most, 2 to 10 ms each. Without --language it never comes
 #: to that many; a rare language and a short beginning do.
 MOST_GROUPS: Final = 200
+
+_NARROWEST = 16  # columns of a terminal for a name or description
 
 
 @dataclass(frozen=True)
@@ -104,24 +105,31 @@ def find(
 
 
 def lines(answer: Answer, width: int = 0) -> Iterator[str]:
-    """For people: id, label, sitelinks, description, and the name where the label is another.
+    """For people: id, label, description, sitelinks, and the name where the label is another.
 
     In columns that fit a terminal of ``width``, or separated by tabs where that is 0.
     """
     rows = [
-        (f.id, f.label, str(f.sitelinks), f.description, "" if f.name == f.label else f.name)
+        (f.id, f.label, f.description, str(f.sitelinks), "" if f.name == f.label else f.name)
         for f in answer.found
     ]
     shown = [tuple(map(printable, row)) for row in rows]
     if not width:
         yield from map("\t".join, shown)
         return
-    named = [(i, f"{label} ({name})" if name else label, n, d) for i, label, n, d, name in shown]
-    widths = [max((_cells(row[n]) for row in named), default=0) for n in range(3)]
-    widths[1] = min(widths[1], max(width // 2, 20))
-    for id_, name, sitelinks, description in named:
-        head = f"{id_:<{widths[0]}}  {_fitted(name, widths[1])}  {sitelinks:>{widths[2]}}  "
-        yield (head + _fitted(description, max(width - _cells(head), 10))).rstrip()
+    named = [(i, _named(label, name), d, n) for i, label, d, n, name in shown]
+    ids, names, descriptions, sitelinks = (
+        max((_cells(row[n]) for row in named), default=0) for n in range(4)
+    )
+    names = min(names, max(width // 2, _NARROWEST))
+    descriptions = min(descriptions, max(width - ids - names - sitelinks - 6, _NARROWEST))
+    for i, name, description, number in named:
+        fitted = f"{_fitted(name, names)}  {_fitted(description, descriptions)}"
+        yield f"{i:<{ids}}  {fitted}  {number:>{sitelinks}}"
+
+
+def _named(label: str, name: str) -> str:
+    return f"{label} ({name})" if label and name else label or name
 
 
 def _cells(text: str) -> int:
@@ -201,23 +209,26 @@ class _Search:
         rows: list[dict[str, Any]] = [{}] * len(best)
         for group in np.unique(best["group"]):
             places = np.flatnonzero(best["group"] == group)
-            table = self._file.read_row_group(int(group)).take(pa.array(best["row"][places]))
-            for place, row in zip(places, table.to_pylist(), strict=True):
-                rows[place] = row
+            table = self._file.read_row_group(int(group), ["name", "languages"])
+            texts = table.take(pa.array(best["row"][places])).to_pylist()
+            for place, text in zip(places, texts, strict=True):
+                sitelinks, id_, alias = best[place].item()[:3]
+                rows[place] = {"id": id_, "sitelinks": sitelinks, "kind": KINDS[alias], **text}
         return rows
 
     def _best(self) -> _Rows:
         """Reads row groups in the order of what they may hold, while they may hold a better one."""
         best = np.empty(0, _ROW)
         for read, (most, lowest_id, group) in enumerate(self._by_promise()):
-            if len(best) == self._limit:
-                worst = best[-1]
-                if (-most, lowest_id) > (-worst["sitelinks"], worst["id"]):
-                    break
-            if read == MOST_GROUPS:
-                self.partial = len(best) < self._limit or most > best[-1]["sitelinks"]
+            worst = int(best[-1]["sitelinks"]) if len(best) == self._limit else -1
+            if worst >= 0 and (-most, lowest_id) > (-worst, best[-1]["id"]):
                 break
-            best = _best(np.concatenate([best, self._matching(group)]), self._limit)
+            if read == MOST_GROUPS:
+                self.partial = most > worst
+                break
+            rows = self._matching(group)
+            rows = rows[rows["sitelinks"] >= worst]  # sorting all would cost more than reading
+            best = _best(np.concatenate([best, rows]), self._limit)
         return best
 
     def _by_promise(self) -> list[tuple[int, int, int]]:

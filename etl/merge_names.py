@@ -22,13 +22,12 @@ import pyarrow.parquet as pq
 
 from etl.errors import UserError
 from etl.merge import allow_open_files
-from etl.names import NAME_SCHEMA, sorted_names
+from etl.names import KINDS, RUN_SCHEMA, NAMES_SCHEMA, sorted_names
+from etl.names import NAMES as NAMES
 from etl.progress import Tick
 from etl.runs import numeric_ids, winners
 from etl.tables import TableWriter
 from etl.update import keys_of
-
-NAMES: Final = "names.parquet"
 
 #: Bytes of names that are sorted and written together, of which memory holds six times as much,
 #: and keys that are compared together. They leave no trace in the output.
@@ -39,19 +38,6 @@ _ROW_BYTES = 60  # of a name, beside the name
 
 #: Rows per row group: a lookup reads one or two, a footer lists them all (docs/performance.md).
 NAME_GROUP: Final = 1 << 15
-
-KINDS: Final = ("label", "alias")
-
-NAMES_SCHEMA: Final = pa.schema(
-    [
-        ("folded", pa.string()),
-        ("name", pa.string()),
-        ("id", pa.int64()),
-        ("languages", pa.list_(pa.string())),
-        ("kind", pa.dictionary(pa.int8(), pa.string())),
-        ("sitelinks", pa.int32()),
-    ]
-)
 
 #: Names hardly repeat within a row group; looking for repeats would cost a third of the writing.
 _REPEATED = ["languages.list.element", "kind", "sitelinks"]
@@ -192,7 +178,7 @@ class _OldNames:
                 _one(pc.equal(rows["kind"].cast(pa.string()), KINDS[1])),
                 pa.nulls(len(rows), pa.uint32()),
             ],
-            schema=NAME_SCHEMA,
+            schema=RUN_SCHEMA,
         )
 
 
@@ -211,8 +197,8 @@ def _readable(old: Path) -> Iterator[None]:
 
 
 def _joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
-    batches = pa.Table.from_batches(parts, NAME_SCHEMA).combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], NAME_SCHEMA)
+    batches = pa.Table.from_batches(parts, RUN_SCHEMA).combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], RUN_SCHEMA)
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

@@ -19,6 +19,8 @@ import pyarrow.compute as pc
 
 from etl.kept import Kept
 
+NAMES: Final = "names.parquet"
+
 #: Characters of a name that ``names.parquet`` holds. Wikibase allows 250 (Wikidata's own setting
 #: of ``string-limits``, ``multilang``); a dump that has longer ones is no reason for huge rows.
 LONGEST: Final = 256
@@ -32,8 +34,8 @@ ORDER: Final = (
     ("name", "ascending"),
 )
 
-#: ``languages`` are positions in ``Kept.languages``; ``row`` is the record's in its run.
-NAME_SCHEMA: Final = pa.schema(
+#: Columns of a run's names. ``languages`` are positions in ``Kept.languages``; ``row`` is the record's in its run.
+RUN_SCHEMA: Final = pa.schema(
     [
         ("folded", pa.string()),
         ("name", pa.string()),
@@ -42,6 +44,20 @@ NAME_SCHEMA: Final = pa.schema(
         ("languages", pa.list_(pa.uint16())),
         ("alias", pa.bool_()),
         ("row", pa.uint32()),
+    ]
+)
+
+KINDS: Final = ("label", "alias")
+
+#: Columns of names.parquet, which is in :data:`ORDER` (of kinds, labels come first).
+NAMES_SCHEMA: Final = pa.schema(
+    [
+        ("folded", pa.string()),
+        ("name", pa.string()),
+        ("id", pa.int64()),
+        ("languages", pa.list_(pa.string())),
+        ("kind", pa.dictionary(pa.int8(), pa.string())),
+        ("sitelinks", pa.int32()),
     ]
 )
 
@@ -184,7 +200,7 @@ class NameRows:
                 pa.array((records[keep] & 1).astype(bool)),
                 pa.array(rows.astype(np.uint32)),
             ],
-            schema=NAME_SCHEMA,
+            schema=RUN_SCHEMA,
         )
         write_batch(path, sorted_names(batch))
         self._clear()
