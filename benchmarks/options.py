@@ -22,7 +22,7 @@ class Options:
     workers: int = os.cpu_count() or 1
     seed: int = 0
     repeat: int = 2
-    peer_bytes: int = 150_000_000
+    peer_bytes: int = 300_000_000
     install_peers: bool = False
     sizes: tuple[int, ...] = (10**9, 2 * 10**9, 4 * 10**9, 8 * 10**9)
     lines: int = 20_000
@@ -57,7 +57,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         type=parse_size,
         default=default.peer_bytes,
         metavar="SIZE",
-        help="etl: the first part of the dump, which the other readers read  [150M]",
+        help="etl: the first part of the dump, which the other readers read  [300M]",
     )
     add(
         "--install-peers",
