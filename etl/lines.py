@@ -110,6 +110,8 @@ class SliceReader:
                 if self._ends_here():
                     return
             elif isinstance(event, Damage):
+                if whole and not event.corrupt:  # of a member that is cut off behind the line
+                    break
                 self._drop_line()
                 if ended:  # the slice that owns the broken member reports it
                     self.extent.overrun = None
@@ -117,8 +119,7 @@ class SliceReader:
                 self.damage.append(event)
             elif isinstance(event, _Proof):
                 if whole:
-                    yield from self._close_line(1)
-                    return
+                    break
             elif not ended:
                 self.extent.own += len(event)
                 yield from self._lines(event)
@@ -127,8 +128,8 @@ class SliceReader:
                 self.extent.overrun = (self.extent.overrun or 0) + len(text) + len(newline)
                 self._add(text)
                 whole = bool(newline)
-        if self._open:
-            yield from self._close_line(0)
+        if self._open or whole:
+            yield from self._close_line(int(whole))
 
     def _ends_here(self) -> bool:
         """Whether no line is open where the own text ends."""
@@ -136,7 +137,7 @@ class SliceReader:
             self.extent.overrun = None
             return True
         if self._skip is None:
-            self.extent.skipped = None
+            self.extent.skipped = self.extent.overrun = None
             return True
         self.extent.overrun = self._skip
         return self._skip > 0 or not self._open

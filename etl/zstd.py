@@ -109,7 +109,7 @@ class Frames:
         return head == _FRAME or _is_skippable(head) or only_zeros(self._file, at)
 
     def _parts(self, at: int) -> Iterator[bytes]:
-        """A frame's header, then its blocks one by one, the last with the frame's checksum.
+        """A frame's header, its blocks one by one, and its checksum if it has one.
 
         Where the file ends inside the frame, the last part is empty. Raises ValueError where
         there is no frame.
@@ -121,7 +121,7 @@ class Frames:
         flags = head[4] if len(head) > 4 else 0
         if flags & 8:
             raise ValueError("a reserved bit of its header is set")
-        one_segment, checksum = flags >> 5 & 1, 4 * (flags >> 2 & 1)
+        one_segment, checksum = flags >> 5 & 1, flags >> 2 & 1
         size = 6 - one_segment + (0, 1, 2, 4)[flags & 3] + (one_segment, 2, 4, 8)[flags >> 6]
         self._file.seek(at)
         yield (part := self._whole(size))
@@ -132,10 +132,12 @@ class Frames:
             last, kind, size = number & 1, number >> 1 & 3, number >> 3
             if len(header) == 3 and (kind == _RESERVED or size > _BLOCK):
                 raise ValueError("it has a block that can't be")
-            size = (1 if kind == _REPEATED else size) + last * checksum
+            size = 1 if kind == _REPEATED else size
             content = self._whole(size)
             part = header + content if len(content) == size and len(header) == 3 else b""
             yield part
+        if part and checksum:
+            yield self._whole(4)
 
     def _end_of_skippable(self, at: int) -> int | None:
         """The end of the frame without text at ``at``, None where there is none."""
