@@ -219,6 +219,7 @@ class _Search:
     def _best(self) -> _Rows:
         """Reads row groups in the order of what they may hold, while they may hold a better one."""
         best = np.empty(0, _ROW)
+        waiting: list[_Rows] = []
         for read, (most, lowest_id, group) in enumerate(self._by_promise()):
             worst = int(best[-1]["sitelinks"]) if len(best) == self._limit else -1
             if worst >= 0 and (-most, lowest_id) > (-worst, best[-1]["id"]):
@@ -227,9 +228,10 @@ class _Search:
                 self.partial = most > worst
                 break
             rows = self._matching(group)
-            rows = rows[rows["sitelinks"] >= worst]  # sorting all would cost more than reading
-            best = _best(np.concatenate([best, rows]), self._limit)
-        return best
+            waiting.append(rows[rows["sitelinks"] >= worst])
+            if sum(map(len, waiting)) >= self._limit:  # sorting costs more than reading
+                best, waiting = _best(np.concatenate([best, *waiting]), self._limit), []
+        return _best(np.concatenate([best, *waiting]), self._limit)
 
     def _by_promise(self) -> list[tuple[int, int, int]]:
         """Row groups that may match: most sitelinks, lowest id, number."""

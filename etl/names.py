@@ -34,7 +34,8 @@ ORDER: Final = (
     ("name", "ascending"),
 )
 
-#: Columns of a run's names. ``languages`` are positions in ``Kept.languages``; ``row`` is the record's in its run.
+#: Columns of a run's names. ``languages`` are positions in ``Kept.languages``, ``row`` is the
+#: record's in its run.
 RUN_SCHEMA: Final = pa.schema(
     [
         ("folded", pa.string()),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,10 @@ from etl.manifest import read_manifest, write_manifest
 from etl.merge_names import NamesJob, merge_names
 from etl.names import LONGEST, NameRows, fold, fold_all
 from etl.plan import Options
+from etl.show import described
 from etl.store import EntityStore
+from etl.verify import verify
+from tests import console
 from tests.etl import dumps
 
 KEPT = Kept(("en", "en-gb", "de", "tr", "mul"), {"P31": ()})
@@ -332,11 +336,28 @@ def line(r: Names) -> bytes:
     )
 
 
+def built(folder: Path, made: list[Names], **more: Any) -> Path:
+    path = dumps.write(folder / "dump.gz", [line(r) for r in made])
+    options = Options(**{"kept": KEPT, "workers": 0, "quiet": True, **more})
+    ingest((str(path),), folder / "store", options)
+    return folder / "store"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_ingest_leaves_the_names_of_its_dump(
+    tmp_path: Path, animals: list[Names], workers: int
+) -> None:
+    twice = [replace(r, revision=r.revision - 1, labels={"en": "old"}) for r in animals[::5]]
+    made = [*twice[::2], *animals, *twice[1::2], Names(7, 500, {"mul": "newest"})]
+    store = built(tmp_path, made, workers=workers, slice_bytes=500)
+    assert pq.read_table(store / "names.parquet").to_pylist() == plain_rows(made)
+    assert read_manifest(store, "store")["counts"]["names"] == len(plain_rows(made))
+    assert all(not check.problem for check in verify(store))
+
+
 def store_of(folder: Path, made: list[Names], row_group: int = 3) -> Path:
     """A store whose names stand in row groups of ``row_group``, as if there were many."""
-    path = dumps.write(folder / "dump.json", [line(r) for r in made])
-    store = folder / "store"
-    ingest((str(path),), store, Options(kept=KEPT, workers=0, quiet=True))
+    store = built(folder, made)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(merge_module, "NAME_GROUP", row_group)
         merged(folder / "runs", [made]).replace(store / "names.parquet")
@@ -378,7 +399,7 @@ def animals() -> list[Names]:
     ]
 
 
-@pytest.fixture(scope="module", params=[1, 3, 20, 1000])
+@pytest.fixture(scope="module", params=[1, 3, 1000])
 def store(
     request: pytest.FixtureRequest, animals: list[Names], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
@@ -490,13 +511,37 @@ def test_a_store_without_any_name_finds_nothing(tmp_path: Path) -> None:
 
 def test_every_property_keeps_its_names_whatever_statements_are_kept(tmp_path: Path) -> None:
     made = [Names(-n, 1, {"en": f"property {n}"}, {"de": ["Eigenschaft"]}) for n in (31, 279, 9999)]
-    store = store_of(tmp_path, [*made, Names(5, 1, {"en": "human"})])
+    store = built(tmp_path, [*made, Names(5, 1, {"en": "human"})])
     with EntityStore(store) as opened:
         assert opened.properties == ("P31",)
-        kept = {p: opened.get(p) for p in ("P31", "P279", "P9999")}
-    for n in (31, 279, 9999):
-        record = kept[f"P{n}"]
-        assert record is not None
-        assert record.labels == {"en": f"property {n}"}
-        assert record.aliases == {"de": ["Eigenschaft"]}
-    assert {f.id for f in find(store, "eigenschaft").found} == {"P31", "P279", "P9999"}
+        for n in (31, 279, 9999):
+            record = opened.get(f"P{n}")
+            assert record is not None
+            assert record.labels == {"en": f"property {n}"}
+            assert record.aliases == {"de": ["Eigenschaft"]}
+            assert next(described(record, opened)) == f"P{n}  property {n}"
+    found = find(store, "eigenschaft").found
+    assert {(f.id, f.label) for f in found} == {(f"P{n}", f"property {n}") for n in (31, 279, 9999)}
+
+
+def test_names_are_found_from_the_command_line(tmp_path: Path) -> None:
+    built(tmp_path, [Names(1, 1, {"en": "Dog"}, {"de": ["Hund"]}), Names(2, 1, {"en": "dog"})])
+    done = console.run("find DOG --store store", tmp_path)
+    assert done.stdout == "Q1\tDog\tdescribed 1\t3\t\nQ2\tdog\tdescribed 2\t0\t\n"
+    done = console.run("find hun --prefix --language de --json --store store", tmp_path)
+    assert json.loads(done.stdout) == [
+        {
+            "id": "Q1",
+            "label": "Dog",
+            "description": "described 1",
+            "sitelinks": 3,
+            "name": "Hund",
+            "kind": "alias",
+            "languages": ["de"],
+        }
+    ]
+    done = console.run("find dog --limit 1 --store store", tmp_path)
+    assert (done.stdout.count("\n"), "--limit" in done.stderr) == (1, True)
+    done = console.run("find cat --store store", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: no name in store is 'cat'")
