@@ -18,7 +18,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-import sys
 from pathlib import Path
 from stat import S_ISREG
 from typing import Final
@@ -28,12 +27,14 @@ import msgspec
 from etl.errors import UserError
 from etl.members import Form, first_text, form_by_magic
 from etl.source import Access, is_elsewhere, mtime_ns, open_source
+from etl.standard_input import standard_input
 
 STDIN: Final = "-"
 DEFAULT_MAX_LINE: Final = 64_000_000
 
 _ENDLESS = 1 << 62  # size of standard input
 _HEAD_TAIL = 1 << 20
+_GLANCE = 1 << 12  # bytes of standard input that its form is told by
 _SUFFIXES = (".json", ".json.gz", ".json.bz2", ".json.zst", ".ndjson", ".ndjson.gz")
 
 
@@ -174,10 +175,10 @@ def _expand(name: str) -> list[str]:
 
 def _describe(path: str, access: Access) -> Input:
     if path == STDIN:
-        if sys.stdin is None:
+        stream = standard_input()
+        if stream is None:
             raise UserError("`-` was given as the dump, and there is no standard input.")
-        head = sys.stdin.buffer.peek(4)  # type: ignore[union-attr]
-        return Input(STDIN, _form_of(head, "standard input"), 0, 0, "")
+        return Input(STDIN, _form_of(stream.peek(_GLANCE), "standard input"), 0, 0, "")
     try:
         size, modified = _size_of(path, access)
         with open_source(path, access) as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import IO
@@ -22,6 +21,7 @@ from etl.members import (
     inflate,
 )
 from etl.progress import Tick
+from etl.standard_input import Pushback, standard_input
 from etl.zstd import Frames
 
 #: A line's bytes, owned or as a view of what was inflated.
@@ -217,9 +217,10 @@ class SliceReader:
     # --- where the text comes from
 
     def _events(self) -> Iterator[_Event]:
-        if self.slice.path == STDIN:
-            return self._stream_events(sys.stdin.buffer)
-        return self._file_events()
+        if self.slice.path != STDIN:
+            return self._file_events()
+        stream = standard_input()
+        return iter(()) if stream is None else self._stream_events(stream)
 
     def _file_events(self) -> Iterator[_Event]:
         with nullcontext(self._source) if self._source else open(self.slice.path, "rb") as file:
@@ -286,7 +287,7 @@ class SliceReader:
         end = self.slice.size if following is None else following
         return Damage(self.slice.path, start, end, str(error), corrupt)
 
-    def _stream_events(self, file: IO[bytes]) -> Iterator[_Event]:
+    def _stream_events(self, file: Pushback) -> Iterator[_Event]:
         """Standard input: members one after the other, without going back."""
         form = self.slice.form
         at = position = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import json
 import random
 import shutil
@@ -423,3 +424,60 @@ def test_what_a_block_expands_to_is_handed_on_in_pieces(tmp_path: Path) -> None:
                 at = stop.value
     assert sum(sizes) == 100_000_002
     assert max(sizes) <= members.INFLATE
+
+
+# --- standard input
+
+
+class Drip(io.RawIOBase):
+    """A pipe into which its writer puts one byte first."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._parts = [raw[:1], raw[1:2], raw[2:]]
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while self._parts and not self._parts[0]:
+            del self._parts[0]
+        if not self._parts:
+            return 0
+        part = self._parts[0][: len(buffer)]
+        self._parts[0] = self._parts[0][len(part) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def read_stdin(monkeypatch: pytest.MonkeyPatch, raw: bytes) -> tuple[list[bytes], list[Damage]]:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Drip(raw))))
+    (file,) = dump.find_inputs(("-",))
+    dump.find_inputs(("-",))  # an estimate looks, too
+    (whole,) = dump.plan_slices([file], 1)
+    reader = SliceReader(whole)
+    return [bytes(line) for _, _, line in reader], reader.damage
+
+
+@pytest.mark.parametrize("form", ["gz", "bz2", "zst", "json"])
+def test_a_pipe_that_brings_one_byte_first(
+    monkeypatch: pytest.MonkeyPatch, form: members.Form
+) -> None:
+    raw = MANY if form == "json" else framed(form, MANY, 1, 50_000)
+    assert read_stdin(monkeypatch, raw) == (as_lines(MANY), [])
+
+
+@forms
+@settings(max_examples=60)
+@given(data=st.data())
+def test_damage_on_standard_input_is_named_and_ends_the_reading(form, data) -> None:
+    text = dump_text(3, [900, 20, 3_000])
+    raw = bytearray(framed(form, text, 1, 700))
+    at = data.draw(st.integers(5, len(raw) - 1))
+    if data.draw(st.booleans()):
+        raw[at] ^= 0xFF
+    else:
+        raw = raw[:at]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        lines, damage = read_stdin(monkeypatch, bytes(raw))
+    there, whole = unpack(form, raw) if not damage else (text, True)
+    assert damage or (whole and lines == as_lines(there))
