@@ -306,7 +306,9 @@ def _records(old: Path, kept: Kept) -> Iterator[pa.RecordBatch]:
                 together = b"".join(islice(names, len(group))) == keys.astype(">u8").tobytes()
                 if not together or any(len(value) != len(keys) for value in values):
                     raise lmdb.CorruptedError(f"{DATA} and nodes.parquet hold other entities")
-                flags = np.stack([column.to_numpy(zero_copy_only=False) for column in group[3:]])
+                flags = np.stack(
+                    [column.to_numpy(zero_copy_only=False) for column in group.columns[3:]]
+                )
                 yield pa.record_batch(
                     [
                         pa.array(keys),
