@@ -80,12 +80,15 @@ class Decompressor:
     def decompress(self, frame: Line, longest: int) -> bytes:
         """The text of a frame, of at most ``longest`` bytes.
 
-        Raises ZstdError where it is longer, doesn't say how long it is, or is no frame.
+        Raises ValueError where it is longer, doesn't say how long it is, or is no frame.
         """
-        size = zstandard.frame_content_size(frame)
-        if not 0 <= size <= longest:
-            raise zstandard.ZstdError(f"its length is given as {size:,} bytes")
-        return self._zstd.decompress(frame, max_output_size=longest)
+        try:
+            size = zstandard.frame_content_size(frame)
+            if not 0 <= size <= longest:
+                raise ValueError(f"its length is given as {size:,} bytes")
+            return self._zstd.decompress(frame, max_output_size=longest)
+        except zstandard.ZstdError as error:
+            raise ValueError(str(error)) from error
 
 
 def _learnt(dictionary: bytes) -> zstandard.ZstdCompressionDict | None:

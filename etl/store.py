@@ -11,17 +11,17 @@ import lmdb
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import zstandard
 
 from etl.entity import Record, decode_record, is_entity_id, key_of
 from etl.errors import UserError
-from etl.full import Decompressor
 from etl.kept import Kept
 from etl.manifest import check_whole, read_manifest
 from etl.progress import Tick
 
 if TYPE_CHECKING:
     from qwikidata.entity import WikidataItem
+
+    from etl.full import Decompressor
 
 #: Version of what stands in a store; another one can't be read and is said so.
 STORE_FORMAT: Final = 2
@@ -259,12 +259,14 @@ class EntityStore:
             entity = msgspec.json.decode(self._text(frame))
             if not isinstance(entity, dict) or entity.get("id") != entity_id:
                 raise ValueError("it is another entity's")
-        except (ValueError, RecursionError, zstandard.ZstdError) as error:
+        except (ValueError, RecursionError) as error:
             raise self._damaged(entity_id, error) from error
         return entity
 
     def _text(self, frame: memoryview) -> bytes:
         if self._decompressor is None:
+            from etl.full import Decompressor  # what most readers don't need
+
             self._decompressor = Decompressor((self.path / DICTIONARY).read_bytes())
         return self._decompressor.decompress(frame, _LONGEST)
 
