@@ -7,12 +7,19 @@ those that the later dump doesn't have; a record of theirs must not survive.
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from benchmarks.build import build, differences
 from benchmarks.files import dump_of
 from benchmarks.options import Options
 from benchmarks.report import megabytes, table
+
+_REPORTED = ("unchanged", "changed", "added", "gone")
+_COLUMNS = ["id", "revision"]
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -26,8 +33,11 @@ def measure(options: Options) -> dict[str, Any]:
         updates.append(
             build(later, updated, options.workers, ["--update-from", str(old)], "--update-from")
         )
-    differing = differences(updated, full)
     best, ours = (min(runs, key=lambda built: built.rate.seconds) for runs in (fulls, updates))
+    reported = {name: ours.manifest["update"][name] for name in _REPORTED}
+    differing = differences(updated, full)
+    if reported != _compared(old, full):
+        differing.append("counts.update")
     for store in (old, full, updated):
         shutil.rmtree(store)
     return {
@@ -47,9 +57,22 @@ def measure(options: Options) -> dict[str, Any]:
             }
             for built in (best, ours)
         ],
-        "reported": ours.manifest.get("update"),
+        "reported": reported,
         "times": best.rate.seconds / ours.rate.seconds,
         "differences": differing,
+    }
+
+
+def _compared(old: Path, new: Path) -> dict[str, int]:
+    """What became of the entities, by the ids and revisions of two full builds."""
+    before, after = (pq.read_table(at / "nodes.parquet", columns=_COLUMNS) for at in (old, new))
+    both = after.join(before, "id", join_type="inner", right_suffix="_before")
+    unchanged = pc.sum(pc.equal(both["revision"], both["revision_before"])).as_py()
+    return {
+        "unchanged": unchanged,
+        "changed": len(both) - unchanged,
+        "added": len(after) - len(both),
+        "gone": len(before) - len(both),
     }
 
 
@@ -73,7 +96,9 @@ def tables(figures: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{figures['entities']:,} entities, {megabytes(figures['json_bytes'])} MB of JSON, "
-            f"{figures['changed']:.0%} of them changed.",
+            f"{figures['changed']:.0%} of them edited, gone or new; the update says: "
+            + ", ".join(f"{count:,} {name}" for name, count in figures["reported"].items())
+            + ".",
             "",
             table(header, rows),
             "",

@@ -213,14 +213,25 @@ def test_the_documentation_has_a_place_for_every_benchmark() -> None:
 
 
 def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
-    names = ("etl", "formats", "stages", "merge", "scale", "kills")
+    names = ("etl", "formats", "stages", "merge", "scale", "update", "kills")
     small = ["--json-bytes", "3M", "--peer-bytes", "1M", "--sizes", "1M,3M", "--lines", "60"]
-    counts = ["--records", "2k", "--changed", "0.2", "--kills", "2", "--repeat", "1"]
+    counts = [
+        "--records",
+        "2k",
+        "--changed",
+        "0.2",
+        "--kills",
+        "2",
+        "--repeat",
+        "1",
+        "--workers",
+        "1",
+    ]
     command = [sys.executable, "-m", "benchmarks", *names, "--json", "--work", str(tmp_path)]
     done = subprocess.run([*command, *small, *counts], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     printed = [json.loads(line) for line in done.stdout.splitlines()]
-    etl, formats, stages, merge, scale, kills = printed
+    etl, formats, stages, merge, scale, update, kills = printed
     assert [found["benchmark"] for found in printed] == list(names)
 
     limit, ours, *others = etl["rates"]
@@ -239,6 +250,9 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
     assert all(row["records_per_second"] > 0 for row in merge["rows"])
     small_, large = scale["sizes"]
     assert small_["entities"] < large["entities"] == limit["entities"]
+
+    assert update["differences"] == []
+    assert all(update["reported"].values())
 
     assert sum(kill["times"] for kill in kills["kills"]) == 2
     assert kills["differences"] == []
