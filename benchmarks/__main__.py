@@ -30,6 +30,9 @@ NAMES = {
     "kills": "processes killed at random, and what is in the store in the end",
 }
 
+#: Those that measure on a dump that is given, too.
+_GIVEN = {"etl", "merge", "stages"}
+
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
@@ -47,12 +50,14 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = set(parsed.names) - {*NAMES, "all"}
     if unknown:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    if parsed.dump and not parsed.dump.name.endswith(".json.gz"):
-        parser.error(f"--dump {parsed.dump}: only a .json.gz has members to share out")
     if not parsed.names:
         print(_list())
         return
     chosen = list(NAMES) if "all" in parsed.names else parsed.names
+    if parsed.dump and not parsed.dump.name.endswith(".json.gz"):
+        parser.error(f"--dump {parsed.dump}: only a .json.gz has members to share out")
+    if parsed.dump and set(chosen) - _GIVEN:
+        parser.error(f"--dump is for {', '.join(sorted(_GIVEN))}: the others need made ones")
     for name in chosen:
         _run(name, parsed, arguments)
 

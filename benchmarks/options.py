@@ -41,7 +41,12 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="size of the made dump  [2G]",
     )
-    add("--dump", type=Path, metavar="FILE", help="etl, stages: a .json.gz to measure on instead")
+    add(
+        "--dump",
+        type=Path,
+        metavar="FILE",
+        help="etl, merge, stages: a .json.gz to measure on instead",
+    )
     add("--work", type=Path, default=default.work, metavar="DIR", help="[data/bench]")
     add("--workers", type=int, default=default.workers, metavar="N", help="[as many as cores]")
     add("--seed", type=int, default=default.seed, metavar="N")
