@@ -177,13 +177,14 @@ class EntityStore:
         check_whole(path, self.manifest, "copy it again or build it with `sparqless etl --fresh`")
         self.kept = Kept.from_json(self.manifest["kept"])
         self._environment = open_environment(path)
+        # databases are opened first: a transaction doesn't know those opened after it began
+        self._full = open_database(self._environment, FULL) if self.kept.full else None
         self._redirects = None
         if REDIRECTS in self.manifest["outputs"]:
             self._redirects = open_database(self._environment, REDIRECTED)
         self._transaction = self._environment.begin(
             db=open_database(self._environment, ENTITIES), buffers=True
         )
-        self._full = open_database(self._environment, FULL) if self.kept.full else None
         self._decompressor: Decompressor | None = None
 
     @property
