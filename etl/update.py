@@ -140,7 +140,7 @@ def keys_of(ids: npt.NDArray[np.int64]) -> Keys:
 #: JsonDumpGenerator's is type, datatype, id) and both in dumps of before 2017. Groups: Q, P, Q, P.
 _HEAD = re.compile(
     rb'\{"type":"item","id":"Q([1-9][0-9]{0,15})",'
-    rb'|\{"type":"property",(?:"datatype":"[a-z-]*",)?"id":"P([1-9][0-9]{0,15})",'
+    rb'|\{"type":"property",(?:"datatype":"[A-Za-z-]*",)?"id":"P([1-9][0-9]{0,15})",'
     rb'|\{"id":"Q([1-9][0-9]{0,15})","type":"item",'
     rb'|\{"id":"P([1-9][0-9]{0,15})","type":"property",'
 ).match
@@ -148,7 +148,7 @@ _HEAD = re.compile(
 #: The end of a line that has a revision; dumps with page metadata (since 2022) end in "modified".
 _TAIL = re.compile(
     rb',"lastrevid":([1-9][0-9]{0,18})'
-    rb'(?:,"modified":"[0-9TZ:+-]*")?(?:,"datatype":"[a-z-]*")?\}\Z'
+    rb'(?:,"modified":"[0-9TZ:+-]*")?(?:,"datatype":"[A-Za-z-]*")?\}\Z'
 ).search
 _TAIL_BYTES = 200
 
