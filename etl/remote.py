@@ -354,7 +354,8 @@ class RemoteFile(io.BufferedIOBase):
         self._ahead = min(ahead, self._length)
         self._session = session_of(agent)
         self._response: requests.Response | None = None
-        self._until = 0  # where the range that is being answered ends
+        self._came = False  # whether the answer has given a byte
+        self._until = 0  # where its range ends
         self._step = _FIRST_STEP
         self._position = 0
         self._origin = 0  # offset of the window's first byte
@@ -440,9 +441,12 @@ class RemoteFile(io.BufferedIOBase):
         except BROKEN as error:
             piece, reason = b"", cause(error)
         if not piece:
+            came = self._came
             self._hang_up()
-            wait(attempt, self._address, reason)
+            if not came:
+                wait(attempt, self._address, reason)
             return
+        self._came = True
         self._write(piece)
         self._window += piece
         if self._frontier == self._until:
@@ -465,6 +469,8 @@ class RemoteFile(io.BufferedIOBase):
         except BaseException:
             response.close()
             raise
+        # a body that ends early gives what came of it; else the last piece of it would be lost
+        response.raw.enforce_content_length = False
         self._response = response
         return True
 
@@ -505,6 +511,7 @@ class RemoteFile(io.BufferedIOBase):
         self._spans.append((start, at))
 
     def _hang_up(self) -> None:
+        self._came = False
         if self._response is not None:
             self._response.close()
             self._response = None

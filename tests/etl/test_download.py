@@ -1,302 +1,314 @@
-"""A dump is fetched whole, whatever the server does; or the reason is said, and what came kept."""
+"""A dump that is to be kept is kept whole and checked, or the reason is said and nothing used."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import http.server
-import json
 import os
 import random
-import threading
-from collections.abc import Callable, Iterator
-from email.utils import formatdate
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from etl import download
+from etl import download, remote
+from etl.config import contact, setting
 from etl.errors import UserError
-from tests.console import run
+from etl.ingest import ingest
+from etl.remote import user_agent
 from tests.etl import dumps
+from tests.etl.server import CONTACT, Handler, Server, running
+from tests.etl.test_ingest import contents, options
 
 NAME = "wikidata-20260101-all.json.gz"
-CONTENT = random.Random(0).randbytes(3_000_000)
-CONTACT = "somebody@example.org"
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """A loopback server whose file and misbehaviour a test sets."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content = CONTENT
-        self.etag = '"one"'
-        self.break_after: Callable[[], int | None] = lambda: None
-        self.statuses: list[tuple[int, dict[str, str]]] = []
-        self.ranges = True
-        self.announced: int | None = None
-        self.sums: dict[str, str] = {}
-        self.requests: list[tuple[str, str, dict[str, str]]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/entities/{NAME}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        server = self.server
-        server.requests.append((self.command, self.path, dict(self.headers)))
-        if self.path.endswith("sums.txt"):
-            self._sums()
-            return
-        if server.statuses:
-            status, headers = server.statuses.pop(0)
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        start = self._start()
-        body = server.content[start:]
-        self.send_response(206 if start else 200)
-        if start:
-            span = f"bytes {start}-{len(server.content) - 1}/{len(server.content)}"
-            self.send_header("Content-Range", span)
-        self.send_header("ETag", server.etag)
-        self.send_header("Content-Length", str(server.announced or len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            cut = server.break_after()
-            self.wfile.write(body[:cut])
-
-    def _start(self) -> int:
-        asked = self.headers.get("Range")
-        if not asked or not self.server.ranges or self.headers["If-Range"] != self.server.etag:
-            return 0
-        return int(asked.removeprefix("bytes=").removesuffix("-"))
-
-    def _sums(self) -> None:
-        text = self.server.sums.get(self.path.rpartition("-")[2], "").encode()
-        self.send_response(200 if text else 404)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
+PATH = f"/entities/20260101/{NAME}"
+LINES = [dumps.as_line(e) for e in dumps.entities(300)]
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(download, "pause", lambda seconds: None)
-    made = Server()
-    thread = threading.Thread(target=made.serve_forever)
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    monkeypatch.setattr(remote, "pause", lambda seconds: None)
+    with running() as made:
+        yield made
 
 
-def fetch(server: Server, folder: Path) -> tuple[Path, str]:
-    return download.fetch(server.url, folder, CONTACT, quiet=True)
+@pytest.fixture(scope="session")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return dumps.write(tmp_path_factory.mktemp("dump") / "dump.gz", LINES).read_bytes()
 
 
-def test_a_file_is_fetched_whole_and_once(server: Server, tmp_path: Path) -> None:
-    path, checked = fetch(server, tmp_path)
-    assert path.read_bytes() == CONTENT
-    assert checked == "length"
-    assert [p.name for p in tmp_path.iterdir()] == [NAME]
-    assert sum(method == "GET" and NAME in path for method, path, _ in server.requests) == 1
+@pytest.fixture(scope="session")
+def expected(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("local")
+    (folder / "dump.gz").write_bytes(content)
+    ingest((str(folder / "dump.gz"),), folder / "store", options())
+    return contents(folder / "store")
+
+
+def build(address: str, folder: Path, **more: Any) -> dict[str, Any]:
+    """Into folder/store, the dump kept in folder/kept."""
+    given = {"contact": CONTACT, "slice_bytes": 6_000, "keep_dump": folder / "kept", **more}
+    return ingest((address,), folder / "store", options(**given))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in (folder / "kept").iterdir())
+
+
+def publish(server: Server, algorithm: str, digest: str) -> None:
+    text = f"{'0' * 40}  other\n{digest}  {NAME}\n".encode()
+    server.put(f"/entities/20260101/wikidata-20260101-{algorithm}sums.txt", text)
+
+
+def stop_after(server: Server, folder: Path, slices: int) -> None:
+    """Makes the server refuse everything once some slices are done."""
+
+    def refuse(handler: Handler) -> None:
+        if sum(1 for _ in (folder / "store").glob("building/*/report.json")) >= slices:
+            server.statuses = [(410, {})]
+
+    server.before = refuse
+
+
+def interrupted(server: Server, folder: Path, slices: int = 4, **more: Any) -> None:
+    stop_after(server, folder, slices)
+    with pytest.raises(UserError, match="HTTP 410"):
+        build(server.url(PATH), folder, **more)
+    server.before = lambda handler: None
+    server.statuses = []
+
+
+# --- kept while it is read
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_read_is_also_kept(
+    server: Server, tmp_path: Path, content: bytes, expected: dict[str, Any], workers: int
+) -> None:
+    rng = random.Random(workers)
+    address = server.put(PATH, content)
+    server.break_after = lambda: rng.choice([None, rng.randint(1, 9_000)])
+    manifest = build(address, tmp_path, workers=workers)
+    assert (tmp_path / "kept" / NAME).read_bytes() == content
+    assert names(tmp_path) == [NAME]
+    assert contents(tmp_path / "store") == expected
+    assert manifest["sources"][0]["checked"] == "members and length"
+
+
+@pytest.mark.parametrize("algorithm", ["sha1", "md5"])
+def test_published_sums_are_checked(
+    server: Server, tmp_path: Path, content: bytes, algorithm: str
+) -> None:
+    address = server.put(PATH, content)
+    publish(server, algorithm, hashlib.new(algorithm, content).hexdigest())
+    manifest = build(address, tmp_path)
+    assert manifest["sources"][0]["checked"] == algorithm
+    assert names(tmp_path) == [NAME]
+
+
+def test_a_dump_with_another_sum_is_put_aside_and_nothing_read_from_it_is_used(
+    server: Server, tmp_path: Path, content: bytes, expected: dict[str, Any]
+) -> None:
+    address = server.put(PATH, content)
+    publish(server, "sha1", "1" * 40)
+    with pytest.raises(UserError, match="its sha1 is not the one that is published"):
+        build(address, tmp_path)
+    assert f"{NAME}.wrong" in names(tmp_path)
+    assert NAME not in names(tmp_path)
+    assert not list((tmp_path / "store").glob("building/*"))
+    publish(server, "sha1", hashlib.sha1(content).hexdigest())
+    manifest = build(address, tmp_path)
+    assert manifest["seconds"]["slices_read_earlier"] == 0
+    assert contents(tmp_path / "store") == expected
+    assert names(tmp_path) == [NAME, f"{NAME}.wrong"]
 
 
 def test_a_kept_dump_is_used_as_it_is_whatever_the_server_has_now(
-    server: Server, tmp_path: Path
+    server: Server, tmp_path: Path, content: bytes, expected: dict[str, Any]
 ) -> None:
-    """Links to the latest dump move every week, and dated files are removed."""
-    fetch(server, tmp_path)
-    asked = len(server.requests)
-    server.content = b"another week"
-    path, checked = fetch(server, tmp_path)
-    assert (path.read_bytes(), checked) == (CONTENT, "kept")
-    assert len(server.requests) == asked
+    """Dated files are removed after some weeks; a store can be built again all the same."""
+    address = server.put(PATH, content)
+    build(address, tmp_path)
+    server.asked.clear()
+    server.files.clear()
+    build(address, tmp_path, fresh=True, contact=None)
+    assert contents(tmp_path / "store") == expected
+    assert server.asked == []
 
 
-def test_every_request_says_who_asks(server: Server, tmp_path: Path) -> None:
-    fetch(server, tmp_path)
-    for _, _, headers in server.requests:
-        assert headers["User-Agent"].startswith("sparqless/")
-        assert f"({CONTACT})" in headers["User-Agent"]
-
-
-def test_a_connection_that_keeps_breaking_is_gone_on_with(server: Server, tmp_path: Path) -> None:
-    rng = random.Random(1)
-    server.break_after = lambda: rng.randint(1, 700_000)
-    path, _ = fetch(server, tmp_path)
-    assert path.read_bytes() == CONTENT
-    ranges = [h["Range"] for m, _, h in server.requests if m == "GET" and "Range" in h]
-    assert len(ranges) > 4
-
-
-def test_a_fetch_that_was_killed_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
-    state = {"url": server.url, "length": len(CONTENT), "etag": '"one"', "last_modified": ""}
-    (tmp_path / f"{NAME}.part").write_bytes(CONTENT[:1_234_567])
-    (tmp_path / f"{NAME}.part.json").write_text(json.dumps(state))
-    path, _ = fetch(server, tmp_path)
-    assert path.read_bytes() == CONTENT
-    (asked,) = [h["Range"] for m, _, h in server.requests if m == "GET" and "Range" in h]
-    assert asked == "bytes=1234567-"
-
-
-def test_another_version_of_the_file_is_never_put_behind_the_first(
-    server: Server, tmp_path: Path
+def test_a_resume_fetches_only_what_is_missing(
+    server: Server, tmp_path: Path, content: bytes, expected: dict[str, Any]
 ) -> None:
-    state = {"url": server.url, "length": len(CONTENT), "etag": '"older"', "last_modified": ""}
-    (tmp_path / f"{NAME}.part").write_bytes(b"x" * 1_000_000)
-    (tmp_path / f"{NAME}.part.json").write_text(json.dumps(state))
-    path, _ = fetch(server, tmp_path)
-    assert path.read_bytes() == CONTENT
+    address = server.put(PATH, content)
+    interrupted(server, tmp_path)
+    assert names(tmp_path) == [f"{NAME}.part", f"{NAME}.part.json"]
+    assert (tmp_path / "kept" / f"{NAME}.part").read_bytes()[:24_000] == content[:24_000]
+    server.asked.clear()
+    publish(server, "sha1", hashlib.sha1(content).hexdigest())
+    manifest = build(address, tmp_path)
+    slices = [r for r in server.ranges_of(PATH) if r[1] - r[0] == 5_999]
+    assert min(slices) == (24_000, 29_999)
+    assert manifest["seconds"]["slices_read_earlier"] == 4
+    assert manifest["sources"][0]["checked"] == "sha1"
+    assert (tmp_path / "kept" / NAME).read_bytes() == content
+    assert contents(tmp_path / "store") == expected
 
 
-def test_a_link_that_moves_in_between_is_refused(server: Server, tmp_path: Path) -> None:
-    def move() -> int:
-        server.content, server.etag = CONTENT[:2_000_000], '"two"'
-        return 500_000
-
-    server.break_after = move
-    with pytest.raises(UserError, match="now is another file"):
-        fetch(server, tmp_path)
-    assert not (tmp_path / NAME).exists()
-    server.break_after = lambda: None
-    path, _ = fetch(server, tmp_path)
-    assert path.read_bytes() == CONTENT[:2_000_000]
-
-
-def test_a_server_without_ranges_is_read_from_the_start_again(
-    server: Server, tmp_path: Path
+@pytest.mark.parametrize("harm", ["removed", "cut off", "another version", "never kept"])
+def test_slices_whose_bytes_are_not_kept_are_read_again(
+    server: Server, tmp_path: Path, content: bytes, expected: dict[str, Any], harm: str
 ) -> None:
+    address = server.put(PATH, content)
+    interrupted(server, tmp_path, keep_dump=None if harm == "never kept" else tmp_path / "kept")
+    part = tmp_path / "kept" / f"{NAME}.part"
+    if harm == "removed":
+        part.unlink()
+    elif harm == "cut off":
+        os.truncate(part, 10_000)
+    elif harm == "another version":
+        server.put(PATH, content, 1_767_999_999.0)
+    server.asked.clear()
+    build(address, tmp_path)
+    assert min(r for r in server.ranges_of(PATH) if r[1] - r[0] == 5_999) == (0, 5_999)
+    assert (tmp_path / "kept" / NAME).read_bytes() == content
+    assert contents(tmp_path / "store") == expected
+
+
+def test_a_build_goes_on_without_keeping(
+    server: Server, tmp_path: Path, content: bytes, expected: dict[str, Any]
+) -> None:
+    address = server.put(PATH, content)
+    interrupted(server, tmp_path)
+    manifest = build(address, tmp_path, keep_dump=None)
+    assert manifest["seconds"]["slices_read_earlier"] == 4
+    assert contents(tmp_path / "store") == expected
+
+
+def test_a_build_that_is_stopped_after_its_dump_was_kept_remembers_where_it_came_from(
+    server: Server,
+    tmp_path: Path,
+    content: bytes,
+    expected: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    address = server.put(PATH, content)
+    publish(server, "md5", hashlib.md5(content).hexdigest())
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("etl.build.check_damage", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build(address, tmp_path)
+    assert names(tmp_path) == [NAME]
+    server.files.clear()
+    manifest = build(address, tmp_path)
+    assert manifest["sources"][0]["address"] == address
+    assert manifest["sources"][0]["checked"] == "md5"
+    assert contents(tmp_path / "store") == expected
+
+
+def test_two_runs_do_not_write_one_file(server: Server, tmp_path: Path, content: bytes) -> None:
+    address = server.put(PATH, content)
+    (tmp_path / "kept").mkdir()
+    with (tmp_path / "kept" / f"{NAME}.part").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="is being written by another run"):
+            build(address, tmp_path)
+
+
+def test_a_disk_without_room_for_the_dump_is_said_before_the_work(
+    server: Server, tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=10_000)
+    monkeypatch.setattr("etl.download.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("etl.ingest.check_disk", lambda *_: None)
+    with pytest.raises(UserError, match=r"has [\d,]+ bytes and the disk of .* room for 10,000"):
+        build(server.put(PATH, content), tmp_path)
+
+
+def test_a_look_at_the_first_entities_keeps_nothing(
+    server: Server, tmp_path: Path, content: bytes
+) -> None:
+    build(server.put(PATH, content), tmp_path, limit=5)
+    assert not (tmp_path / "kept").exists()
+
+
+def test_an_address_that_names_no_file_is_not_kept(tmp_path: Path) -> None:
+    for address in ("http://127.0.0.1:9/", "http://127.0.0.1:9/..", "http://127.0.0.1:9/%2e%2e"):
+        with pytest.raises(UserError, match="name of a file"):
+            build(address, tmp_path)
+
+
+# --- fetched whole, where a server has no ranges
+
+
+def fetch(server: Server, folder: Path) -> tuple[Path, str]:
+    return download.fetch(server.url(PATH), folder, user_agent(CONTACT), quiet=True)
+
+
+def test_a_server_without_ranges_is_read_from_a_kept_file(
+    server: Server, tmp_path: Path, content: bytes, expected: dict[str, Any]
+) -> None:
+    address = server.put(PATH, content)
     server.ranges = False
-    cuts = iter([1_000_000, 2_000_000])
+    with pytest.raises(UserError, match=r"doesn't serve ranges.*--keep-dump DIR.*curl"):
+        build(address, tmp_path, keep_dump=None)
+    build(address, tmp_path)
+    assert (tmp_path / "kept" / NAME).read_bytes() == content
+    assert contents(tmp_path / "store") == expected
+
+
+def test_a_fetch_that_breaks_begins_again(server: Server, tmp_path: Path, content: bytes) -> None:
+    server.put(PATH, content)
+    server.ranges = False
+    cuts = iter([None, 10_000, 20_000])  # the first answer is the look's
     server.break_after = lambda: next(cuts, None)
-    path, _ = fetch(server, tmp_path)
-    assert path.read_bytes() == CONTENT
+    path, checked = fetch(server, tmp_path)
+    assert path.read_bytes() == content
+    assert checked == "length"
+    assert [p.name for p in tmp_path.iterdir()] == [NAME]
 
 
-def test_a_server_that_lies_about_the_length_is_given_up_with_a_sentence(
-    server: Server, tmp_path: Path
+def test_a_fetch_that_keeps_breaking_is_given_up(
+    server: Server, tmp_path: Path, content: bytes
 ) -> None:
-    server.announced = len(CONTENT) + 10
-    with pytest.raises(UserError, match=r"gave up after|now is another file"):
+    server.put(PATH, content)
+    server.ranges = False
+    server.break_after = lambda: 10_000
+    with pytest.raises(UserError, match="gave up after 8 tries"):
         fetch(server, tmp_path)
     assert not (tmp_path / NAME).exists()
 
 
-def test_a_server_that_sends_nothing_is_not_hammered(server: Server, tmp_path: Path) -> None:
-    server.break_after = lambda: 0
-    with pytest.raises(UserError, match="gave up after 6 tries"):
-        fetch(server, tmp_path)
-    assert len(server.requests) < 10
-
-
-@pytest.mark.parametrize(
-    ("status", "sentence"),
-    [(403, "--contact"), (404, "removed after some weeks"), (410, "gone"), (418, "HTTP 418")],
-)
-def test_a_refusal_is_final_and_says_what_to_do(
-    server: Server, tmp_path: Path, status: int, sentence: str
+def test_the_sum_of_a_fetched_file_is_checked(
+    server: Server, tmp_path: Path, content: bytes
 ) -> None:
-    server.statuses = [(status, {})]
-    with pytest.raises(UserError, match=sentence):
-        fetch(server, tmp_path)
-    assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize("when", ["7", formatdate(4_102_444_800, usegmt=True)])
-def test_a_busy_server_is_waited_for_as_it_asks(
-    server: Server, tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waited: list[float] = []
-    monkeypatch.setattr(download, "pause", waited.append)
-    monkeypatch.setattr(download.time, "time", lambda: 4_102_444_793.0)
-    server.statuses = [(503, {}), (429, {"Retry-After": when})]
-    path, _ = fetch(server, tmp_path)
-    assert path.read_bytes() == CONTENT
-    assert waited[1] == 7.0
-
-
-def test_a_wait_of_hours_is_left_to_the_user(server: Server, tmp_path: Path) -> None:
-    server.statuses = [(429, {"Retry-After": "7200"})]
-    with pytest.raises(UserError, match="wait 120 minutes"):
-        fetch(server, tmp_path)
-
-
-def test_a_server_that_stays_down_is_given_up(server: Server, tmp_path: Path) -> None:
-    server.statuses = [(500, {})] * 50
-    with pytest.raises(UserError, match=r"gave up after 6 tries \(HTTP 500\)"):
-        fetch(server, tmp_path)
-    assert len(server.requests) == 6
-
-
-def test_a_server_that_is_not_there_is_said_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waited: list[float] = []
-    monkeypatch.setattr(download, "pause", waited.append)
-    with pytest.raises(UserError, match=r"no connection \(.*refused"):
-        download.fetch("http://127.0.0.1:9/dump.json.gz", tmp_path, CONTACT, quiet=True)
-    assert len(waited) == 1
-
-
-def test_published_sums_are_checked(server: Server, tmp_path: Path) -> None:
-    server.sums = {"sha1sums.txt": f"{hashlib.sha1(CONTENT).hexdigest()}  {NAME}\n"}
-    assert fetch(server, tmp_path)[1] == "sha1"
-    (tmp_path / NAME).unlink()
-    server.sums = {"md5sums.txt": f"{'0' * 32}  other\n{'1' * 32}  {NAME}\n"}
+    server.put(PATH, content)
+    server.ranges = False
+    publish(server, "md5", "1" * 32)
     with pytest.raises(UserError, match="md5 is not the one"):
         fetch(server, tmp_path)
-    assert not (tmp_path / NAME).exists()
-    server.sums = {"md5sums.txt": f"{hashlib.md5(CONTENT).hexdigest()}  {NAME}\n"}
+    assert [p.name for p in tmp_path.iterdir()] == [f"{NAME}.wrong"]
+    publish(server, "md5", hashlib.md5(content).hexdigest())
     assert fetch(server, tmp_path)[1] == "md5"
 
 
-def test_an_address_builds_the_store_that_the_file_builds(server: Server, tmp_path: Path) -> None:
-    lines = [dumps.as_line(e) for e in dumps.entities(50)]
-    dump = dumps.write(tmp_path / "dump.gz", lines)
-    server.content = dump.read_bytes()
-    asked = f"etl {server.url} --store store --json"
-    without = run(asked, tmp_path)
-    assert without.returncode == 1
-    assert "--contact" in without.stderr
-    assert server.requests == []
-    (tmp_path / "sparqless.toml").write_text(f'contact = "{CONTACT}"\n')
-    done = run(asked, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "dumps" / NAME).read_bytes() == server.content
-    assert json.loads(done.stdout)["entities"] > 40
+# --- who asks
 
 
-@pytest.mark.parametrize(
-    "contact", ["me", "a@b", "x@example.org\r\nX: y", "", "<a@b.org>", "ü@b.de"]
-)
-def test_a_contact_that_is_none_is_refused(contact: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["me", "a@b", "x@example.org\r\nX: y", "", "<a@b.org>", "ü@b.de"])
+def test_a_contact_that_is_none_is_refused(given: str) -> None:
     with pytest.raises(UserError, match="neither an e-mail address nor a URL"):
-        download.fetch_dumps(("http://127.0.0.1:9/x.gz",), tmp_path, contact)
+        contact(given)
 
 
 def test_settings_come_from_the_folder_then_from_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from etl.config import setting
-
     (tmp_path / "user" / "sparqless").mkdir(parents=True)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -310,9 +322,3 @@ def test_settings_come_from_the_folder_then_from_the_user(
     with pytest.raises(UserError, match="unknown setting 'contakt'"):
         setting("contact")
     assert os.getcwd() == str(tmp_path / "here")
-
-
-def test_an_address_that_names_no_file_is_refused(tmp_path: Path) -> None:
-    for url in ("http://127.0.0.1:9/", "http://127.0.0.1:9/..", "http://127.0.0.1:9/%2e%2e"):
-        with pytest.raises(UserError, match="name of a file"):
-            download.fetch(url, tmp_path, CONTACT)
