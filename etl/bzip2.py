@@ -135,23 +135,24 @@ class Blocks:
 
         A block gives text as soon as its last code has been read.
         """
+        at = bit // 8
         count = min(_LARGEST * 8, self._size * 8 - bit)
         stream = _as_bytes(_LONGEST_HEADER << count | self._bits(bit, count), 32 + count)
+        reason = f"the bz2 block that begins at byte {at:,} is corrupt"
         try:
-            fed = _fed_until_text(stream)
+            last = bit + (_fed_until_text(stream) - 4) * 8
         except EOFError:
-            raise self._broken(bit // 8, f"the bz2 block at byte {bit // 8:,} has no end") from None
-        except OSError:
-            fed = 0
-        last = bit + (fed - 4) * 8
+            raise self._broken(at, reason) from None
+        except OSError as error:
+            raise BrokenError(at, f"{reason}: {error}", corrupt=True, resume=at + 1) from None
         for end in range(last - 7, last + 1):
-            if fed and (pieces := self._proved(bit, end)) is not None:
+            if (pieces := self._proved(bit, end)) is not None:
                 return pieces, end
-        reason = f"the bz2 block that begins at byte {bit // 8:,} is corrupt"
-        raise BrokenError(bit // 8, reason, corrupt=True, resume=bit // 8 + 1)
+        raise BrokenError(at, f"{reason}: its checksum is wrong", corrupt=True, resume=at + 1)
 
     def _broken(self, at: int, reason: str) -> BrokenError:
-        if at + (_LARGEST if self._magic_in(at) is not None else _SMALLEST_END) > self._size:
+        """``reason``, unless the file simply ends."""
+        if at + (_SMALLEST_END if self._magic_in(at) is None else _LARGEST) > self._size:
             reason = f"the file ends inside the bz2 stream, behind byte {at:,}"
         return BrokenError(at, reason, corrupt=False, resume=at + 1)
 
