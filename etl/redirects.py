@@ -351,7 +351,6 @@ class Redirects:
         at[at == len(self.ids)] = 0
         return np.where(self.ids[at] == ids, self.targets[at], ids)
 
-    def leading_to(self, targets: Ids) -> tuple[Ids, Ids]:
-        """(id, target) of the redirects that lead to one of ``targets``."""
-        there = np.isin(self.targets, targets)
-        return self.ids[there], self.targets[there]
+    def leading_to(self, targets: Ids) -> Ids:
+        """Ids that redirect to one of ``targets``."""
+        return self.ids[np.isin(self.targets, targets)]

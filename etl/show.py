@@ -13,10 +13,11 @@ _SHOWN = 8  # statements of a property on a terminal; --json has all
 _UNIT = "http://www.wikidata.org/entity/"
 
 
-def as_plain(record: Record) -> dict[str, Any]:
-    """A record as plain data, for JSON."""
+def as_plain(record: Record, asked: str = "") -> dict[str, Any]:
+    """A record as plain data, for JSON; ``asked`` is the id that it was asked by."""
     return {
         "id": record.id,
+        **({"redirected_from": asked} if asked not in ("", record.id) else {}),
         "revision": record.revision,
         **({"datatype": record.datatype} if record.datatype else {}),
         "sitelinks": record.sitelinks,
@@ -46,9 +47,14 @@ def _plain_qualifiers(qualifiers: dict[str, list[Snak]]) -> dict[str, list[dict[
     return {p: [_plain_snak(snak) for snak in snaks] for p, snaks in qualifiers.items()}
 
 
-def described(record: Record, store: EntityStore) -> Iterator[str]:
-    """Lines for a terminal; ids carry the names that the store has for them."""
-    return map(printable, _described(record, store))
+def described(record: Record, store: EntityStore, asked: str = "") -> Iterator[str]:
+    """Lines for a terminal; ids carry the names that the store has for them.
+
+    ``asked`` is the id that the record was asked by: one that was merged into it is said.
+    """
+    if asked not in ("", record.id):
+        yield f"{asked} was merged into {record.id}."
+    yield from map(printable, _described(record, store))
 
 
 def printable(text: str) -> str:
@@ -104,7 +110,7 @@ def labels(store: Path, entity_ids: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _named(entity_id: str, store: EntityStore) -> str:
-    record = store.get(entity_id) if entity_id[0] in "QP" else None
+    record = store.get(store.resolve(entity_id)) if entity_id[0] in "QP" else None
     name = name_of(record) if record else ""
     return f"{entity_id} {name}" if name else entity_id
 

@@ -25,7 +25,7 @@ from etl.errors import UserError
 from etl.manifest import MANIFEST, digests, flush, read_manifest, tool_versions, write_manifest
 from etl.progress import Progress
 from etl.show import counted
-from etl.store import EntityStore
+from etl.store import REDIRECTS, EntityStore
 from etl.tables import TableWriter
 from graph.chains import chain_edges
 from graph.closure import check_walkable
@@ -33,7 +33,7 @@ from graph.entities import COLUMN_PROPERTIES, Grouped, Rows, write_entities
 from graph.facts import Facts, check_naming, name_of
 from graph.memberships import Memberships, United
 from graph.ontology import Ids, Nodes, Ontology, distinct
-from graph.recipe import Recipe, check_store, matches
+from graph.recipe import Recipe, check_store, followed, matches, merged_ids
 from graph.selection import Evaluator, Kept, select
 from graph.tables import (
     HIERARCHY,
@@ -96,8 +96,13 @@ def build(
         check_store(recipe, entities.manifest)
         check_walkable(recipe.walked(), entities)
         check_naming(recipe.naming(), entities)
+        merged = merged_ids(recipe, entities.resolve)
+        recipe = followed(recipe, entities.resolve)
         facts = Facts(entities)
-        warnings = _warnings(recipe, facts, entities, strict)
+        warnings = _warnings(recipe, facts, entities, strict) + [
+            f"{old} was merged into {new}: where the recipe names it, {new} is meant."
+            for old, new in merged.items()
+        ]
         ontology = Ontology.load(
             store, recipe.walked(), including=_named_items(recipe), quiet=quiet
         )
@@ -114,7 +119,7 @@ def build(
                 "step": "graph",
                 "format": GRAPH_FORMAT,
                 "versions": tool_versions(),
-                "recipe": {"name": recipe.name, "texts": recipe.texts()},
+                "recipe": {"name": recipe.name, "texts": recipe.texts(), "merged": merged},
                 "store": _origin(entities.manifest, recipe),
                 "options": {"strict": strict},
                 "counts": {"entities": count, "roots": graph.counts},
@@ -220,7 +225,11 @@ def _refuse_if_strict(warnings: list[str], strict: bool) -> None:
 
 def _origin(store: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     """Return what a graph's manifest says of its store: enough to tell whether it is the same."""
-    read = ["nodes.parquet", *(f"edges/{property_id}.parquet" for property_id in recipe.walked())]
+    read = [
+        "nodes.parquet",
+        REDIRECTS,
+        *(f"edges/{property_id}.parquet" for property_id in recipe.walked()),
+    ]
     outputs = store["outputs"]
     return {
         "contents": store["contents"],

@@ -24,6 +24,7 @@ class Closure:
     """Every x with `x path target`: properties by number, then items by number."""
 
     ids: Ids  # Q144 -> 144, P31 -> -31
+    target: str  # what was asked for, or the id that it was merged into
     target_known: bool  # does the store have a record of the target?
 
     def __iter__(self) -> Iterator[str]:
@@ -37,7 +38,9 @@ def closure(store: Path, target: str, path: str) -> Closure:
     """Find every x with `x path target` over the store's truthy statements, as SPARQL would.
 
     Of a target without a record, what other records say about it is found; and a path that may
-    have length zero (`P279*`) leads from the target to itself, be it there or not.
+    have length zero (`P279*`) leads from the target to itself, be it there or not.  Where the store
+    has a table of redirects, an id that was merged into another stands for that one, as target and
+    as the value of a statement.
 
     In one place SPARQL says more: the query service holds an unknown value (somevalue) as a node of
     its own, so that there `P31/^P31` leads from an item with nothing but that back to itself.
@@ -50,6 +53,7 @@ def closure(store: Path, target: str, path: str) -> Closure:
     tree = paths.parse(path, "--path")
     walked = sorted(set(paths.properties(tree)), key=lambda p: int(p[1:]))
     with EntityStore(store) as entities:
+        target = entities.resolve(target)
         known = entities.get(target) is not None
         missing = [p for p in walked if p not in entities.properties]
         if missing:
@@ -60,7 +64,7 @@ def closure(store: Path, target: str, path: str) -> Closure:
         check_walkable(walked, entities)
     ontology = Ontology.load(store, walked, including=[numeric_id(target)])
     ids = ontology.ids[closure_of(ontology, tree, (target,))]
-    return Closure(np.concatenate((np.flip(ids[ids < 0]), ids[ids > 0])), known)
+    return Closure(np.concatenate((np.flip(ids[ids < 0]), ids[ids > 0])), target, known)
 
 
 def check_walkable(properties: Iterable[str], store: EntityStore) -> None:

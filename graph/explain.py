@@ -9,8 +9,9 @@ can't disagree.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,24 @@ import pyarrow.parquet as pq
 from etl.entity import ENTITY_ID, Record, entity_id, is_entity_id, numeric_id
 from etl.errors import UserError
 from etl.manifest import read_manifest
-from etl.store import EntityStore
+from etl.redirects import Redirects
+from etl.store import REDIRECTS, EntityStore
 from graph.closure import check_walkable
 from graph.facts import Mask, check_naming, name_of
 from graph.ontology import Nodes, Ontology, edge_file, read_subjects
 from graph.paths import Automaton, automaton
-from graph.recipe import Condition, Has, Match, Recipe, Root, check_store, matches, recorded
+from graph.recipe import (
+    Condition,
+    Has,
+    Match,
+    Recipe,
+    Root,
+    check_store,
+    followed,
+    matches,
+    merged_ids,
+    recorded,
+)
 from graph.selection import Evaluator, Members
 
 
@@ -68,6 +81,8 @@ class Explanation:
     name: str | None
     verdicts: tuple[Verdict, ...]
     sitelinks: int | None = None  # None where a built graph that lacks the entity was asked
+    # ids that were asked for or stand in the recipe, and what they were merged into
+    merged: Mapping[str, str] = field(default_factory=dict)
 
 
 def explain(store: Path, recipe: Recipe, id: str) -> Explanation:
@@ -84,6 +99,10 @@ def explain(store: Path, recipe: Recipe, id: str) -> Explanation:
         check_store(recipe, entities.manifest)
         check_walkable(recipe.walked(), entities)
         check_naming(recipe.naming(), entities)
+        now = entities.resolve(id)
+        merged = {id: now} if now != id else {}
+        merged |= merged_ids(recipe, entities.resolve)
+        recipe, id = followed(recipe, entities.resolve), now
         record = _item(entities, id)
         records = _Records(entities)
         ontology = _walked_up(records, recipe, id)
@@ -98,7 +117,7 @@ def explain(store: Path, recipe: Recipe, id: str) -> Explanation:
         verdicts = tuple(
             judge.verdict(part.name, root) for part in recipe.parts() for root in part.roots
         )
-        return Explanation(id, names.of(id), verdicts, record.sitelinks)
+        return Explanation(id, names.of(id), verdicts, record.sitelinks, merged)
 
 
 def _item(store: EntityStore, id: str) -> Record:
@@ -226,6 +245,10 @@ class _Records:
             self._met[id] = self.store.get(id)
         return self._met[id]
 
+    @cached_property
+    def redirects(self) -> Redirects:
+        return Redirects.load(Path(self.store.path), self.store.manifest["outputs"])
+
 
 class _Names:
     """Names as the recipe's label lists give them, of items and properties."""
@@ -274,32 +297,36 @@ def _next_layer(
     for step in machine.transitions:
         ids = by_state.get(step.source, ())
         if step.inverse:
-            pairs = [(q, id) for id, q in _subjects(records.store, step.property, ids)]
+            pairs = [(q, id) for id, q in _subjects(records, step.property, ids)]
             edges[step.property].update((numeric_id(q), numeric_id(id)) for q, id in pairs)
             reached |= {(step.target, q) for q, _ in pairs}
         else:
-            pairs = [(id, q) for id in ids for q in _objects(records.get(id), step.property)]
+            pairs = [(id, q) for id in ids for q in _objects(records, id, step.property)]
             edges[step.property].update((numeric_id(id), numeric_id(q)) for id, q in pairs)
             reached |= {(step.target, q) for _, q in pairs}
     return reached
 
 
-def _objects(record: Record | None, property_id: str) -> list[str]:
-    """Return the items and properties that a record's truthy statements name."""
+def _objects(records: _Records, id: str, property_id: str) -> list[str]:
+    """Return the items and properties that a record's truthy statements lead to."""
+    record = records.get(id)
     if record is None:
         return []
     snaks = [statement.snak for statement in record.truthy(property_id)]
-    return [s.value for s in snaks if s.code == ENTITY_ID and is_entity_id(s.value)]
+    named = [s.value for s in snaks if s.code == ENTITY_ID and is_entity_id(s.value)]
+    return [records.store.resolve(q) for q in named]
 
 
-def _subjects(store: EntityStore, property_id: str, ids: Iterable[str]) -> list[tuple[str, str]]:
-    """Return (object, subject) of the truthy statements whose object is one of `ids`."""
+def _subjects(records: _Records, property_id: str, ids: Iterable[str]) -> list[tuple[str, str]]:
+    """Return (object, subject) of the truthy statements that lead to one of `ids`."""
+    store, redirects = records.store, records.redirects
     file = edge_file(Path(store.path), store.manifest["outputs"], property_id)
-    objects = np.array(sorted(numeric_id(id) for id in ids), np.int64)
+    objects = np.array([numeric_id(id) for id in ids], np.int64)
     if file is None or not len(objects):
         return []
-    found = read_subjects(file, objects)
-    subject, object = found.column("subject").to_pylist(), found.column("object").to_pylist()
+    found = read_subjects(file, np.concatenate((objects, redirects.leading_to(objects))))
+    subject = found.column("subject").to_pylist()
+    object = redirects.followed(found.column("object").to_numpy()).tolist()
     return [(entity_id(o), entity_id(s)) for s, o in zip(subject, object, strict=True)]
 
 
@@ -326,7 +353,7 @@ def explain_built(graph: Path, id: str, store: Path | None = None) -> Explanatio
         raise UserError(f"{id!r} is not an item id such as Q144.")
     roots = manifest["counts"]["roots"]
     if store is not None:
-        if read_manifest(store, "store")["contents"] != manifest["store"]["contents"]:
+        if not _is_of(manifest["store"], read_manifest(store, "store")):
             raise UserError(
                 f"{graph} was not built from {store}: name its store, or build it again."
             )
@@ -348,6 +375,12 @@ def explain_built(graph: Path, id: str, store: Path | None = None) -> Explanatio
         verdicts = [_perhaps_limited(id, root) for root in roots if root["last_kept"]]
     sitelinks = next((row["sitelinks"] for row in known if row["id"] == id), None)
     return Explanation(id, names.get(id), tuple(verdicts), sitelinks)
+
+
+def _is_of(origin: dict[str, Any], store: dict[str, Any]) -> bool:
+    """Say whether a store is the one that a graph's manifest speaks of: records and redirects."""
+    redirects = origin["outputs"].get(REDIRECTS), store["outputs"].get(REDIRECTS)
+    return bool(origin["contents"] == store["contents"] and redirects[0] == redirects[1])
 
 
 def _built_verdict(

@@ -15,7 +15,7 @@ Nodes on networkx' face are ints: 144 for Q144, -31 for P31; in a product, plain
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from etl.errors import UserError
 from etl.manifest import read_manifest
 from etl.progress import Progress
+from etl.redirects import Redirects
 from etl.tables import TRUTHY_ROWS
 from graph.paths import Automaton
 
@@ -308,8 +309,9 @@ class Ontology:
         """Read the truthy edges of `properties` from the store's `edges/*.parquet`.
 
         Nodes are the ids at the ends of those edges and those of `including`.  A property whose
-        file the store's manifest doesn't list has no edge.  Measured with the ids of the nodes, the
-        process grows by 54 bytes an edge, and by 79 at the peak while it sorts.
+        file the store's manifest doesn't list has no edge.  An object that was merged into another
+        by the store's table of redirects stands for that one.  Measured with the ids of the nodes,
+        the process grows by 54 bytes an edge, and by 79 at the peak while it sorts.
 
         Raises
         ------
@@ -322,6 +324,7 @@ class Ontology:
             if (file := edge_file(store, outputs, name)) is not None
         }
         total = sum(truthy_rows(pq.ParquetFile(file)) for file in files.values())
+        redirects = Redirects.load(store, outputs)
         columns = {}
         with Progress("loading", total, unit=" edges", quiet=quiet) as progress:
             for name, file in files.items():
@@ -330,7 +333,7 @@ class Ontology:
                 progress.add(columns[name].num_rows)
             progress.note = "sorting"
             progress.add(0)
-            return cls._of_columns(columns, including)
+            return cls._of_columns(columns, including, redirects.followed)
 
     @classmethod
     def of(
@@ -344,17 +347,28 @@ class Ontology:
         return cls._of_columns(columns, including)
 
     @classmethod
-    def _of_columns(cls, columns: Mapping[str, pa.Table], including: Iterable[int]) -> Ontology:
+    def _of_columns(
+        cls,
+        columns: Mapping[str, pa.Table],
+        including: Iterable[int],
+        followed: Callable[[Ids], Ids] = lambda ids: ids,
+    ) -> Ontology:
         # Objects repeat (12 million humans share one), so they are made unique by hashing before
         # anything is sorted; subjects stand in key order, so that their runs merge in linear time.
         coded = {
             name: table.column("object").combine_chunks().dictionary_encode()
             for name, table in columns.items()
         }
+        # A redirect may make two objects one, and an edge a repeat or a loop: a set holds it once,
+        # and a loop is an edge like any other.
+        objects = {
+            name: followed(column.dictionary.to_numpy(zero_copy_only=False))
+            for name, column in coded.items()
+        }
         runs = [np.unique(np.fromiter(including, np.int64))]
         for name, table in columns.items():
             runs.append(_without_repeats(table.column("subject").to_numpy()))
-            runs.append(np.sort(coded[name].dictionary.to_numpy(zero_copy_only=False)))
+            runs.append(np.sort(objects[name]))
         ids = np.concatenate(runs)
         ids.sort(kind="stable")
         ids = _without_repeats(ids)
@@ -363,8 +377,7 @@ class Ontology:
         edges = {}
         for name, table in columns.items():
             subject = np.searchsorted(ids, table.column("subject").to_numpy()).astype(np.uint32)
-            distinct = coded[name].dictionary.to_numpy(zero_copy_only=False)
-            numbers = np.searchsorted(ids, distinct).astype(np.uint32)
+            numbers = np.searchsorted(ids, objects[name]).astype(np.uint32)
             edges[name] = Edges.of(subject, numbers[coded[name].indices.to_numpy()])
         return cls(ids, edges)
 

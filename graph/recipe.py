@@ -35,7 +35,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -460,6 +460,43 @@ def _shown(value: object) -> str:
     """Write a TOML value into a message, in one line of bounded length."""
     text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def followed(recipe: Recipe, resolve: Callable[[str], str]) -> Recipe:
+    """Return a recipe whose roots and `of` name what merged ids were merged into.
+
+    Raises
+    ------
+    UserError : two roots of one file have become the same item.
+    """
+
+    def condition(old: Condition) -> Condition:
+        return match(old) if isinstance(old, Match) else old
+
+    def match(old: Match) -> Match:
+        of = tuple(dict.fromkeys(map(resolve, old.of)))
+        return replace(old, of=of, conditions=tuple(map(condition, old.conditions)))
+
+    roots: dict[str, Root] = {}
+    for old in recipe.roots:
+        id = resolve(old.id)
+        if id in roots:
+            first = next(root.id for root in recipe.roots if resolve(root.id) == id)
+            raise UserError(
+                f"recipe {recipe.name!r}: its roots {first} and {old.id} were merged into one, "
+                f"{id}: put both into one `any`."
+            )
+        any = tuple(map(match, old.any))
+        roots[id] = replace(old, id=id, any=any, minus=tuple(map(condition, old.minus)))
+    include = tuple(followed(part, resolve) for part in recipe.include)
+    return replace(recipe, roots=tuple(roots.values()), include=include)
+
+
+def merged_ids(recipe: Recipe, resolve: Callable[[str], str]) -> dict[str, str]:
+    """Return those of the items that a recipe names that were merged, with what they are now."""
+    named = [root.id for root in recipe.all_roots()]
+    named += [id for root in recipe.all_roots() for match, _ in matches(root) for id in match.of]
+    return {id: now for id in dict.fromkeys(named) if (now := resolve(id)) != id}
 
 
 def check_store(recipe: Recipe, manifest: dict[str, Any]) -> None:

@@ -48,6 +48,8 @@ def described(explanation: Explanation) -> Iterator[str]:
 
 
 def _described(explanation: Explanation) -> Iterator[str]:
+    for old, new in explanation.merged.items():
+        yield f"{old} was merged into {new}."
     yield _named(explanation.id, explanation.name)
     silent = [
         v for v in explanation.verdicts if not v.member and v.chain is None and v.rule == "any"

@@ -208,8 +208,7 @@ def test_arrays_follow_what_the_table_says(tmp_path: Path) -> None:
     assert len(table) == 4
     ids = pa.array([5, 4, 3, 1, -5, -9, -1, 10**12]).to_numpy()
     assert table.followed(ids).tolist() == [1, 4, 1, 1, -1, -1, -1, 10**12]
-    found = table.leading_to(pa.array([1, 7]).to_numpy())
-    assert [column.tolist() for column in found] == [[3, 5], [1, 1]]
+    assert table.leading_to(pa.array([1, 7]).to_numpy()).tolist() == [3, 5]
     none = Redirects.load(store, [])
     assert none.followed(ids).tolist() == ids.tolist()
 

@@ -7,7 +7,11 @@ from pathlib import Path
 
 from etl.ingest import ingest
 from etl.kept import DEFAULT_LANGUAGES, Kept
+from etl.manifest import digests, read_manifest, write_manifest
 from etl.plan import Options
+from etl.redirects import RedirectJob, build_redirects, read_redirects
+from etl.store import DATA, REDIRECTS
+from tests.etl.mysqldump import redirect_dumps
 
 KEPT = ("P18", "P31", "P171", "P225", "P279", "P625", "P1582", "P1672", "P1705", "P1843")
 
@@ -94,6 +98,19 @@ def store_of(
     kept = Kept(languages, dict.fromkeys(properties, ()))
     ingest((str(dump),), folder / "store", Options(kept, workers=0, quiet=True, fresh=True))
     return folder / "store"
+
+
+def redirect(store: Path, merged: dict[str, str]) -> Path:
+    """Give a store the redirects of a wiki in which ids were merged into others."""
+    redirects, pages = redirect_dumps(store.parent, merged)
+    pairs = store.parent / "pairs.parquet"
+    read_redirects(RedirectJob(str(redirects), str(pages), str(pairs)), lambda _: None)
+    manifest = read_manifest(store, "store")
+    del manifest["manifest_sha256"]
+    manifest["redirects"] = build_redirects(pairs, store)
+    manifest["outputs"] |= digests(store, [DATA, REDIRECTS], quiet=True)
+    write_manifest(store, manifest)
+    return store
 
 
 def recipe_of(folder: Path, text: str, name: str = "test") -> Path:

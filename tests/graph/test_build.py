@@ -456,7 +456,8 @@ def test_the_manifest_counts_what_every_rule_took(tmp_path):
             }
         ],
     }
-    assert manifest["recipe"] == {"name": "test", "texts": [{"name": "test", "text": text}]}
+    texts = [{"name": "test", "text": text}]
+    assert manifest["recipe"] == {"name": "test", "texts": texts, "merged": {}}
     assert set(manifest["outputs"]) == set(OUTPUTS)
     assert manifest["warnings"] == []
     store = json.loads((tmp_path / "data" / "store" / "manifest.json").read_text())
