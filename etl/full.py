@@ -61,10 +61,7 @@ class Compressor:
     """Compresses whole entities with one dictionary; b"" for none."""
 
     def __init__(self, dictionary: bytes) -> None:
-        # which dictionary it takes needn't stand in a hundred million frames
-        self._zstd = zstandard.ZstdCompressor(
-            level=_LEVEL, dict_data=_learnt(dictionary), write_dict_id=False
-        )
+        self._zstd = zstandard.ZstdCompressor(level=_LEVEL, dict_data=_learnt(dictionary))
 
     def compress(self, text: Line) -> bytes:
         """A frame that says how long its text is."""
@@ -72,10 +69,16 @@ class Compressor:
 
 
 class Decompressor:
-    """The inverse, for frames that may be anybody's."""
+    """The inverse, for frames that may be anybody's.
+
+    Raises ValueError where the dictionary is none.
+    """
 
     def __init__(self, dictionary: bytes) -> None:
-        self._zstd = zstandard.ZstdDecompressor(dict_data=_learnt(dictionary))
+        try:
+            self._zstd = zstandard.ZstdDecompressor(dict_data=_learnt(dictionary))
+        except zstandard.ZstdError as error:
+            raise ValueError(str(error)) from error
 
     def decompress(self, frame: Line, longest: int) -> bytes:
         """The text of a frame, of at most ``longest`` bytes.

@@ -110,7 +110,7 @@ def merge(
     counts: Counter[str] = Counter()
     (out / "edges").mkdir(parents=True)
     edges = _EdgeFiles(out / "edges", tuple(kept.properties))
-    expected = sum(path.stat().st_size for path in runs) + (old.data_bytes if old else 0)
+    expected = sum(path.stat().st_size for path in runs) + (old.taken_bytes if old else 0)
     with (
         _Loader(out, databases_of(kept), expected) as loader,
         TableWriter(out / "nodes.parquet", node_schema(kept)) as nodes,
@@ -208,7 +208,7 @@ def node_schema(kept: Kept) -> pa.Schema:
 def _batches(runs: list[_Run], old: OldRun | None) -> Iterator[_Batch]:
     """The records of all sources, key range by key range."""
     keys = [run.keys for run in runs] + (old.keys if old else [])
-    bounds = _bounds(keys, _batch_records(runs))
+    bounds = _bounds(keys, _batch_records(runs, old))
     for run in runs:
         run.cut(bounds)
     for n in range(len(bounds) - 1):
@@ -218,10 +218,10 @@ def _batches(runs: list[_Run], old: OldRun | None) -> Iterator[_Batch]:
             yield _Batch(parts, taken)
 
 
-def _batch_records(runs: list[_Run]) -> int:
+def _batch_records(runs: list[_Run], old: OldRun | None) -> int:
     """BATCH_RECORDS, or fewer where the records are long."""
-    records = sum(len(run.keys) for run in runs)
-    size = sum(run.records.nbytes for run in runs)
+    records = sum(len(run.keys) for run in runs) + (old.lines if old else 0)
+    size = sum(run.records.nbytes for run in runs) + (old.taken_bytes if old else 0)
     return min(BATCH_RECORDS, BATCH_BYTES * records // max(int(size), 1) + 1)
 
 

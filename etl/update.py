@@ -232,9 +232,10 @@ class OldRun:
         return sum(len(keys) for keys in self.keys)
 
     @property
-    def data_bytes(self) -> int:
-        """Size of its LMDB."""
-        return (self._old / DATA).stat().st_size
+    def taken_bytes(self) -> int:
+        """About what those lines' records will take."""
+        records = pq.read_metadata(self._old / "nodes.parquet").num_rows
+        return self.lines * (self._old / DATA).stat().st_size // max(int(records), 1)
 
     def take(self, low: int, high: int) -> Taken:
         """What it gives to the keys from ``low`` to below ``high``; calls must ascend.
@@ -300,7 +301,7 @@ def _records(old: Path, kept: Kept) -> Iterator[pa.RecordBatch]:
         with e.begin() as transaction:
             names = transaction.cursor(databases[0]).iternext(values=False)
             columns = [transaction.cursor(d).iternext(keys=False) for d in databases]
-            for group in nodes.iter_batches(_ROWS):
+            for group in nodes.iter_batches(_ROWS, use_threads=False):
                 keys = keys_of(group["id"].to_numpy())
                 values = [_joined(islice(column, len(group))) for column in columns]
                 together = b"".join(islice(names, len(group))) == keys.astype(">u8").tobytes()
@@ -342,7 +343,7 @@ def _joined(values: Iterator[bytes]) -> pa.Array:
 def _edges(path: Path, *, truthy: bool) -> Iterator[pa.RecordBatch]:
     """One half of an edge file, ``key`` being the subject's."""
     codes = {name: code for code, name in enumerate(rank_names())}
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         footer = file.metadata.metadata or {}
         if TRUTHY_ROWS.encode() not in footer:
             raise pa.ArrowInvalid(f"{path}: not the edges of a store")
@@ -352,7 +353,7 @@ def _edges(path: Path, *, truthy: bool) -> Iterator[pa.RecordBatch]:
         stops = np.cumsum(sizes)
         groups = [n for n, stop in enumerate(stops) if stop > begin and stop - sizes[n] < end]
         at = int(stops[groups[0]]) - sizes[groups[0]] if groups else 0
-        for batch in file.iter_batches(_EDGE_ROWS, row_groups=groups):
+        for batch in file.iter_batches(_EDGE_ROWS, row_groups=groups, use_threads=False):
             part = batch.slice(max(begin - at, 0), max(end - max(at, begin), 0))
             at += len(batch)
             ranks = part["rank"]
