@@ -23,7 +23,7 @@ import msgspec
 import ujson
 
 from etl.build import WORK, build
-from etl.dump import STDIN, find_inputs
+from etl.dump import STDIN, Input, find_inputs
 from etl.errors import UserError, is_disk_full
 from etl.estimate import Estimate, check_disk
 from etl.keep import keep
@@ -32,8 +32,9 @@ from etl.manifest import DISCARDED, MANIFEST, check_whole, discard, read_manifes
 from etl.merge_names import NAMES
 from etl.plan import OF_THE_WORK, Options, Plan, as_json, check_same, make_plan
 from etl.redirects import find_redirect_dumps
+from etl.remote import is_dated, public
 from etl.show import in_bytes
-from etl.source import reach
+from etl.source import Access, reach
 from etl.store import DATA, DICTIONARY, REDIRECTS
 from etl.update import check_old, held
 
@@ -54,11 +55,7 @@ def ingest(
     Raises UserError for everything a user can mend: no dump, another plan, a lock, damage, too
     many rejects, a full disk.
     """
-    begun = [] if options.fresh else _begun(store)
-    names, access = reach(
-        names, options.contact, options.keep_dump, begun=begun, quiet=options.quiet
-    )
-    inputs = find_inputs(names, access)
+    inputs, access = _found(names, store, options)
     plan = make_plan(inputs, options, find_redirect_dumps(options.redirects, options.pages))
     if is_finished(store) and not options.fresh and not any(store.glob(f"{WORK}*")):
         return _finished(store, plan)
@@ -80,6 +77,26 @@ def ingest(
         kept_in = None if options.limit else options.keep_dump  # a look isn't worth keeping
         with _disk_errors(store), held(options.update_from), keep(access, kept_in) as keeping:
             return build(store, plan, options, keeping)
+
+
+def _found(names: tuple[str, ...], store: Path, options: Options) -> tuple[list[Input], Access]:
+    """The dump, and what reading it takes.
+
+    What a finished store was made from is not asked for again where its addresses are of dated
+    files: those don't change, and are removed after some weeks.
+    """
+    if is_finished(store) and not options.fresh and all(map(is_dated, names)):
+        made_from = read_manifest(store, "store")["plan"]["inputs"]
+        if [file.get("address") for file in made_from] == [public(name) for name in names]:
+            with_paths = [
+                {**file, "path": name} for file, name in zip(made_from, names, strict=True)
+            ]
+            return msgspec.convert(with_paths, list[Input]), Access()
+    begun = [] if options.fresh else _begun(store)
+    names, access = reach(
+        names, options.contact, options.keep_dump, begun=begun, quiet=options.quiet
+    )
+    return find_inputs(names, access), access
 
 
 def is_finished(store: Path) -> bool:

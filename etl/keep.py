@@ -96,7 +96,8 @@ class Keeping:
         descriptor = self._files[address] = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            os.stat(path)  # another run may have given it its name since it was opened
+        except (BlockingIOError, FileNotFoundError):
             raise UserError(
                 f"{path} is being written by another run; wait for it or choose another "
                 "--keep-dump."

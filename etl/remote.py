@@ -49,6 +49,7 @@ _CANDIDATES: Final = 12  # dated folders to look into: a quarter of a year
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z")
 _MOVING = re.compile(r"latest-(all\.json(?:\.gz|\.bz2)?)\Z")
+_DATED = re.compile(r"/(\d{8})/wikidata-\1-[^/]*\Z")
 _DATED_FOLDER = re.compile(rb'href="(\d{8})/"')
 
 #: What a connection that breaks, or never comes about, raises.
@@ -175,6 +176,11 @@ def dated(session: requests.Session, address: str) -> str:
         f"{public(address)} is a link that moves to the next dump, and no dated file beside it has "
         f"its length and date; name the dated file, see {public(urljoin(address, '.'))}."
     )
+
+
+def is_dated(address: str) -> bool:
+    """Whether an address is of a file that is of one date and so of one content."""
+    return is_http(address) and _DATED.search(urlsplit(address).path) is not None
 
 
 def is_behind(dated_address: str, link: str) -> bool:

@@ -567,6 +567,22 @@ def test_a_build_whose_dated_file_is_gone_or_changed_is_refused(
     assert build(server.url(LINK), store, fresh=True)["counts"]["lines"] == len(lines) + 1
 
 
+def test_a_finished_store_is_not_asked_for_again(
+    server: Server, tmp_path: Path, lines: list[bytes]
+) -> None:
+    """Dated files are removed after some weeks; the command that made the store still ends well."""
+    address, store = server.put(DUMP, packed(tmp_path, lines)), tmp_path / "store"
+    made = build(address, store)
+    server.files.clear()
+    server.asked.clear()
+    assert build(address, store)["contents"] == made["contents"]
+    assert server.asked == []
+    with pytest.raises(UserError, match="finished store made with another --limit"):
+        build(address, store, limit=3)
+    with pytest.raises(UserError, match="HTTP 404"):
+        build(server.url("/dump.json"), store)
+
+
 # --- other places
 
 
