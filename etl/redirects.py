@@ -33,7 +33,7 @@ from etl.entity import MAX_NUMBER, entity_id, key_of
 from etl.errors import UserError
 from etl.members import form_by_magic
 from etl.progress import Tick
-from etl.sql import STRING, VALUE, rows
+from etl.sql import STRING, VALUE, check_head, rows
 from etl.store import DATA, REDIRECTED, REDIRECTS, open_database, open_environment
 from etl.tables import TableWriter, write_table
 
@@ -86,7 +86,7 @@ _OTHER_PAGE_ROW = {
 def find_redirect_dumps(redirects: Path | None, pages: Path | None) -> list[Input]:
     """Dumps of tables ``redirect`` and ``page`` as inputs of a plan; none where none is given.
 
-    Raises UserError where one comes without the other or can't be read.
+    Raises UserError where one comes without the other, can't be read or doesn't begin as it should.
     """
     if redirects is None and pages is None:
         return []
@@ -97,7 +97,10 @@ def find_redirect_dumps(redirects: Path | None, pages: Path | None) -> list[Inpu
             f"{given} needs {other} too: table `redirect` has the numbers of pages, and table "
             "`page` says which ids these are."
         )
-    return [_described(redirects), _described(pages)]
+    described = [_described(redirects), _described(pages)]
+    check_head(redirects, "redirect", _REDIRECT_ROW)
+    check_head(pages, "page", _PAGE_ROW, unwanted=_OTHER_PAGE_ROW)
+    return described
 
 
 def _described(path: Path) -> Input:

@@ -87,6 +87,20 @@ def rows(
     return _Reader(path, table, wanted, unwanted).read(tick)
 
 
+def check_head(
+    path: Path,
+    table: str,
+    wanted: Mapping[str, bytes],
+    *,
+    unwanted: Mapping[str, bytes] | None = None,
+) -> None:
+    """Reads the first MiB only, so that a file that isn't what it should be is refused early.
+
+    Raises UserError as :func:`rows` does.
+    """
+    _Reader(path, table, wanted, unwanted).check_head()
+
+
 class _Reader:
     """Where the reading of one file stands; ``_offset`` counts inflated bytes, for messages."""
 
@@ -122,6 +136,13 @@ class _Reader:
             raise self._no_table()
         if not self._is_whole:
             raise self._cut_off("without mysqldump's last words (`-- Dump completed`)")
+
+    def check_head(self) -> None:
+        blocks = _inflated(self._path, lambda _: None)
+        for _ in self._take(next(blocks, b"")):
+            pass
+        if self._columns is None:
+            raise self._no_table()
 
     def _take(self, text: bytes) -> Generator[re.Match[bytes], None, int]:
         """Rows, statements and other lines as far as ``text`` has them whole; returns how far."""

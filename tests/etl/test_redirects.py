@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import lmdb
@@ -21,6 +22,7 @@ from etl.redirects import (
     read_counts,
     read_redirects,
 )
+from tests.console import run
 from tests.etl.mysqldump import Value, page_table, redirect_dumps, redirect_table, table_of
 
 # number -> (namespace, title, is it a redirect)
@@ -245,11 +247,53 @@ def test_dumps_are_described_for_the_plan(tmp_path: Path) -> None:
     assert find_redirect_dumps(None, None) == []
 
 
-def test_one_dump_without_the_other_is_refused(tmp_path: Path) -> None:
+def test_what_can_be_seen_before_the_work_is_refused_then(tmp_path: Path) -> None:
     redirects, pages = redirect_dumps(tmp_path, {"Q2": "Q1"})
     with pytest.raises(UserError, match="--redirects needs --pages too"):
         find_redirect_dumps(redirects, None)
     with pytest.raises(UserError, match="--pages needs --redirects too"):
         find_redirect_dumps(None, pages)
+    with pytest.raises(UserError, match="holds the table `page`, not `redirect`"):
+        find_redirect_dumps(pages, redirects)
+    (tmp_path / "dump.json").write_text("[\n")
+    with pytest.raises(UserError, match="no CREATE TABLE `page`"):
+        find_redirect_dumps(redirects, tmp_path / "dump.json")
     with pytest.raises(UserError, match=r"nothing\.sql\.gz: no such file"):
         find_redirect_dumps(tmp_path / "nothing.sql.gz", pages)
+
+
+def test_a_store_is_built_with_redirects_and_its_command_is_refused_without(tmp_path: Path) -> None:
+    """Through the command line: options, counts, look-ups, and what a second run compares."""
+    value = {"entity-type": "item", "id": "Q3", "numeric-id": 3}
+    snak = {
+        "snaktype": "value",
+        "property": "P31",
+        "datavalue": {"value": value, "type": "wikibase-entityid"},
+    }
+    lines = [
+        {"type": "item", "id": "Q1", "labels": {"en": {"language": "en", "value": "dog"}}},
+        {"type": "item", "id": "Q2", "claims": {"P31": [{"mainsnak": snak, "rank": "normal"}]}},
+    ]
+    text = ",\n".join(json.dumps(line) for line in lines)
+    (tmp_path / "dump.json").write_text(f"[\n{text}\n]\n")
+    redirect_dumps(tmp_path, {"Q2": "Q1", "Q3": "Q4", "Q4": "Q1", "Q5": "Q5"})
+    tables = "--redirects redirect.sql.gz --pages page.sql.gz"
+    done = run(f"etl dump.json --store store {tables} --json", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["redirects"] == {
+        "rows": 4, "pageless": 0, "lexemes": 0, "others": 0, "dropped": 0, "overruled": 1,
+        "cycles": 1, "chains": 1, "redirects": 2,
+    }  # fmt: skip
+    assert run("verify store", tmp_path).returncode == 0
+    assert run("closure Q1 --path P31 --store store", tmp_path).stdout == "Q2\n"
+    assert "stood already" in run(f"etl dump.json --store store {tables}", tmp_path).stdout
+    without = run("etl dump.json --store store", tmp_path)
+    assert without.returncode == 1
+    redirect_dumps(tmp_path, {"Q3": "Q1"})
+    others = run(f"etl dump.json --store store {tables}", tmp_path)
+    assert others.returncode == 1
+    assert "redirect.sql.gz" in others.stderr
+    for option in ("--redirects redirect.sql.gz", "--pages page.sql.gz"):
+        alone = run(f"etl dump.json --store other {option}", tmp_path)
+        assert alone.returncode == 1
+        assert "too: table `redirect` has the numbers" in alone.stderr
