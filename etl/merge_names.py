@@ -31,7 +31,7 @@ from etl.update import keys_of
 
 #: Bytes of names that are sorted and written together, of which memory holds six times as much,
 #: and keys that are compared together. They leave no trace in the output.
-BATCH_BYTES: Final = 40 << 20
+BATCH_BYTES: Final = 32 << 20
 BATCH_KEYS: Final = 1_000_000
 _SAMPLE = 1024  # every how many-th name or key tells how they are spread
 _ROW_BYTES = 60  # of a name, beside the name
@@ -190,9 +190,10 @@ def _readable(old: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"--update-from {old} can't be read ({error}): see what `sparqless verify {old}` says, "
-            "or build without --update-from."
+            f"--update-from {old} can't be read ({reason}): see what `sparqless verify {old}` "
+            "says, or build without --update-from."
         ) from error
 
 
@@ -324,13 +325,16 @@ class _Revisions:
                 break
             self._keys = np.concatenate([self._keys, keys_of(batch["id"].to_numpy())])
             self._revisions = np.concatenate([self._revisions, batch["revision"].to_numpy()])
-        found = self._revisions[np.searchsorted(self._keys, keys)] if len(keys) else _NO_REVISIONS
+        places = np.searchsorted(self._keys, keys)
+        if (np.append(self._keys, np.uint64(0))[places] != keys).any():  # 0 is no entity's key
+            raise UserError(
+                f"--update-from {self._store}: what was taken from it when the build began isn't "
+                "there any more; start over with --fresh."
+            )
+        found = self._revisions[places]
         past = np.searchsorted(self._keys, high)
         self._keys, self._revisions = self._keys[past:], self._revisions[past:]
         return found
-
-
-_NO_REVISIONS = np.zeros(0, np.int64)
 
 
 def _beaten(

@@ -232,6 +232,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """At 200M names there are hundreds of batches; here are some for a few names."""
     monkeypatch.setattr(merge_module, "BATCH_BYTES", 200)
     monkeypatch.setattr(merge_module, "BATCH_KEYS", 2)
+    monkeypatch.setattr(merge_module, "NAME_GROUP", 4)
     monkeypatch.setattr(merge_module, "_SAMPLE", 1)
 
 
@@ -284,6 +285,30 @@ def test_an_update_gives_the_names_of_a_full_build(
     updated = merged(folder / "new", parsed, old=str(old), unchanged=tuple(unchanged))
     full = merged(folder / "full", [dump])
     assert updated.read_bytes() == full.read_bytes()
+
+
+def test_an_older_store_whose_names_are_broken_is_said(tmp_path: Path) -> None:
+    made = [Names(n, 1, {"en": f"name {n}"}) for n in range(1, 40)]
+    old = built(tmp_path, made)
+    write_arrow(tmp_path / "unchanged.arrow", {"key": pa.array([r.key for r in made], pa.uint64())})
+    unchanged = (str(tmp_path / "unchanged.arrow"),)
+    for name in ("names.parquet", "nodes.parquet"):
+        whole = (old / name).read_bytes()
+        for cut_at in (len(whole) // 2, 0):
+            (old / name).write_bytes(whole[:cut_at] + b"x" * (len(whole) - cut_at))
+            with pytest.raises(UserError, match=r"--update-from .*can't be read .*verify"):
+                merge_names(NamesJob((), str(tmp_path), KEPT.languages, str(old), unchanged), print)
+        (old / name).write_bytes(whole[:4] + b"\xff" * 40 + whole[44:])
+        with pytest.raises(UserError, match=r"--update-from .*can't be read .*verify"):
+            merge_names(NamesJob((), str(tmp_path), KEPT.languages, str(old), unchanged), print)
+        (old / name).write_bytes(whole)
+    write_arrow(tmp_path / "unchanged.arrow", {"key": pa.array([Names(50, 1).key], pa.uint64())})
+    with pytest.raises(UserError, match="isn't there any more"):
+        merge_names(NamesJob((), str(tmp_path), KEPT.languages, str(old), unchanged), print)
+    write_arrow(tmp_path / "unchanged.arrow", {"key": pa.array([r.key for r in made], pa.uint64())})
+    rows = merge_names(NamesJob((), str(tmp_path), KEPT.languages, str(old), unchanged), [].append)
+    assert rows == len(made)
+    assert (tmp_path / "names.parquet").read_bytes() == (old / "names.parquet").read_bytes()
 
 
 def test_one_name_of_many_entities_is_merged_in_pieces(tmp_path: Path) -> None:
