@@ -45,7 +45,8 @@ _IDS = {
     "item": re.compile(r"Q[1-9][0-9]{0,15}\Z").match,
     "property": re.compile(r"P[1-9][0-9]{0,15}\Z").match,
 }
-_CACHED = 1 << 16  # objects of edges whose number is remembered: classes repeat, most others don't
+_NORMAL = RANK_CODE["normal"]
+_CACHED = 1 << 16  # objects that are remembered: classes repeat, most others don't
 
 
 class Entry(Struct, gc=False):
@@ -209,7 +210,7 @@ class EntityReader:
             p: (n, 1 << (len(kept.languages) + n), frozenset(qualifiers))
             for n, (p, qualifiers) in enumerate(kept.properties.items())
         }
-        self._numbers: dict[str, int] = {}
+        self._plain: dict[str | None, tuple[list[Any], int]] = {}
 
     def read(self, line: bytes | memoryview) -> Entry | OtherEntity:
         """The entry of an entity line (without its comma), or what other type it is.
@@ -232,79 +233,90 @@ class EntityReader:
             return OtherEntity(type_)
         if _IDS[type_](id_) is None or revision < 0:
             raise _OddError
-        labels, flags = self._labels(raw.labels)
-        aliases = self._aliases(raw.aliases)
+        bits, flags = self._label_bits, 0
+        terms = self._in_order(raw.labels, bits)
+        labels = {code: term.value for code, term in terms}
+        for code in labels:
+            flags |= bits[code]
+        terms = self._in_order(raw.descriptions, bits)
+        descriptions = {code: term.value for code, term in terms}
+        aliases: dict[str, list[str]] = {}
+        if raw.aliases:
+            lists = self._in_order(raw.aliases, bits)
+            aliases = {code: [term.value for term in terms] for code, terms in lists if terms}
         edges: list[Edge] = []
         claims, truthy = self._claims(raw.claims, edges)
         sitelinks = len(raw.sitelinks)
         value = _encode(
-            (
-                id_,
-                revision,
-                sitelinks,
-                labels,
-                self._descriptions(raw.descriptions),
-                aliases,
-                claims,
-                raw.datatype,
-            )
+            (id_, revision, sitelinks, labels, descriptions, aliases, claims, raw.datatype)
         )
         return Entry(
             key_of(id_), revision, sitelinks, flags | truthy, value, edges, labels, aliases
         )
 
-    def _labels(self, terms: Any) -> tuple[dict[str, str], int]:
-        """Labels in the order of the kept languages, and their flags."""
-        found, flags = {}, 0
-        for code in self._in_order(terms, self._label_bits):
-            found[code] = terms[code].value
-            flags |= self._label_bits[code]
-        return found, flags
-
-    def _descriptions(self, terms: Any) -> dict[str, str]:
-        return {code: terms[code].value for code in self._in_order(terms, self._label_bits)}
-
-    def _aliases(self, terms: Any) -> dict[str, list[str]]:
-        found = self._in_order(terms, self._label_bits)
-        return {code: [term.value for term in terms[code]] for code in found if terms[code]}
-
-    def _in_order(self, made: Any, order: dict[str, Any]) -> Iterable[str]:
-        """Keys of a decoded map in the kept order; ``[]`` stands for ``{}``."""
+    def _in_order(self, made: Any, order: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+        """Members of a decoded map in the kept order; ``[]`` stands for ``{}``."""
+        if type(made) is not dict:
+            return empty_map(made).items()
         if len(made) < 2:
-            return made if type(made) is dict else empty_map(made)
-        return [key for key in order if key in made] if type(made) is dict else empty_map(made)
+            return made.items()
+        return [(key, made[key]) for key in order if key in made]
 
     def _claims(self, claims: Any, edges: list[Edge]) -> tuple[dict[str, list[Any]], int]:
         """Statements as they are encoded, and the flags of truthy ones; fills ``edges``."""
         made, flags = {}, 0
-        for property_id in self._in_order(claims, self._properties):
-            statements = claims[property_id]
-            if not statements:
-                continue
+        for property_id, statements in self._in_order(claims, self._properties):
             number, bit, wanted = self._properties[property_id]
-            ranks = [RANK_CODE[statement.rank] for statement in statements]
-            best = max(ranks) or -1  # 0 is deprecated, which is never the best
-            encoded = []
-            for statement, rank in zip(statements, ranks, strict=True):
-                code, value = _snak(statement.mainsnak)
-                if rank == best and code != NOVALUE:
-                    flags |= bit
-                if code == ENTITY_ID:
-                    target = self._numbers.get(value)
-                    if target is None:
-                        target = self._number(value)
-                    if target:
-                        edges.append((number, target, rank, rank == best))
-                qualifiers = _qualifiers(statement.qualifiers, wanted) if wanted else {}
-                encoded.append((rank, (code, value), qualifiers))
-            made[property_id] = encoded
+            if len(statements) == 1 and not wanted:
+                # nearly all are one statement of normal rank about an entity, one of few classes
+                statement = statements[0]
+                datavalue = statement.mainsnak.datavalue
+                if type(datavalue) is _EntityIdDataValue and statement.rank == "normal":
+                    known = self._plain.get(datavalue.value.id)
+                    if known is not None and statement.mainsnak.snaktype == "value":
+                        made[property_id], target = known
+                        flags |= bit
+                        edges.append((number, target, _NORMAL, True))
+                        continue
+            elif not statements:
+                continue
+            made[property_id], truthy = self._statements(statements, number, wanted, edges)
+            flags |= bit if truthy else 0
         return made, flags
 
+    def _statements(
+        self, statements: list[Any], number: int, wanted: Iterable[str], edges: list[Edge]
+    ) -> tuple[list[Any], bool]:
+        """Statements of a property as they are encoded, and whether one is truthy."""
+        ranks = [RANK_CODE[statement.rank] for statement in statements]
+        best = max(ranks) or -1  # 0 is deprecated, which is never the best
+        encoded, any_truthy = [], False
+        for statement, rank in zip(statements, ranks, strict=True):
+            code, value = _snak(statement.mainsnak)
+            truthy = rank == best
+            any_truthy |= truthy and code != NOVALUE
+            if code == ENTITY_ID:
+                target = self._number(value)
+                if target:
+                    edges.append((number, target, rank, truthy))
+            qualifiers = _qualifiers(statement.qualifiers, wanted) if wanted else {}
+            encoded.append((rank, (code, value), qualifiers))
+        return encoded, any_truthy
+
     def _number(self, id_: str) -> int:
-        """The signed number of an item or property, 0 for what is neither; remembered."""
-        if len(self._numbers) >= _CACHED:
-            self._numbers.clear()
-        number = self._numbers[id_] = numeric_id(id_) if is_entity_id(id_) else 0
+        """The signed number of an item or property, 0 for what is neither.
+
+        Remembers the one plain statement about it, as it is encoded.
+        """
+        known = self._plain.get(id_)
+        if known is not None:
+            return known[1]
+        if not is_entity_id(id_):
+            return 0
+        if len(self._plain) >= _CACHED:
+            self._plain.clear()
+        number = numeric_id(id_)
+        self._plain[id_] = [(_NORMAL, (ENTITY_ID, id_), {})], number
         return number
 
 
