@@ -115,6 +115,23 @@ def sample(out: Path) -> None:
 @_path("--redirects", "Dump of MediaWiki's table redirect (.sql.gz): ids that were merged.")
 @_path("--pages", "Dump of its table page, which --redirects needs.")
 @_workers
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where to read: in --workers processes here, or on a Ray cluster.",
+)
+@click.option(
+    "--ray-address",
+    metavar="ADDRESS",
+    help="auto, local, HOST:PORT or ray://HOST:PORT.  [auto]",
+)
+@click.option(
+    "--runs",
+    metavar="LOCATION",
+    help="Where nodes of a cluster put what they read, such as s3://bucket/runs.  [the store]",
+)
 @_path("--keep-dump", "Directory to also keep a dump in that is read from the network.")
 @click.option("--contact", help="E-mail or URL sent with downloads.  [sparqless.toml]")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N entities, for a look.")
@@ -150,6 +167,9 @@ def etl_command(
     redirects: Path | None,
     pages: Path | None,
     workers: int,
+    engine: str,
+    ray_address: str | None,
+    runs: str | None,
     keep_dump: Path | None,
     contact: str | None,
     limit: int | None,
@@ -172,6 +192,7 @@ def etl_command(
     Example:
       sparqless etl data/sample/dump.json.gz --store data/sample/store
     """
+    from etl.cluster import Cluster
     from etl.estimate import Estimate, estimate
     from etl.ingest import ingest, is_finished
     from etl.kept import DEFAULT_LANGUAGES, Kept, parse_languages, read_properties
@@ -186,9 +207,12 @@ def etl_command(
     )
     if recipe is not None:
         check_store(load(recipe), {"kept": kept.as_json()})
+    if engine == "local" and (ray_address or runs):
+        raise UserError("--ray-address and --runs are for a cluster; add --engine ray.")
     options = Options(
         kept=kept,
         workers=workers,
+        cluster=Cluster(ray_address or "auto", runs or "") if engine == "ray" else None,
         limit=limit or 0,
         max_line=max_line * 1_000_000,
         max_rejects=max_rejects,

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any, Final
 import msgspec
 import ujson
 
+from etl import location
+from etl.cluster import Cluster, Nodes, location_of, read_slices, take_finished
 from etl.dump import STDIN, Cut, Damage, Slice
 from etl.engine import Pool, beside
 from etl.errors import UserError
@@ -45,7 +47,7 @@ from etl.manifest import (
 from etl.merge import allow_open_files, merge
 from etl.merge_names import NAMES, NamesJob, merge_names
 from etl.plan import Options, Plan, as_json, slices_of
-from etl.progress import Progress
+from etl.progress import Progress, Tick
 from etl.redirects import RedirectJob, build_redirects, read_redirects
 from etl.remote import CONNECTIONS, is_http, public
 from etl.runs import (
@@ -63,6 +65,8 @@ from etl.update import OldRun, write_known
 
 WORK: Final = "building"
 
+_Read = Callable[[Sequence[SliceJob], Tick], Iterator[tuple[SliceJob, SliceReport]]]
+
 _SOURCES = "sources.json"
 _KNOWN = "known.bin"
 _PAIRS = "redirects.pairs"
@@ -77,7 +81,6 @@ class _Build:
     plan: Plan
     options: Options
     keeping: Keeping
-    pool: Pool
     slices: list[Slice]
     started: float
     earlier: int  # slices that an earlier run has read
@@ -101,26 +104,31 @@ def build(store: Path, plan: Plan, options: Options, keeping: Keeping) -> dict[s
     """
     slices = slices_of(plan)
     allow_open_files(len(slices), len(plan.kept.properties))
-    earlier = sum(1 for _ in (store / WORK).glob(f"*/{REPORT}"))
-    with Pool(_workers(plan, options)) as pool:
-        run = _Build(store, plan, options, keeping, pool, slices, time.perf_counter(), earlier)
-        for leftover in (*run.work.glob("tmp-*"), *run.work.glob(f"*{DISCARDED}")):
-            shutil.rmtree(leftover)
-        with _redirects(run) as redirects:
-            reports, sources, damage = _read(run)
-            read_seconds = time.perf_counter() - run.started
-            built = _merge(run, reports)
-            redirected = redirects()
+    work, started = store / WORK, time.perf_counter()
+    for leftover in (*work.glob("tmp-*"), *work.glob(f"*{DISCARDED}")):
+        shutil.rmtree(leftover)
+    if options.cluster is not None:
+        unread = [s.index for s in slices if read_report(work, s.index) is None]
+        take_finished(_location(work, plan, options.cluster), unread, work)
+    earlier = sum(1 for _ in work.glob(f"*/{REPORT}"))
+    run = _Build(store, plan, options, keeping, slices, started, earlier)
+    with _redirects(run) as redirects:
+        reports, sources, damage = _read(run)
+        read_seconds = time.perf_counter() - run.started
+        built = _merge(run, reports)
+        redirected = redirects()
     return _publish(run, reports, built, redirected, damage, sources, read_seconds)
 
 
-def _workers(plan: Plan, options: Options) -> int:
-    """Standard input can't be handed to another process; a host gets few connections."""
-    if plan.inputs[0].path == STDIN:
-        return 0
-    if any(is_http(file.path) for file in plan.inputs):
-        return min(options.workers, CONNECTIONS)
-    return options.workers
+def remove_slices(store: Path, plan: Plan, options: Options) -> None:
+    """Removes what a build had read: it is merged, or not wanted. Of a cluster, there as well."""
+    if options.cluster is not None:
+        location.remove(_location(store / WORK, plan, options.cluster))
+    discard(store / WORK)
+
+
+def _location(work: Path, plan: Plan, cluster: Cluster) -> str:
+    return location_of(cluster, as_json(plan), work)
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -162,25 +170,47 @@ def _read_slices(run: _Build) -> list[SliceReport]:
     jobs = [job for job in _jobs(run) if job.slice.index not in reports]
     total = sum(file.size for file in run.plan.inputs)
     before = sum(s.end - s.start for s in slices if s.index in reports)
-    with run.progress("reading", total or None, done=before) as progress:
+    with run.progress("reading", total or None, done=before) as progress, _reading(run) as read:
         if run.plan.limit:
             return _read_limited(run, progress)
         keeping.follow(slices, reports)
         rejected = sum(r.rejected for r in reports.values())
-        for job, report in run.pool.run(read_slice, jobs, progress.add):
+        for job, report in read(jobs, progress.add):
             reports[job.slice.index] = report
             keeping.follow(slices, reports)
             rejected += report.rejected
             if rejected > options.max_rejects:
                 break
         else:
-            _correct(run, reports, progress)
+            _correct(run, reports, read, progress)
             return [reports[s.index] for s in slices]
-    read = [s for s in slices if s.index in reports]
-    placed = placed_rejects(read, [reports[s.index] for s in read])
+    done = [s for s in slices if s.index in reports]
+    placed = placed_rejects(done, [reports[s.index] for s in done])
     write_rejects(run.work, run.store / REJECTS, placed)
     check_rejects(run.store, rejected, placed, options)
     raise AssertionError("more rejects than allowed, yet allowed")
+
+
+@contextmanager
+def _reading(run: _Build) -> Iterator[_Read]:
+    """What reads slices and puts them into the work: here, in processes, or on a cluster."""
+    cluster = run.options.cluster
+    if cluster is not None:
+        there = _location(run.work, run.plan, cluster)
+        with Nodes(cluster.address, run.plan.inputs, there) as nodes:
+            yield lambda jobs, tick: read_slices(nodes, jobs, there, run.work, tick)
+    else:
+        with Pool(_workers(run.plan, run.options)) as pool:
+            yield lambda jobs, tick: pool.run(read_slice, jobs, tick)
+
+
+def _workers(plan: Plan, options: Options) -> int:
+    """Standard input can't be handed to another process; a host gets few connections."""
+    if plan.inputs[0].path == STDIN:
+        return 0
+    if any(is_http(file.path) for file in plan.inputs):
+        return min(options.workers, CONNECTIONS)
+    return options.workers
 
 
 def _jobs(run: _Build) -> Iterator[SliceJob]:
@@ -224,7 +254,7 @@ def _dictionary(run: _Build) -> bytes:
     return path.read_bytes()
 
 
-def _correct(run: _Build, reports: dict[int, SliceReport], progress: Progress) -> None:
+def _correct(run: _Build, reports: dict[int, SliceReport], read: _Read, progress: Progress) -> None:
     """Walks the chain of slices; what doesn't begin where the one before ended is read again."""
     cut = Cut()
     for job in _jobs(run):
@@ -234,7 +264,7 @@ def _correct(run: _Build, reports: dict[int, SliceReport], progress: Progress) -
         corrected = cut.corrected(slice_, reports[slice_.index].extent)
         if corrected is not None:
             again = msgspec.structs.replace(job, slice=corrected)
-            for _, report in run.pool.run(read_slice, [again], progress.add):
+            for _, report in read([again], progress.add):
                 reports[slice_.index] = report
         cut = cut.after(reports[slice_.index].extent)
 
@@ -389,7 +419,6 @@ def _publish(
     flush(store, [*files, REJECTS])
     write_manifest(merged, manifest)
     (merged / MANIFEST).rename(store / MANIFEST)
-    discard(run.work)
     return manifest
 
 

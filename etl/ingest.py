@@ -62,21 +62,26 @@ def ingest(
     if options.update_from and (options.fresh or not is_finished(store)):
         updated = check_old(options.update_from, store, options.kept)
         plan = msgspec.structs.replace(plan, update_from=updated)
+    if options.cluster is not None:
+        _check_cluster(plan)
     _check_directory(store)
     store.mkdir(parents=True, exist_ok=True)
     with _locked(store):
         if options.fresh:
             _remove_build(store)
+            remove_slices(store, plan, options)
         if is_finished(store):
             manifest = _finished(store, plan)
-            discard(store / WORK)  # of a run that was killed when all was done
+            remove_slices(store, plan, options)  # of a run that was killed when all was done
             return manifest
         if not (store / WORK / _PLAN).exists():
             check_disk(store, inputs, access, options, announce)
         _settle_plan(store, plan)
         kept_in = None if options.limit else options.keep_dump  # a look isn't worth keeping
         with _disk_errors(store), held(options.update_from), keep(access, kept_in) as keeping:
-            return build(store, plan, options, keeping)
+            manifest = build(store, plan, options, keeping)
+            remove_slices(store, plan, options)
+            return manifest
 
 
 def _found(names: tuple[str, ...], store: Path, options: Options) -> tuple[list[Input], Access]:
@@ -92,6 +97,8 @@ def _found(names: tuple[str, ...], store: Path, options: Options) -> tuple[list[
                 {**file, "path": name} for file, name in zip(made_from, names, strict=True)
             ]
             return msgspec.convert(with_paths, list[Input]), Access()
+    if options.cluster is not None:
+        names = tuple(map(_for_nodes, names))
     begun = [] if options.fresh else _begun(store)
     names, access = reach(
         names, options.contact, options.keep_dump, begun=begun, quiet=options.quiet
@@ -136,6 +143,24 @@ def _remove_build(store: Path) -> None:
             path.unlink()
         else:
             discard(path)
+
+
+def _for_nodes(name: str) -> str:
+    """A path as it is understood on another machine."""
+    return name if is_elsewhere(name) or name == STDIN else os.path.abspath(name)
+
+
+def _check_cluster(plan: Plan) -> None:
+    """Refuses what the nodes of a cluster can't do, or shouldn't."""
+    if plan.inputs[0].path == STDIN:
+        raise UserError("standard input can be read here only; leave out --engine ray.")
+    if plan.limit:
+        raise UserError("--limit reads a few lines, and does it here; leave out --engine ray.")
+    if any(is_http(file.path) for file in plan.inputs):
+        raise UserError(
+            "a web server isn't asked by all nodes of a cluster at once; put the dump where they "
+            "find it (a shared directory, s3://…), or leave out --engine ray."
+        )
 
 
 @contextmanager

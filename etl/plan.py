@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 import ujson
 
+from etl.cluster import Cluster
 from etl.dump import DEFAULT_MAX_LINE, Input, Slice, plan_slices
 from etl.errors import UserError
 from etl.kept import Kept
@@ -31,7 +32,8 @@ class Options(msgspec.Struct, frozen=True):
     ``slice_bytes`` in bytes, 0 for a slice size that follows from the inputs. ``keep_dump`` is the
     directory in which a dump that is fetched is kept, ``contact`` what its server is told,
     ``update_from`` a store whose records are taken where the dump still has their revision,
-    ``redirects`` and ``pages`` are dumps of MediaWiki's tables.
+    ``redirects`` and ``pages`` are dumps of MediaWiki's tables. ``cluster``: where slices are
+    read, in place of ``workers`` processes of this machine.
     """
 
     kept: Kept
@@ -47,6 +49,7 @@ class Options(msgspec.Struct, frozen=True):
     redirects: Path | None = None
     pages: Path | None = None
     contact: str | None = None
+    cluster: Cluster | None = None
     quiet: bool = False
 
 
