@@ -227,9 +227,10 @@ def _batch_records(runs: list[_Run], old: OldRun | None) -> int:
 
 def _bounds(keys: list[npt.NDArray[np.uint64]], records: int) -> npt.NDArray[np.uint64]:
     """Bounds of half-open key ranges that hold about ``records`` keys each and cover all."""
-    sample = np.sort(np.concatenate([k[::_SAMPLE] for k in keys])) if keys else keys
+    ends = np.array([0, 1 << 63], np.uint64)  # uint64 throughout: with int64 they'd be floats
+    sample = np.sort(np.concatenate([ends[:0], *(k[::_SAMPLE] for k in keys)]))
     inner = np.unique(sample[:: max(1, records // _SAMPLE)])[1:]
-    return np.concatenate([[0], inner, [1 << 63]]).astype(np.uint64)
+    return np.concatenate([ends[:1], inner, ends[1:]])
 
 
 class _Batch:
