@@ -35,7 +35,8 @@ DEFAULT_MAX_LINE: Final = 64_000_000
 _ENDLESS = 1 << 62  # size of standard input
 _HEAD_TAIL = 1 << 20
 _GLANCE = 1 << 12  # bytes of standard input that its form is told by
-_SUFFIXES = (".json", ".json.gz", ".json.bz2", ".json.zst", ".ndjson", ".ndjson.gz")
+_PACKED = ("", ".gz", ".bz2", ".zst")
+_SUFFIXES = tuple(f"{name}{packed}" for name in (".json", ".ndjson") for packed in _PACKED)
 
 
 class Input(msgspec.Struct, frozen=True):

@@ -84,7 +84,7 @@ class Frames:
 
     def _is_frame(self, at: int) -> bool:
         if (end := self._end_of_skippable(at)) is not None:
-            return self._may_follow(end)
+            return end <= self._size and self._may_follow(end)
         position = at
         try:
             for part in self._parts(at):

@@ -143,12 +143,18 @@ def test_slices_of_any_size_are_the_file(
 MANY = dump_text(7, [30_000] * 40)  # over a megabyte, a dozen blocks of `bzip2 -1`
 
 
+LONG = dump_text(8, [500_000, 10, 400_000, 30, 600_000])  # lines over several such blocks
+
+
+@pytest.mark.parametrize("text", [MANY, LONG])
 @pytest.mark.parametrize("slice_bytes", [1_000, 30_000, 100_000, 10_000_000])
-def test_a_stream_of_many_blocks_is_shared_by_its_slices(tmp_path: Path, slice_bytes: int) -> None:
+def test_a_stream_of_many_blocks_is_shared_by_its_slices(
+    tmp_path: Path, slice_bytes: int, text: bytes
+) -> None:
     path = tmp_path / "dump.bz2"
-    path.write_bytes(bz2.compress(MANY, 1))
+    path.write_bytes(bz2.compress(text, 1))
     got = Read(path, "bz2", slice_bytes)
-    assert (got.lines, got.damage) == (as_lines(MANY), [])
+    assert (got.lines, got.damage) == (as_lines(text), [])
     assert got.with_text >= min(path.stat().st_size // slice_bytes, 6)
 
 
