@@ -22,7 +22,7 @@ import lmdb
 import msgspec
 import ujson
 
-from etl.build import WORK, build
+from etl.build import WORK, build, remove_slices
 from etl.dump import STDIN, Input, find_inputs
 from etl.errors import UserError, is_disk_full
 from etl.estimate import Estimate, check_disk
@@ -32,9 +32,9 @@ from etl.manifest import DISCARDED, MANIFEST, check_whole, discard, read_manifes
 from etl.merge_names import NAMES
 from etl.plan import OF_THE_WORK, Options, Plan, as_json, check_same, make_plan
 from etl.redirects import find_redirect_dumps
-from etl.remote import is_dated, public
+from etl.remote import is_dated, is_http, public
 from etl.show import in_bytes
-from etl.source import Access, reach
+from etl.source import Access, is_elsewhere, reach
 from etl.store import DATA, DICTIONARY, REDIRECTS
 from etl.update import check_old, held
 
