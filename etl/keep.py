@@ -111,6 +111,8 @@ class Keeping:
             remote.last_modified,
             standing.id if standing is not None else "",
         )
+        for left in state.parent.glob(f"{state.name}.*.tmp"):
+            left.unlink(missing_ok=True)  # of a run that was killed
         status = os.fstat(descriptor)
         if standing != wanted or not remote.validator or status.st_size != remote.length:
             os.ftruncate(descriptor, 0)
