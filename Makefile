@@ -48,8 +48,8 @@ format: $(VENV)/.dev ## put the code into form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## measure, beside the limit and the peers; ARGS="--json-bytes 8G" for more
-	$(BIN)/python -m benchmarks.etl $(ARGS)
+bench: $(VENV)/.dev ## measure everything, into docs/performance.md; BENCH="etl kills" for some, ARGS for sizes
+	$(BIN)/python -m benchmarks $(or $(BENCH),all) --write $(ARGS)
 
 clean: ## remove what was built; data/ stays
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
