@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from etl.entity import FIRST_ITEM, rank_names
 from etl.errors import UserError
 from etl.kept import Kept
-from etl.manifest import check_whole, read_manifest
+from etl.manifest import check_whole, is_untouched, read_manifest
 from etl.runs import EDGE_SCHEMA, record_schema
 from etl.store import DATA, STORE_FORMAT, databases_of, open_database, open_environment
 from etl.tables import TRUTHY_ROWS
@@ -64,6 +64,11 @@ def check_old(old: Path, store: Path, kept: Kept) -> str:
             f"format {STORE_FORMAT}; build without --update-from."
         )
     check_whole(old, manifest, "copy it again or build without --update-from")
+    if not is_untouched(old):
+        raise UserError(
+            f"--update-from {old}: its manifest was changed after it was written, so what it holds "
+            "can't be relied on; build without --update-from."
+        )
     different = _differences(Kept.from_json(manifest["kept"]), kept)
     if different:
         raise UserError(
@@ -111,6 +116,8 @@ def held(old: Path | None) -> Iterator[None]:
             raise UserError(
                 f"--update-from {old} is being written by another run; wait for it."
             ) from None
+        except OSError:  # a file system without locks
+            pass
         yield
 
 
@@ -246,8 +253,10 @@ class OldRun:
         for keys in self.keys:
             first, last = np.searchsorted(keys, np.array([low, high], np.uint64))
             parts.append(keys[first:last])
-        lines = np.concatenate(parts)
-        wanted = np.unique(lines)
+        lines = np.sort(np.concatenate(parts))
+        first = np.ones(len(lines), bool)
+        first[1:] = lines[1:] != lines[:-1]
+        wanted = lines[first]
         try:
             taken = self._taken(wanted, high)
         except (pa.ArrowException, lmdb.Error, OSError) as error:

@@ -229,6 +229,11 @@ def test_a_damaged_older_store_is_refused_before_the_work(
     with pytest.raises(UserError, match=r"damaged: nodes\.parquet"):
         build(dump_of("new.gz"), tmp_path / "new", update_from=old)
     (old / "nodes.parquet").write_bytes(nodes)
+    manifest = (old / "manifest.json").read_text()
+    (old / "manifest.json").write_text(manifest.replace('"entities": ', '"entities": 1'))
+    with pytest.raises(UserError, match="manifest was changed after it was written"):
+        build(dump_of("new.gz"), tmp_path / "new", update_from=old)
+    (old / "manifest.json").write_text(manifest)
     edges = (old / "edges" / "P31.parquet").read_bytes()
     (old / "edges" / "P31.parquet").write_bytes(bytes(len(edges)))
     with pytest.raises(UserError, match=r"can't be read.*sparqless verify"):
