@@ -148,7 +148,7 @@ class Keeping:
         checked = {}
         for address, sums in self._sums.items():
             with session_of(self.access.agent) as session:
-                algorithm, expected = published_sum(session, address)
+                algorithm, expected = published_sum(session, self.access.addresses[address])
             if algorithm:
                 length = self.access.remotes[address].length or 0
                 found = sums.finish(length, quiet=quiet)

@@ -46,12 +46,14 @@ class Part(msgspec.Struct, frozen=True):
 class Access(msgspec.Struct, frozen=True):
     """What a worker needs to reach dumps that are no local files; travels with its job.
 
-    ``remotes`` are the versions that the run was planned with, by address; ``parts`` where an
-    address is kept while it is read.
+    ``remotes`` are the versions that the run was planned with, ``addresses`` what http servers are
+    asked for, ``parts`` where it is kept while it is read: all by the path that the rest of a run
+    knows, an address without the query and the password that it may have.
     """
 
     agent: str = ""  # User-Agent of requests
     remotes: dict[str, Remote] = {}
+    addresses: dict[str, str] = {}
     parts: dict[str, Part] = {}
 
 
@@ -80,6 +82,7 @@ def reach(
     """
     found: list[str] = []
     remotes: dict[str, Remote] = {}
+    addresses: dict[str, str] = {}
     agent = ""
     for name in names:
         if not is_elsewhere(name):
@@ -100,9 +103,10 @@ def reach(
             if kept is not None:
                 found.append(kept)
                 continue
-        remotes[address] = remote or _info(address)
-        found.append(address)
-    return tuple(found), Access(agent, remotes)
+        path = public(address) if is_http(address) else address
+        remotes[path], addresses[path] = remote or _info(address), address
+        found.append(path)
+    return tuple(found), Access(agent, remotes, addresses)
 
 
 def _kept(address: str, keep_dump: Path | None) -> str | None:
@@ -140,10 +144,9 @@ def open_source(path: str, access: Access, ahead: int = 0) -> IO[bytes]:
     Raises OSError, or UserError of a place that is only reached, where it can't be read.
     """
     if is_http(path):
-        part = access.parts.get(path)
-        remote = access.remotes[path]
+        address, remote, part = access.addresses[path], access.remotes[path], access.parts.get(path)
         return cast(
-            IO[bytes], RemoteFile(path, remote, access.agent, ahead, part.path if part else "")
+            IO[bytes], RemoteFile(address, remote, access.agent, ahead, part.path if part else "")
         )
     if is_elsewhere(path):
         system, name = _file_system(path)
@@ -171,7 +174,7 @@ def check_version(path: str, access: Access) -> None:
     try:
         if is_http(path):
             with session_of(access.agent) as session:
-                now, _ = look(session, path)
+                now, _ = look(session, access.addresses[path])
         else:
             now = _info(path)
     except MissingError:

@@ -327,10 +327,20 @@ def test_a_redirect_is_followed(
 def test_secrets_in_an_address_are_neither_shown_nor_recorded(
     server: Server, tmp_path: Path, lines: list[bytes]
 ) -> None:
-    server.put(DUMP, packed(tmp_path, lines))
-    signed = server.url(DUMP) + "?signature=secret"
-    build(signed.replace("://", "://me:secret@"), tmp_path / "store")
-    assert "secret" not in (tmp_path / "store/manifest.json").read_text()
+    content, store = packed(tmp_path, [*lines, b"{broken"]), tmp_path / "store"
+    server.put(DUMP, content)
+    signed = server.url(DUMP).replace("://", "://me:secret@") + "?signature=secret"
+    for wrong in (content[:30_000], b"<html>"):
+        server.put(DUMP, wrong)
+        with pytest.raises(UserError) as error:
+            build(signed, tmp_path / "other")
+        assert "secret" not in str(error.value)
+    server.put(DUMP, content)
+    build(signed, store)
+    for name in ("manifest.json", "rejects.ndjson"):
+        assert DUMP.rpartition("/")[2] in (store / name).read_text()
+        assert "secret" not in (store / name).read_text()
+    assert all("signature=secret" in path for _, path, _ in server.asked)
     server.files.clear()
     with pytest.raises(UserError) as error:
         build(signed, tmp_path / "other")
@@ -649,6 +659,6 @@ def test_what_a_worker_is_given_can_travel() -> None:
     import pickle
 
     access = source.Access(
-        AGENT, {"http://x/y": Remote(5, '"e"')}, {"http://x/y": source.Part("p", "i")}
+        AGENT, {"http://x/y": Remote(5, '"e"')}, parts={"http://x/y": source.Part("p", "i")}
     )
     assert pickle.loads(pickle.dumps(access)) == access
