@@ -47,6 +47,11 @@ EDGES: Final = pa.schema(
     ]
 )
 
+#: Columns that are written with a dictionary. Ids and revisions hardly repeat: theirs would double
+#: the files and take a seventh of the merge.
+REPEATED_IN_NODES: Final = ["sitelinks"]
+REPEATED_IN_EDGES: Final = ["object", "rank"]
+
 
 class Part(NamedTuple):
     """What one source has of a key range: records, their edges, and which row its first is."""
@@ -113,7 +118,7 @@ def merge(
     expected = sum(path.stat().st_size for path in runs) + (old.taken_bytes if old else 0)
     with (
         _Loader(out, databases_of(kept), expected) as loader,
-        TableWriter(out / "nodes.parquet", node_schema(kept)) as nodes,
+        TableWriter(out / "nodes.parquet", node_schema(kept), repeated=REPEATED_IN_NODES) as nodes,
         _Lanes(
             [
                 lambda batch: _digest(batch, digests),
@@ -393,8 +398,8 @@ class _EdgeFiles:
         if number not in self._files:
             name = self._properties[number]
             self._files[number] = (
-                TableWriter(self._directory / f"{name}.parquet", EDGES),
-                TableWriter(self._directory / f"{name}.rest", EDGES),
+                TableWriter(self._directory / f"{name}.parquet", EDGES, repeated=REPEATED_IN_EDGES),
+                TableWriter(self._directory / f"{name}.rest", EDGES, repeated=REPEATED_IN_EDGES),
             )
         return self._files[number]
 
