@@ -316,8 +316,10 @@ def closure(entity_id: str, path: str, store: Path, names: bool, as_json: bool) 
     from graph.closure import closure as find
 
     found = find(store, entity_id, path)
+    if found.target != entity_id:
+        click.echo(f"{entity_id} was merged into {found.target}.", err=True)
     if not found.target_known:
-        click.echo(f"Warning: {entity_id} itself is not in {store}.", err=True)
+        click.echo(f"Warning: {found.target} itself is not in {store}.", err=True)
     if as_json and names:
         _print_json([{"id": id_, "label": label} for id_, label in labels(store, found)])
     elif as_json:
@@ -377,20 +379,15 @@ def entity(entity_id: str, store: Path, as_json: bool) -> None:
     Example:
       sparqless entity Q144 --store data/sample/store
     """
-    from etl.show import as_plain, described
+    from etl.show import as_plain, described, find
     from etl.store import EntityStore
 
     with EntityStore(store) as opened:
-        record = opened.get(entity_id)
-        if record is None:
-            raise UserError(
-                f"{entity_id} is not in {store}: none of its {opened.size:,} entities has this "
-                "id. It may be newer than the dump, deleted or merged into another."
-            )
+        record = find(opened, entity_id)
         if as_json:
-            _print_json(as_plain(record))
+            _print_json(as_plain(record, entity_id))
             return
-        for line in described(record, opened):
+        for line in described(record, opened, entity_id):
             click.echo(line)
 
 

@@ -283,7 +283,7 @@ def _read_limited(run: _Build, progress: Progress) -> list[SliceReport]:
 
 def _check_unchanged(run: _Build) -> None:
     """A dump that was written to while it was read gives slices of two files."""
-    for file in run.plan.inputs:
+    for file in [*run.plan.inputs, *run.plan.tables]:
         if file.path == STDIN:
             continue
         if is_elsewhere(file.path):

@@ -7,10 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from etl.entity import Record, Snak
+from etl.errors import UserError
 from etl.store import EntityStore
 
 _SHOWN = 8  # statements of a property on a terminal; --json has all
 _UNIT = "http://www.wikidata.org/entity/"
+
+
+def find(store: EntityStore, entity_id: str) -> Record:
+    """The record of an id, or of what the id was merged into.
+
+    Raises UserError where the store has neither.
+    """
+    id_ = store.resolve(entity_id)
+    record = store.get(id_)
+    if record is None:
+        merged = f"{entity_id} was merged into {id_}, and " if id_ != entity_id else ""
+        raise UserError(
+            f"{merged}{id_} is not in {store.path}: none of its {store.size:,} entities has this "
+            "id. It may be newer than the dump, deleted or merged into another."
+        )
+    return record
 
 
 def as_plain(record: Record, asked: str = "") -> dict[str, Any]:

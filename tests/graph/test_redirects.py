@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import tempfile
 from itertools import product
 from pathlib import Path
@@ -20,6 +21,7 @@ from graph.closure import closure
 from graph.explain import explain, explain_built
 from graph.recipe import load
 from graph.report import described as described_verdicts
+from tests.console import run
 from tests.graph import worlds
 from tests.graph.oracle import PathTree, QueryService, as_text, may_be_empty
 from tests.graph.small_dump import entity, recipe_of, redirect, store_of
@@ -250,3 +252,32 @@ def test_a_graph_of_other_redirects_is_of_another_store(folder: Path, tmp_path: 
         explain_built(folder / "out", "Q2", store)
     with pytest.raises(UserError, match="was not built from"):
         explain_built(folder / "out", "Q2", store_of(tmp_path, KENNEL))
+
+
+# --- the commands ---------------------------------------------------------------------------------
+
+
+def test_entity_shows_what_an_id_was_merged_into(folder: Path) -> None:
+    done = run("entity Q901 --store store", folder)
+    assert done.stdout.startswith("Q901 was merged into Q1.\nQ1  animal\n"), done.stderr
+    shown = json.loads(run("entity Q901 --store store --json", folder).stdout)
+    assert (shown["id"], shown["redirected_from"]) == ("Q1", "Q901")
+    assert "redirected_from" not in json.loads(run("entity Q1 --store store --json", folder).stdout)
+    done = run("entity Q904 --store store", folder)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: Q904 was merged into Q999, and Q999 is not in store: ")
+    done = run("entity Q903 --store store", folder)
+    assert done.stderr.startswith("Error: Q903 is not in store: ")
+
+
+def test_closure_and_explain_say_what_an_id_was_merged_into(folder: Path) -> None:
+    done = run("closure Q902 --path P279 --store store", folder)
+    assert (done.stdout, done.stderr) == ("Q10\nQ11\n", "Q902 was merged into Q2.\n")
+    done = run("closure Q904 --path P279 --store store", folder)
+    assert done.stderr == ("Q904 was merged into Q999.\nWarning: Q999 itself is not in store.\n")
+    done = run("explain Q902 --store store --recipe test.toml", folder)
+    assert done.stdout.startswith("Q902 was merged into Q2.\nQ901 was merged into Q1.\nQ2 mammal\n")
+    done = run("explain Q902 --store store --recipe test.toml --json", folder)
+    assert json.loads(done.stdout)["merged"] == {"Q902": "Q2", "Q901": "Q1"}
+    done = run("graph --store store --recipe test.toml --out again", folder)
+    assert "Warning: Q901 was merged into Q1" in done.stderr
