@@ -109,7 +109,10 @@ def merge(
     Raises OSError or lmdb.Error where the disk is full, UserError where the system allows too
     few open files or the older store can't be read.
     """
-    allow_open_files(len(runs), len(kept.properties) * (1 if old is None else 2))
+    if old is None:
+        allow_open_files(len(runs), len(kept.properties))
+    else:  # its edges are open too, and the keys of every slice
+        allow_open_files(len(runs) + len(old.keys), 2 * len(kept.properties))
     opened = [_Run(path) for path in runs]
     digests = [StreamDigest() for _ in databases_of(kept)]
     counts: Counter[str] = Counter()

@@ -31,9 +31,9 @@ import pyarrow.parquet as pq
 from etl.entity import FIRST_ITEM, rank_names
 from etl.errors import UserError
 from etl.kept import Kept
-from etl.manifest import check_whole, is_untouched, read_manifest
+from etl.manifest import check_whole, digest_of_file, is_untouched, read_manifest
 from etl.runs import EDGE_SCHEMA, record_schema
-from etl.store import DATA, STORE_FORMAT, databases_of, open_database, open_environment
+from etl.store import DATA, DICTIONARY, STORE_FORMAT, databases_of, open_database, open_environment
 from etl.tables import TRUTHY_ROWS
 
 _ROWS: Final = 1 << 15  # rows of the older store that are read at a time
@@ -75,6 +75,13 @@ def check_old(old: Path, store: Path, kept: Kept) -> str:
             f"--update-from {old}: that store was built with {different}; give the same options "
             "or build without --update-from."
         )
+    if kept.full:
+        expected = manifest["outputs"][DICTIONARY]["sha256"]
+        if digest_of_file(old / DICTIONARY, lambda _: None) != expected:
+            raise UserError(
+                f"--update-from {old} is damaged: {DICTIONARY} was changed; copy it again or build "
+                "without --update-from."
+            )
     return str(manifest["manifest_sha256"])
 
 

@@ -266,6 +266,8 @@ def test_another_dictionary_is_said(tmp_path: Path, built: Path, dictionary: byt
     with EntityStore(store) as opened, pytest.raises(UserError, match="can't be read"):
         opened.full(f"Q{number}")
     assert [c.name for c in verify(store) if c.problem] == ["full.dict"]
+    with pytest.raises(UserError, match=r"damaged: full\.dict"):
+        build(built.parent / "dump.gz", tmp_path / "new", update_from=store)
 
 
 def test_a_store_whose_database_is_missing_is_said(tmp_path: Path, built: Path) -> None:

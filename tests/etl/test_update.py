@@ -185,6 +185,9 @@ def test_an_update_of_an_update_and_of_nothing_new(
     assert everything(tmp_path / "again") == everything(dump_of("full"))
     assert {again["update"][k] for k in ("added", "gone")} == {0}
     assert again["update"]["from"] == read_manifest(first, "store")["manifest_sha256"]
+    same = build(dump_of("old.gz"), tmp_path / "same", update_from=dump_of("old"))
+    assert everything(tmp_path / "same") == everything(dump_of("old"))
+    assert same["update"]["unchanged"] == same["counts"]["entities"]
 
 
 # --- what is refused
