@@ -32,7 +32,7 @@ from etl.update import keys_of
 #: Bytes of names that are sorted and written together, of which memory holds six times as much,
 #: and keys that are compared together. They leave no trace in the output.
 BATCH_BYTES: Final = 32 << 20
-BATCH_KEYS: Final = 1_000_000
+BATCH_KEYS: Final = 500_000
 _SAMPLE = 1024  # every how many-th name or key tells how they are spread
 _ROW_BYTES = 60  # of a name, beside the name
 
@@ -43,7 +43,7 @@ NAME_GROUP: Final = 1 << 15
 _REPEATED = ["languages.list.element", "kind", "sitelinks"]
 
 #: What a name is placed by: its folded form, sitelinks (negated) and id.
-_Place = tuple[str, int, int]
+_Place = tuple[bytes, int, int]
 _FIRST = -(1 << 63)  # before every number that a place has
 
 
@@ -83,7 +83,7 @@ def merge_names(job: NamesJob, tick: Tick) -> int:
     codes, kinds = pa.array(job.languages, pa.string()), pa.array(KINDS)
     with writer:
         for bound in [*_bounds(sources), None]:
-            parts = [part for source in sources if len(part := source.until(bound))]
+            parts = [part for source in sources for part in source.until(bound) if len(part)]
             if parts:
                 names = sorted_names(_joined(parts))
                 writer.write(_as_table(names, codes, kinds))
@@ -113,14 +113,14 @@ class _Run:
     def sample(self) -> list[_Place]:
         return _places(self._batch.take(pa.array(np.arange(0, len(self._batch), _SAMPLE))))
 
-    def until(self, bound: _Place | None) -> pa.RecordBatch:
+    def until(self, bound: _Place | None) -> list[pa.RecordBatch]:
         """What wasn't handed out yet and stands before ``bound``."""
         end = _position(self._batch, bound, self._read)
         part = self._batch.slice(self._read, end - self._read)
         self._read = end
         if self._lost is None:
-            return part
-        return part.filter(pa.array(~self._lost[part["row"].to_numpy()]))
+            return [part]
+        return [part.filter(pa.array(~self._lost[part["row"].to_numpy()]))]
 
 
 class _OldNames:
@@ -141,14 +141,14 @@ class _OldNames:
             group = self._file.metadata.row_group(n)
             names = group.column(0).statistics
             if names.min != names.max:
-                found += [(names.min, _FIRST, _FIRST)] * (group.num_rows // _SAMPLE)
+                found += [(names.min.encode(), _FIRST, _FIRST)] * (group.num_rows // _SAMPLE)
             else:
                 with _readable(self._store):
                     rows = self._file.read_row_group(n, ["folded", "sitelinks", "id"])
                 found += _places(rows.take(pa.array(np.arange(0, len(rows), _SAMPLE))))
         return found
 
-    def until(self, bound: _Place | None) -> pa.RecordBatch:
+    def until(self, bound: _Place | None) -> list[pa.RecordBatch]:
         parts = []
         while self._group < self._file.num_row_groups:
             end = _position(self._waiting, bound)
@@ -159,7 +159,7 @@ class _OldNames:
         end = _position(self._waiting, bound)
         parts.append(self._waiting.slice(0, end))
         self._waiting = self._waiting.slice(end)
-        return _joined(parts)
+        return parts
 
     def _next(self) -> pa.RecordBatch:
         with _readable(self._store):
@@ -208,19 +208,29 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 
 def _places(rows: pa.RecordBatch | pa.Table) -> list[_Place]:
     names, sitelinks, ids = (rows[c].to_pylist() for c in ("folded", "sitelinks", "id"))
-    return [(n, -s, i) for n, s, i in zip(names, sitelinks, ids, strict=True)]
+    return [(n.encode(), -s, i) for n, s, i in zip(names, sitelinks, ids, strict=True)]
 
 
 def _position(batch: pa.RecordBatch, bound: _Place | None, start: int = 0) -> int:
     """How many rows stand before ``bound``, of which ``start`` are known to."""
-    if bound is None:
+    if bound is None or start == len(batch):
         return len(batch)
     folded, sitelinks, ids = batch["folded"], batch["sitelinks"], batch["id"]
+    # Arrow's scalars would take twice as long, and this is done for every run in every batch
+    offsets = memoryview(folded.buffers()[1]).cast("i")[folded.offset :]
+    data = memoryview(folded.buffers()[2])
+
+    def name(row: int) -> bytes:
+        return bytes(data[offsets[row] : offsets[row + 1]])
 
     def place(row: int) -> _Place:
-        return folded[row].as_py(), -sitelinks[row].as_py(), ids[row].as_py()
+        return name(row), -sitelinks[row].as_py(), ids[row].as_py()
 
-    return bisect_left(range(len(batch)), bound, start, key=place)
+    rows = range(len(batch))
+    first = bisect_left(rows, bound[0], start, key=name)
+    if first == len(batch) or name(first) != bound[0]:
+        return first
+    return bisect_left(rows, bound, first, key=place)
 
 
 def _bounds(sources: list[_Source]) -> list[_Place]:
@@ -235,23 +245,28 @@ def _bounds(sources: list[_Source]) -> list[_Place]:
 
 
 class _Ids:
-    """A set of ids by the hundred million: a byte each for the numbers that Wikidata is at."""
+    """A set of ids by the hundred million: a bit each for the numbers that Wikidata is at."""
 
     _DENSE = 1 << 28
 
     def __init__(self) -> None:
-        self._dense = np.zeros(self._DENSE, bool)  # memory is taken by the page that is written
+        self._bits = np.zeros(self._DENSE >> 3, np.uint8)
         self._rest: list[npt.NDArray[np.int64]] = []
 
     def add(self, ids: npt.NDArray[np.int64]) -> None:
+        """Adds ids that ascend and are above the near ones that were added before."""
         near = (ids >= 0) & (ids < self._DENSE)
-        self._dense[ids[near]] = True
         if not near.all():
             self._rest.append(ids[~near])
+        places, bits = ids[near] >> 3, (1 << (ids[near] & 7)).astype(np.uint8)
+        if len(places):
+            starts = np.flatnonzero(np.diff(places, prepend=-1))
+            self._bits[places[starts]] |= np.bitwise_or.reduceat(bits, starts)
 
     def have(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         near = (ids >= 0) & (ids < self._DENSE)
-        found: npt.NDArray[np.bool_] = self._dense[np.where(near, ids, 0)] & near
+        numbers = np.where(near, ids, 0)
+        found: npt.NDArray[np.bool_] = (self._bits[numbers >> 3] >> (numbers & 7) & 1 == 1) & near
         if not near.all() and self._rest:
             if len(self._rest) > 1:
                 self._rest = [np.sort(np.concatenate(self._rest))]
@@ -272,7 +287,7 @@ def _contest(job: NamesJob) -> tuple[dict[int, npt.NDArray[np.bool_]], _Ids]:
     for contender in (*runs, *unchanged):
         contender.cut(bounds)
     for n, high in enumerate(bounds[1:]):
-        kept = np.unique(np.concatenate([c.part(n)[0] for c in unchanged] or [_NO_KEYS]))
+        kept = _distinct(np.concatenate([c.part(n)[0] for c in unchanged] or [_NO_KEYS]))
         revisions = old.of(kept, high) if old else np.zeros(0, np.int64)
         parts = [c.part(n) for c in runs]
         beaten = _beaten([kept, *(keys for keys, _ in parts)], [revisions, *(r for _, r in parts)])
@@ -343,7 +358,7 @@ def _beaten(
     """(part, row in it) of every record that isn't its id's; within a part keys are distinct."""
     joined = np.concatenate(keys)
     ordered = np.sort(joined)  # a tenth of the time of an argsort
-    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    repeated = _distinct(ordered[1:][ordered[1:] == ordered[:-1]])
     if len(repeated) == 0:
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
     rivals = np.flatnonzero(np.isin(joined, repeated))
@@ -352,6 +367,14 @@ def _beaten(
     starts = np.cumsum([0, *map(len, keys)])
     parts = np.searchsorted(starts, losers, "right") - 1
     return parts, losers - starts[parts]
+
+
+def _distinct(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """``np.unique``, which takes ten times as long: it hashes integers since numpy 2.3."""
+    ordered = np.sort(keys)
+    first = np.ones(len(ordered), bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[first]
 
 
 def _key_bounds(keys: list[npt.NDArray[np.uint64]]) -> npt.NDArray[np.uint64]:
