@@ -61,6 +61,7 @@ class Server(http.server.ThreadingHTTPServer):
 class Handler(http.server.BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else small pieces wait for each other
 
     def log_message(self, *_: object) -> None:
         pass

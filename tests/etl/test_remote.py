@@ -43,7 +43,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def lines() -> list[bytes]:
-    return [dumps.as_line(e) for e in dumps.entities(400)]
+    return [dumps.as_line(e) for e in dumps.entities(250)]
 
 
 @pytest.fixture(scope="session")
@@ -330,7 +330,7 @@ def test_secrets_in_an_address_are_neither_shown_nor_recorded(
     content, store = packed(tmp_path, [*lines, b"{broken"]), tmp_path / "store"
     server.put(DUMP, content)
     signed = server.url(DUMP).replace("://", "://me:secret@") + "?signature=secret"
-    for wrong in (content[:30_000], b"<html>"):
+    for wrong in (content[:20_000], b"<html>"):
         server.put(DUMP, wrong)
         with pytest.raises(UserError) as error:
             build(signed, tmp_path / "other")
@@ -394,7 +394,7 @@ def test_the_command_wants_a_contact_looks_and_builds(
     assert not (tmp_path / "store").exists()
     done = run(asked, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["entities"] == 403
+    assert json.loads(done.stdout)["entities"] == 253
     assert sorted(p.name for p in tmp_path.iterdir()) == ["packed.gz", "sparqless.toml", "store"]
     again = run(asked, tmp_path)
     assert json.loads(again.stdout)["seconds"] == 0
@@ -427,7 +427,7 @@ def test_a_dump_that_changes_before_the_end_is_noticed(
     server.put(DUMP, content)
 
     def change(handler: Handler) -> None:
-        if server.sent.get(DUMP, 0) > len(content) + 40_000:
+        if server.sent.get(DUMP, 0) > len(content) + 20_000:
             server.put(DUMP, content[:-1] + b"x", 1_767_225_777.0)
 
     server.before = change
@@ -476,7 +476,7 @@ def test_killed_at_random_points_and_resumed_it_is_the_same_store(
     server.break_after = lambda: rng.choice([None, None, rng.randint(1, 9_000)])
     server.piece = 500
     keep = f"Path({str(tmp_path / 'kept')!r})" if keeps else "None"
-    for _ in range(3):
+    for _ in range(2):
         process = started(address, store, keep)
         wait_for_work(process, store, rng.randint(1, 5))
         os.killpg(process.pid, signal.SIGKILL)
