@@ -222,7 +222,11 @@ class _LostError(Exception):
     """A task ended without a result, and not by an error of its own."""
 
 
-def _import_ray() -> Any:
+def import_ray() -> Any:
+    """Ray, where it is installed.
+
+    Raises UserError that says what to install where it isn't.
+    """
     # no report of the use made of it leaves the machine, unless its owner wants that
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -238,7 +242,7 @@ def _import_ray() -> Any:
 
 
 def _connect(address: str) -> Any:
-    ray = _import_ray()
+    ray = import_ray()
     _check_address(address)
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:

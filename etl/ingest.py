@@ -23,6 +23,7 @@ import msgspec
 import ujson
 
 from etl.build import WORK, build, remove_slices
+from etl.cluster import import_ray
 from etl.dump import STDIN, Input, find_inputs
 from etl.errors import UserError, is_disk_full
 from etl.estimate import Estimate, check_disk
@@ -152,6 +153,7 @@ def _for_nodes(name: str) -> str:
 
 def _check_cluster(plan: Plan) -> None:
     """Refuses what the nodes of a cluster can't do, or shouldn't."""
+    import_ray()
     if plan.inputs[0].path == STDIN:
         raise UserError("standard input can be read here only; leave out --engine ray.")
     if plan.limit:
