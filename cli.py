@@ -394,7 +394,11 @@ def entity(entity_id: str, store: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("text")
 @_store
-@click.option("--prefix", is_flag=True, help="Names that begin with TEXT, too.")
+@click.option(
+    "--prefix",
+    is_flag=True,
+    help="Names that begin with TEXT, too; a space at its end ends the word.",
+)
 @click.option(
     "--language", "languages", multiple=True, metavar="CODE", help="Names in this language only."
 )
@@ -405,7 +409,8 @@ def find(
 ) -> None:
     """Look up entities by label or alias, whatever their case.
 
-    In a pipe a line is id, name, description and sitelinks, with tabs between them.
+    In a pipe a line is id, label, sitelinks, description and, where the label is another, the
+    name that matched, with tabs between them.
 
     \b
     Example:

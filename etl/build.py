@@ -45,7 +45,8 @@ from etl.manifest import (
     write_manifest,
 )
 from etl.merge import allow_open_files, merge
-from etl.merge_names import NAMES, NamesJob, merge_names
+from etl.merge_names import NamesJob, merge_names
+from etl.names import NAMES
 from etl.plan import Options, Plan, as_json, slices_of
 from etl.progress import Progress, Tick
 from etl.redirects import RedirectJob, build_redirects, read_redirects
@@ -81,6 +82,7 @@ class _Build:
     plan: Plan
     options: Options
     keeping: Keeping
+    pool: Pool
     slices: list[Slice]
     started: float
     earlier: int  # slices that an earlier run has read
@@ -97,7 +99,9 @@ class _Build:
         return Progress(what, total, unit=unit, done=done, quiet=self.options.quiet)
 
 
-def build(store: Path, plan: Plan, options: Options, keeping: Keeping) -> dict[str, Any]:
+def build(
+    store: Path, plan: Plan, options: Options, keeping: Keeping, pool: Pool
+) -> dict[str, Any]:
     """Does what is left of a build, publishes the store and returns its manifest.
 
     Raises UserError for damage, too many rejects, a dump without entities or that changes.
@@ -111,7 +115,7 @@ def build(store: Path, plan: Plan, options: Options, keeping: Keeping) -> dict[s
         unread = [s.index for s in slices if read_report(work, s.index) is None]
         take_finished(_location(work, plan, options.cluster), unread, work)
     earlier = sum(1 for _ in work.glob(f"*/{REPORT}"))
-    run = _Build(store, plan, options, keeping, slices, started, earlier)
+    run = _Build(store, plan, options, keeping, pool, slices, started, earlier)
     with _redirects(run) as redirects:
         reports, sources, damage = _read(run)
         read_seconds = time.perf_counter() - run.started
@@ -200,13 +204,15 @@ def _reading(run: _Build) -> Iterator[_Read]:
         with Nodes(cluster.address, run.plan.inputs, there) as nodes:
             yield lambda jobs, tick: read_slices(nodes, jobs, there, run.work, tick)
     else:
-        with Pool(_workers(run.plan, run.options)) as pool:
-            yield lambda jobs, tick: pool.run(read_slice, jobs, tick)
+        yield lambda jobs, tick: run.pool.run(read_slice, jobs, tick)
 
 
-def _workers(plan: Plan, options: Options) -> int:
-    """Standard input can't be handed to another process; a host gets few connections."""
-    if plan.inputs[0].path == STDIN:
+def workers_for(plan: Plan, options: Options) -> int:
+    """Processes that read slices on this machine, 0 for this one alone.
+
+    Standard input can't be handed to another process; a host gets few connections.
+    """
+    if plan.inputs[0].path == STDIN or options.cluster is not None:
         return 0
     if any(is_http(file.path) for file in plan.inputs):
         return min(options.workers, CONNECTIONS)

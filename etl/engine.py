@@ -66,6 +66,11 @@ class Pool:
             _stop(self._processes)
             self._processes = None
 
+    def start(self) -> None:
+        """Has the processes start and load what they need, while the caller does other work."""
+        for _ in range(self._workers):
+            self._started().submit(_nothing)
+
     def run(
         self, task: Task[Item, Result], items: Sequence[Item], tick: Tick
     ) -> Iterator[tuple[Item, Result]]:
@@ -196,6 +201,11 @@ def _leave_with(parent_sentinel: int) -> None:
     """A worker whose parent was killed would wait for work for ever; it leaves instead."""
     multiprocessing.connection.wait([parent_sentinel])
     os._exit(1)
+
+
+def _nothing() -> None:
+    """Loads what every task of an ingest needs."""
+    import etl.runs  # noqa: F401
 
 
 def _call(task: Task[Item, Result], item: Item) -> Result:

@@ -19,12 +19,15 @@ from etl.show import in_bytes
 from etl.source import Access, open_source, reach
 
 _PLACES = (0.0, 0.4, 0.8)  # of the largest file
-_PROBE_TEXT = 24 << 20  # inflated bytes read at each of three places
+_PROBE_TEXT = 8 << 20  # inflated bytes read at each of three places
 _PROBE_BYTES = 256 << 20  # of the compressed file, at most, at each place
 
 #: Peak of disk in a build over the bytes of encoded records: runs, LMDB with its pages' slack,
 #: Parquet. Measured by `make bench`, docs/performance.md.
-_DISK_PER_RECORD_BYTE = 2.9
+_DISK_PER_RECORD_BYTE = 4.2
+#: The same over the compressed bytes of whole entities: they stand in runs and in LMDB.
+_DISK_PER_FULL_BYTE = 2.3
+_FULL_RATIO = 6  # JSON over its compressed form, with a dictionary (docs/performance.md)
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -55,7 +58,7 @@ def _estimate(
     largest = max(inputs, key=lambda file: file.size)
     reader = EntityReader(options.kept)
     started = time.perf_counter()
-    read = text = entities = record_bytes = 0
+    read = text = entities = record_bytes = full_bytes = 0
     found = 0  # places with text: a file of one member has it at its beginning only
     for place in _PLACES:
         start = int(largest.size * place)
@@ -73,6 +76,7 @@ def _estimate(
                 size = _record_size(reader, line)
                 entities += size > 0
                 record_bytes += size
+                full_bytes += len(line) // _FULL_RATIO
                 if offset > _PROBE_TEXT:
                     break
         read += compressed
@@ -82,12 +86,14 @@ def _estimate(
     scale = total / max(read, 1)
     if options.limit:
         scale = min(scale, options.limit / max(entities, 1))
+    disk = record_bytes * _DISK_PER_RECORD_BYTE
+    disk += full_bytes * _DISK_PER_FULL_BYTE if options.kept.full else 0
     existing = next(p for p in (store, *store.absolute().parents) if p.exists())
     return Estimate(
         total,
         int(text * scale),
         int(entities * scale),
-        int(record_bytes * scale * _DISK_PER_RECORD_BYTE) + (1 << 20),
+        int(disk * scale) + (1 << 20),
         shutil.disk_usage(existing).free,
         seconds * scale / (max(options.workers, 1) if found > 1 else 1),
     )
@@ -121,5 +127,5 @@ def check_disk(
         raise UserError(
             f"{store} needs about {in_bytes(expected.disk_bytes)} while it is built and the "
             f"disk has {in_bytes(expected.free_bytes)} free; choose another --store, or keep "
-            "less with --languages and --properties."
+            "less (--languages, --properties, --keep)."
         )

@@ -22,15 +22,16 @@ import lmdb
 import msgspec
 import ujson
 
-from etl.build import WORK, build, remove_slices
+from etl.build import WORK, build, remove_slices, workers_for
 from etl.cluster import import_ray
 from etl.dump import STDIN, Input, find_inputs
+from etl.engine import Pool
 from etl.errors import UserError, is_disk_full
 from etl.estimate import Estimate, check_disk
 from etl.keep import keep
 from etl.losses import REJECTS
 from etl.manifest import DISCARDED, MANIFEST, check_whole, discard, read_manifest, write_json
-from etl.merge_names import NAMES
+from etl.names import NAMES
 from etl.plan import OF_THE_WORK, Options, Plan, as_json, check_same, make_plan
 from etl.redirects import find_redirect_dumps
 from etl.remote import is_dated, is_http, public
@@ -75,14 +76,16 @@ def ingest(
             manifest = _finished(store, plan)
             remove_slices(store, plan, options)  # of a run that was killed when all was done
             return manifest
-        if not (store / WORK / _PLAN).exists():
-            check_disk(store, inputs, access, options, announce)
-        _settle_plan(store, plan)
-        kept_in = None if options.limit else options.keep_dump  # a look isn't worth keeping
-        with _disk_errors(store), held(options.update_from), keep(access, kept_in) as keeping:
-            manifest = build(store, plan, options, keeping)
-            remove_slices(store, plan, options)
-            return manifest
+        with Pool(workers_for(plan, options)) as pool:
+            pool.start()
+            if not (store / WORK / _PLAN).exists():
+                check_disk(store, inputs, access, options, announce)
+            _settle_plan(store, plan)
+            kept_in = None if options.limit else options.keep_dump  # a look isn't worth keeping
+            with _disk_errors(store), held(options.update_from), keep(access, kept_in) as keeping:
+                manifest = build(store, plan, options, keeping, pool)
+                remove_slices(store, plan, options)
+                return manifest
 
 
 def _found(names: tuple[str, ...], store: Path, options: Options) -> tuple[list[Input], Access]:

@@ -22,8 +22,7 @@ import pyarrow.parquet as pq
 
 from etl.errors import UserError
 from etl.merge import allow_open_files
-from etl.names import KINDS, NAMES_SCHEMA, RUN_SCHEMA, sorted_names
-from etl.names import NAMES as NAMES
+from etl.names import KINDS, NAMES, NAMES_SCHEMA, RUN_SCHEMA, sorted_names
 from etl.progress import Tick
 from etl.runs import numeric_ids, winners
 from etl.tables import TableWriter
