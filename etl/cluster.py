@@ -259,8 +259,9 @@ def _connect(address: str) -> Any:
     except (Exception, SystemExit) as error:  # it exits where a server isn't what it expects
         said = " ".join(str(error).split())
         raise UserError(
-            f"can't work on the Ray cluster at {address} ({said}); start one (`ray start --head`) "
-            "and give its address, or give --ray-address local."
+            f"can't work on the Ray cluster at {address} ({said}); see that it runs, with the same "
+            "Python and Ray, and that RAY_AUTH_TOKEN is set here if it wants one, or give "
+            "--ray-address local."
         ) from error
     return ray
 

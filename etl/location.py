@@ -251,6 +251,8 @@ def _known_here(known: str, location: str, folder: Path) -> str:
     with Path(f"{path}.lock").open("w") as lock, reaching(location):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
+            for left in folder.glob(f"*-{KNOWN}"):
+                left.unlink(missing_ok=True)  # of an earlier build; who has it mapped keeps it
             files, root = _opened(location)
             files.get_file(f"{root}/{KNOWN}", f"{path}.tmp")
             Path(f"{path}.tmp").rename(path)
