@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import ctypes
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -30,6 +31,7 @@ Task = Callable[[Item, Tick], Result]
 
 _POLL_SECONDS = 0.2
 _TICK_SECONDS = 0.2
+_COLLECT_AFTER = 50_000  # containers more than there were
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -125,6 +127,8 @@ class Pool:
     def _started(self) -> concurrent.futures.ProcessPoolExecutor:
         if self._processes is None:
             context = multiprocessing.get_context("spawn")
+            # numpy's BLAS, which nothing here uses, starts a thread a core that waits by spinning
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
             self._ticks = context.SimpleQueue()
             self._processes = concurrent.futures.ProcessPoolExecutor(
                 self._workers,
@@ -178,6 +182,7 @@ _ticks: Any = None
 def _begin_worker(ticks: Any) -> None:
     global _ticks
     _ticks = ticks
+    gc.set_threshold(_COLLECT_AFTER)  # trees of objects come and go, and few of them go round
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     parent = multiprocessing.parent_process()
     assert parent is not None
