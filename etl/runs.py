@@ -34,7 +34,7 @@ from etl.reader import EntityReader, Entry
 from etl.source import Access, keep_slice, open_source
 
 #: Encoded records after which a run is written; a worker holds about three times as much.
-RUN_BYTES: Final = 48 << 20
+RUN_BYTES: Final = 32 << 20
 
 REPORT: Final = "report.json"
 UNCHANGED: Final = "unchanged.arrow"
