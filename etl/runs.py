@@ -33,8 +33,8 @@ from etl.progress import Tick
 from etl.reader import EntityReader, Entry
 from etl.source import Access, keep_slice, open_source
 
-#: Encoded records after which a run is written; a worker holds about three times as much.
-RUN_BYTES: Final = 32 << 20
+#: Bytes of records after which a run is written; with all else a worker holds 300 MB then.
+RUN_BYTES: Final = 20 << 20
 
 REPORT: Final = "report.json"
 UNCHANGED: Final = "unchanged.arrow"
