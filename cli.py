@@ -409,7 +409,7 @@ def find(
 ) -> None:
     """Look up entities by label or alias, whatever their case.
 
-    In a pipe a line is id, label, sitelinks, description and, where the label is another, the
+    In a pipe a line is id, label, description, sitelinks and, where the label is another, the
     name that matched, with tabs between them.
 
     \b

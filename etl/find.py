@@ -79,8 +79,10 @@ def find(
     matching names of an entity a label comes before an alias. ``languages`` () is all.
 
     Raises UserError where there is nothing to look for, a language isn't kept, or the store has
-    no names.
+    no names that can be read.
     """
+    if any("\ud800" <= c <= "\udfff" for c in text):  # what a terminal sent and UTF-8 hasn't
+        raise UserError(f"{text!r} is no text in UTF-8; set the terminal's locale to UTF-8.")
     wanted = fold(text)
     if not wanted:
         raise UserError("there is no name to look for; give a text, for example dog.")
@@ -97,9 +99,16 @@ def find(
                 f"{store} was built by a version that didn't write {NAMES}; build it again with "
                 "`sparqless etl --fresh`."
             )
-        with pq.ParquetFile(store / NAMES) as file:
-            search = _Search(file, wanted, prefix, languages, limit)
-            rows = search.rows()
+        try:
+            with pq.ParquetFile(store / NAMES) as file:
+                search = _Search(file, wanted, prefix, languages, limit)
+                rows = search.rows()
+        except (pa.ArrowException, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{store / NAMES} can't be read ({reason}); see what `sparqless verify {store}` "
+                "says."
+            ) from error
         found = tuple(_found(row, opened) for row in rows[:limit])
     return Answer(found, len(rows) > limit, search.partial)
 

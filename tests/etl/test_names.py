@@ -497,6 +497,15 @@ def test_a_lookup_that_can_not_be_answered_says_why(tmp_path: Path) -> None:
         find(store, "dog", languages=["en", "fr"])
     assert find(store, "x" * 100_000).found == ()
     assert find(store, "\x1b[31m\x00").found == ()
+    with pytest.raises(UserError, match="is no text in UTF-8"):
+        find(store, "d\udcff", prefix=True)
+    whole = (store / "names.parquet").read_bytes()
+    for place in (slice(4, len(whole) // 2), slice(-40, -8)):
+        broken = bytearray(whole)
+        broken[place] = b"\xff" * len(broken[place])
+        (store / "names.parquet").write_bytes(broken)
+        with pytest.raises(UserError, match=r"names.parquet can't be read .*verify"):
+            find(store, "dog")
     (store / "names.parquet").unlink()
     with pytest.raises(UserError, match="build it again"):
         find(store, "dog")
