@@ -1,6 +1,9 @@
 """Kills a build before each thing it does to the file system, goes on with it, and compares.
 
-    python -m tests.etl.kill_everywhere DUMP FOLDER fresh|finished|restarted
+    python -m tests.etl.kill_everywhere DUMP FOLDER fresh|finished|restarted|updated
+
+``updated`` takes from FOLDER/old what the dump hasn't changed, keeps whole entities and reads the
+redirects of the two tables in FOLDER.
 
 Prints the number of places at which it was killed, or what went wrong at one of them. It forks
 before any library has started a thread, so a place costs milliseconds, not an interpreter.
@@ -20,6 +23,7 @@ from etl.kept import Kept
 from etl.plan import Options
 
 KEPT = Kept(("en", "mul"), {"P31": (), "P279": (), "P18": ()})
+KEPT_FULL = Kept(KEPT.languages, KEPT.properties, full=True)
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
 
 
@@ -39,13 +43,23 @@ def kill_before(number: int) -> None:
     sys.addaudithook(watch)
 
 
-def in_child(dump: str, store: Path, *, kill: int = 0, fresh: bool = False) -> int:
+def options_of(folder: Path, way: str) -> dict[str, Any]:
+    """What a build is given, beside its dump and store."""
+    if way != "updated":
+        return {"kept": KEPT}
+    tables = {"redirects": folder / "redirect.sql.gz", "pages": folder / "page.sql.gz"}
+    return {"kept": KEPT_FULL, "update_from": folder / "old", **tables}
+
+
+def in_child(
+    dump: str, store: Path, given: dict[str, Any], *, kill: int = 0, fresh: bool = False
+) -> int:
     """Runs a build in a process of its own; its exit code."""
     pid = os.fork()
     if pid == 0:
         if kill:
             kill_before(kill)
-        options = Options(kept=KEPT, workers=0, quiet=True, slice_bytes=4000, fresh=fresh)
+        options = Options(**given, workers=0, quiet=True, slice_bytes=4000, fresh=fresh)
         ingest((dump,), store, options)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -64,19 +78,21 @@ def state(store: Path) -> Any:
 
 def main(dump: str, folder: Path, way: str) -> str:
     """Goes through every place: in a new build, in its repetition, or in one with --fresh."""
-    assert in_child(dump, folder / "expected") == 0
+    given = options_of(folder, way)
+    assert in_child(dump, folder / "expected", given) == 0
     expected = state(folder / "expected")
     store, place = folder / "store", 0
     while True:
         place += 1
         shutil.rmtree(store, ignore_errors=True)
         if way == "finished":
-            assert in_child(dump, store) == 0
+            assert in_child(dump, store, given) == 0
         elif way == "restarted":
-            assert in_child(dump, store, kill=30) == 9
-        if in_child(dump, store, kill=place, fresh=way != "fresh") == 0:
+            assert in_child(dump, store, given, kill=30) == 9
+        fresh = way in ("finished", "restarted")
+        if in_child(dump, store, given, kill=place, fresh=fresh) == 0:
             return f"killed at {place - 1} places"
-        if in_child(dump, store) != 0:
+        if in_child(dump, store, given) != 0:
             return f"can't be gone on with after place {place}"
         if state(store) != expected:
             return f"something else after place {place}: {state(store)}"

@@ -34,6 +34,8 @@ from etl.plan import Options
 from etl.store import EntityStore, digest_of
 from etl.verify import verify
 from tests.etl import dumps
+from tests.etl.kill_everywhere import KEPT_FULL
+from tests.etl.mysqldump import redirect_dumps
 
 KEPT = Kept(
     ("en", "en-gb", "mul"), {"P31": (), "P279": (), "P171": (), "P18": (), "P625": (), "P361": ()}
@@ -199,6 +201,24 @@ def test_killed_before_each_change_of_the_file_system_it_can_be_gone_on_with(
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert re.fullmatch(r"killed at \d+ places\n", done.stdout), done.stdout + done.stderr
     assert int(done.stdout.split()[2]) > 20
+
+
+def test_killed_before_each_change_an_update_with_all_that_it_may_bring_can_be_gone_on_with(
+    tmp_path: Path, lines: list[bytes]
+) -> None:
+    """From an older store, with whole entities and redirects."""
+    older = dumps.write(tmp_path / "older.gz", lines[:50])
+    build(older, tmp_path / "old", kept=KEPT_FULL)
+    redirect_dumps(tmp_path, {"Q999999": "Q1", "Q999998": "Q999999", "P999": "P31"})
+    path = dumps.write(tmp_path / "dump.gz", lines[20:62])
+    command = [sys.executable, "-m", "tests.etl.kill_everywhere", str(path), str(tmp_path)]
+    done = subprocess.run([*command, "updated"], capture_output=True, text=True, check=False)
+    assert re.fullmatch(r"killed at \d+ places\n", done.stdout), done.stdout + done.stderr
+    assert int(done.stdout.split()[2]) > 40
+    manifest = read_manifest(tmp_path / "store", "store")
+    assert manifest["redirects"]["redirects"] == 3
+    assert manifest["update"]["unchanged"] > 20
+    assert all(not check.problem for check in verify(tmp_path / "store"))
 
 
 def test_a_worker_that_is_killed_ends_the_run_with_a_sentence_and_can_be_gone_on_with(
