@@ -1,10 +1,9 @@
 """One slice → sorted runs: the worker's half of the ingest.
 
 A run is three Arrow files: records sorted by key, their edges sorted by record, their names sorted
-as they are looked up. A slice's runs
-and its report stand in one directory that is renamed into place when all of it is written, so a
-slice is done if and only if its directory is there. A run is closed at :data:`RUN_BYTES` of
-records, which bounds the memory of a worker whatever the size of its slice.
+as they are looked up. A slice's runs and its report stand in one directory that is renamed into
+place when all of it is written, so a slice is done if and only if its directory is there. A run is
+closed at :data:`RUN_BYTES` of records, which bounds the memory of a worker whatever its slice.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from etl.entity import FIRST_ITEM, OtherEntity, RejectedLineError
 from etl.kept import Kept
 from etl.lines import Line, SliceReader, entity_text
 from etl.manifest import discard, flush
-from etl.names import NameRows
+from etl.names import Joined, NameRows
 from etl.progress import Tick
 from etl.reader import EntityReader, Entry
 from etl.source import Access, keep_slice, open_source
 
-#: Bytes of records after which a run is written; with all else a worker holds 300 MB then.
+#: Bytes of records after which a run is written; with all else a worker holds 250 MB then.
 RUN_BYTES: Final = 20 << 20
 
 REPORT: Final = "report.json"
@@ -129,14 +128,13 @@ class RunBuilder:
         self.bytes = 0
         self._keys, self._revisions = array("Q"), array("q")
         self._sitelinks, self._flags = array("i"), bytearray()
-        self._values: list[bytes] = []
-        self._full: list[bytes] = []
+        self._values, self._full = Joined(), Joined()
         self._rows, self._edge_properties = array("I"), array("H")
         self._objects, self._ranks, self._truthy = array("q"), array("B"), array("B")
 
     def add(self, entry: Entry, full: bytes | None = None) -> None:
         """Takes one entry; ``full`` is the whole entity, compressed, where that is kept."""
-        row = len(self._values)
+        row = len(self._keys)
         if entry.labels or entry.aliases:
             self._names.add(row, entry.labels, entry.aliases)
         if entry.edges:
@@ -160,7 +158,7 @@ class RunBuilder:
 
     def write(self) -> None:
         """Sorts what was added, keeps the winner of a repeated id, writes and forgets it."""
-        if not self._values:
+        if not self._keys:
             return
         keys = np.frombuffer(self._keys, np.uint64)
         revisions = np.frombuffer(self._revisions, np.int64)
@@ -175,10 +173,10 @@ class RunBuilder:
             pa.FixedSizeBinaryArray.from_buffers(
                 self._schema.field("flags").type, len(keys), [None, pa.py_buffer(self._flags)]
             ).take(pa.array(order)),
-            pa.array(self._values, pa.large_binary()).take(pa.array(order)),
+            self._values.as_array(pa.large_binary()).take(pa.array(order)),
         ]
         if self._full:
-            columns.append(pa.array(self._full, pa.large_binary()).take(pa.array(order)))
+            columns.append(self._full.as_array(pa.large_binary()).take(pa.array(order)))
         name = f"run-{self.runs:04d}"
         _write_arrow(self.directory / f"{name}.arrow", columns, self._schema)
         _write_arrow(self.directory / f"{name}.edges.arrow", self._edges(new_row), EDGE_SCHEMA)
