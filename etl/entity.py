@@ -20,6 +20,9 @@ from etl.kept import Kept
 #: Highest number that an id may have: a key holds it in seven bytes.
 MAX_NUMBER: Final = (1 << 55) - 1
 
+#: Highest revision: runs and Parquet files hold it as a signed number of eight bytes.
+MAX_REVISION: Final = (1 << 63) - 1
+
 _RANKS = ("deprecated", "normal", "preferred")
 RANK_CODE = {name: code for code, name in enumerate(_RANKS)}
 _DEPRECATED = 0
@@ -232,8 +235,8 @@ def encode_record(record: Record) -> bytes:
     numbers beyond 64 bits.
     """
     try:
-        if not 0 <= record.revision < 1 << 63:
-            raise OverflowError("revision")
+        if not 0 <= record.revision <= MAX_REVISION:
+            raise OverflowError(f"revision {record.revision}")
         return _encode(record)
     except (UnicodeEncodeError, OverflowError, RecursionError) as error:
         raise RejectedLineError(f"holds what can't be stored: {error}"[:200]) from None
@@ -271,6 +274,8 @@ def read_slowly(line: bytes | memoryview, kept: Kept) -> Record | OtherEntity:
         raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RejectedLineError(f"not of an entity's form: {error!r}"[:200]) from None
+    except RecursionError:  # where a nest stands for text, which the reason would show
+        raise RejectedLineError("not an entity: nested too deeply") from None
 
 
 def _record_of(entity: dict[str, Any], kept: Kept) -> Record:

@@ -20,6 +20,7 @@ from msgspec import Struct
 from etl.entity import (
     ENTITY_ID,
     KIND_CODE,
+    MAX_REVISION,
     NOVALUE,
     RANK_CODE,
     OtherEntity,
@@ -231,7 +232,7 @@ class EntityReader:
         type_, id_, revision = raw.type, raw.id, raw.lastrevid
         if type_ not in _IDS:
             return OtherEntity(type_)
-        if _IDS[type_](id_) is None or revision < 0:
+        if _IDS[type_](id_) is None or not 0 <= revision <= MAX_REVISION:
             raise _OddError
         bits, flags = self._label_bits, 0
         terms = self._in_order(raw.labels, bits)

@@ -275,6 +275,7 @@ def in_claim(value: Any, type_: str = "wikibase-entityid") -> dict[str, Any]:
         {**WHOLE, "lastrevid": 1.9},
         {**WHOLE, "lastrevid": True},
         {**WHOLE, "lastrevid": -1},
+        {**WHOLE, "lastrevid": 2**63},
         {**WHOLE, "lastrevid": 10**30},
         {**WHOLE, "datatype": 5},
     ],
@@ -316,6 +317,7 @@ def test_aliases_written_as_a_map_are_read() -> None:
         (b'{"type":"item","id":"Q1","labels":{"en":{"value":5}}}', "where text belongs"),
         (b'{"type":"item","id":"Q1","claims":{"P31":[{"rank":"best"}]}}', "unknown rank"),
         (b'{"type":"item","id":"Q1","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested"),
+        (b'{"type":"item","id":"Q1","datatype":' + b"[" * 1_000 + b"]" * 1_000 + b"}", "nested"),
     ],
 )
 def test_a_line_that_is_no_entity_is_rejected_with_the_reason(line: bytes, reason: str) -> None:
