@@ -130,8 +130,25 @@ def session_of(agent: str) -> requests.Session:
     """A session that says who asks, takes files as they are and follows few redirects."""
     session = requests.Session()
     session.max_redirects = _REDIRECTS
+    session.hooks["response"].append(_check_redirect)
     session.headers.update({"User-Agent": agent, "Accept-Encoding": "identity"})
     return session
+
+
+def _check_redirect(response: requests.Response, **_: object) -> None:
+    """Hangs up on a redirect, whose body requests would read to its end, be it endless.
+
+    Raises UserError for one that leaves encryption.
+    """
+    if not response.is_redirect:
+        return
+    response.close()
+    target = urljoin(response.url, response.headers["Location"])
+    if response.url.startswith("https:") and not target.startswith("https:"):
+        raise UserError(
+            f"{public(response.url)} redirects to {public(target)}, which isn't encrypted; if you "
+            "trust that, give that address."
+        )
 
 
 # --- which file ---------------------------------------------------------------------------------
@@ -180,7 +197,7 @@ def dated(session: requests.Session, address: str) -> str:
 
 def is_dated(address: str) -> bool:
     """Whether an address is of a file that is of one date and so of one content."""
-    return is_http(address) and _DATED.search(urlsplit(address).path) is not None
+    return is_http(address) and _DATED.search(re.split("[?#]", address)[0]) is not None
 
 
 def is_behind(dated_address: str, link: str) -> bool:
@@ -234,8 +251,9 @@ def get(session: requests.Session, address: str, headers: dict[str, str]) -> req
         return session.get(address, headers=headers, stream=True, timeout=TIMEOUT)
     except BROKEN:
         raise
-    except requests.RequestException as error:  # endless redirects, redirects to file://, …
-        raise UserError(f"{public(address)}: {error}.") from error
+    except (requests.RequestException, ValueError) as error:  # endless redirects, to file://, …
+        said = str(error).replace(address, public(address)).rstrip(".")
+        raise UserError(f"{public(address)}: {said}.") from error
 
 
 # --- what a server says -------------------------------------------------------------------------

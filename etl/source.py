@@ -12,6 +12,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any, cast
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -89,6 +90,7 @@ def reach(
             found.append(name)
             continue
         address, remote = name, None
+        _check_address(name)
         if is_http(name):
             address = next((a for a in begun if is_behind(a, name)), name)
             kept = _kept(address, keep_dump)
@@ -107,6 +109,20 @@ def reach(
         remotes[path], addresses[path] = remote or _info(address), address
         found.append(path)
     return tuple(found), Access(agent, remotes, addresses)
+
+
+def _check_address(name: str) -> None:
+    try:
+        secret = urlsplit(name).password
+    except ValueError as error:
+        raise UserError(
+            f"an address of a dump is no address ({error}); see its spelling."
+        ) from error
+    if secret and not is_http(name):
+        raise UserError(
+            f"{public(name)} was given with a password, which would be shown and recorded; give it "
+            "by the environment or a configuration file of the storage's own."
+        )
 
 
 def _kept(address: str, keep_dump: Path | None) -> str | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -300,7 +301,11 @@ def test_a_server_that_is_not_there_is_said_at_once(
 
 @pytest.mark.parametrize(
     ("location", "sentence"),
-    [("/round", "redirects"), ("file:///etc/passwd", "No connection adapters")],
+    [
+        ("/round", "redirects"),
+        ("file:///etc/passwd", "No connection adapters"),
+        ("http://[", "Invalid IPv6 URL"),
+    ],
 )
 def test_redirects_are_few_and_stay_on_http(
     server: Server, tmp_path: Path, location: str, sentence: str
@@ -322,6 +327,49 @@ def test_a_redirect_is_followed(
     server.before = redirect
     build(server.url(DUMP.replace("/entities", "/mirror")), tmp_path / "store")
     assert contents(tmp_path / "store") == expected
+
+
+def test_what_a_redirect_says_beside_its_target_is_not_read(server: Server) -> None:
+    """A body without end would fill the memory."""
+    came: list[int] = []
+
+    def endlessly(handler: Handler) -> None:
+        if handler.path == "/here":
+            handler.send_response(302)
+            handler.send_header("Location", DUMP)
+            handler.end_headers()
+            for _ in range(100):
+                came.append(handler.wfile.write(bytes(1 << 20)))
+
+    server.put(DUMP, CONTENT)
+    server.before = endlessly
+    with session_of(AGENT) as session:
+        found, _ = look(session, server.url("/here"))
+    assert found.length == len(CONTENT)
+    assert len(came) < 50
+
+
+def test_a_redirect_does_not_leave_encryption() -> None:
+    answer = requests.Response()
+    answer.status_code, answer.url = 302, "https://me:secret@example.org/dump.json.gz"
+    answer.raw = io.BytesIO()
+    (check,) = session_of(AGENT).hooks["response"]
+    for harmless in ("https://mirror.example.org/dump.json.gz", "/there", "there"):
+        answer.headers["Location"] = harmless
+        check(answer)
+    answer.headers["Location"] = "http://example.org/dump.json.gz"
+    with pytest.raises(UserError, match="isn't encrypted") as error:
+        check(answer)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[::1/dump.json.gz", "http://me:secret@host:port/x", "s3://[/x"]
+)
+def test_what_is_no_address_is_said_without_its_secrets(tmp_path: Path, address: str) -> None:
+    with pytest.raises(UserError) as error:
+        build(address, tmp_path / "store")
+    assert "secret" not in str(error.value)
 
 
 def test_secrets_in_an_address_are_neither_shown_nor_recorded(
@@ -637,6 +685,7 @@ def test_an_object_that_is_replaced_is_noticed(
         ("memory://bucket/nothing", "no such file"),
         ("memory://bucket", "name the files of the dump one by one"),
         ("gopher://host/dump", "Protocol not known"),
+        ("memory://me:word@bucket/dump.json.gz", "memory://bucket/dump.json.gz .* a password"),
     ],
 )
 def test_places_that_hold_no_dump_are_refused(
