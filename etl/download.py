@@ -32,8 +32,8 @@ from etl.remote import (
     wait,
 )
 
-#: Sums that Wikimedia publishes beside a dated dump, the stronger first.
-ALGORITHMS: Final = ("sha1", "md5")
+#: Sums that Wikimedia publishes beside a dated dump, the stronger first → their digits.
+ALGORITHMS: Final = {"sha1": 40, "md5": 32}
 
 _PIECE: Final = 64 << 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\Z")
@@ -119,11 +119,11 @@ def published_sum(session: requests.Session, address: str) -> tuple[str, str]:
     """(algorithm, hex digest) that is published for a file, ``("", "")`` where none is."""
     name = file_name(address)
     dated = _DATED.match(name)
-    for algorithm in ALGORITHMS if dated else ():
+    for algorithm, digits in ALGORITHMS.items() if dated else ():
         assert dated is not None
         sums = urljoin(address, f"{dated[1]}-{algorithm}sums.txt")
         expected = published(session, sums, name)
-        if expected:
+        if re.fullmatch(rf"[0-9a-f]{{{digits}}}", expected):
             return algorithm, expected
     return "", ""
 

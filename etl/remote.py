@@ -70,6 +70,10 @@ class MissingError(UserError):
     """There is no such file on the server, or no longer."""
 
 
+class UnreachableError(UserError):
+    """The server can't be asked now; a later run may succeed."""
+
+
 class NoRangesError(UserError):
     """The server gives a file only from its beginning."""
 
@@ -210,10 +214,15 @@ def is_behind(dated_address: str, link: str) -> bool:
 
 
 def published(session: requests.Session, address: str, name: str, limit: int = 1 << 20) -> str:
-    """The sum of ``name`` in a file of sums, in small letters; ``""`` where none is published."""
+    """The sum of ``name`` in a file of sums, in small letters; ``""`` where none is published.
+
+    Raises UnreachableError where that can't be told now.
+    """
     try:
         text = _small(session, address, limit).decode("ascii", "replace")
-    except UserError:
+    except UnreachableError:
+        raise
+    except UserError:  # 404, or 403 as object stores answer
         return ""
     lines = (line.split() for line in text.splitlines())
     return next((f[0].lower() for f in lines if len(f) == 2 and f[1].lstrip("*") == name), "")
@@ -224,7 +233,9 @@ def _small(session: requests.Session, address: str, limit: int) -> bytes:
         try:
             return bytes(response.raw.read(limit, decode_content=False))
         except BROKEN as error:
-            raise UserError(f"{public(address)}: {cause(error)}.") from error
+            raise UnreachableError(
+                f"{public(address)}: {cause(error)}; run the same command again."
+            ) from error
 
 
 def _asked(session: requests.Session, address: str, headers: dict[str, str]) -> requests.Response:
@@ -233,8 +244,11 @@ def _asked(session: requests.Session, address: str, headers: dict[str, str]) -> 
         try:
             response = get(session, address, headers)
         except BROKEN as error:
-            if attempt == _FIRST_TRIES - 1:
-                raise UserError(f"{public(address)}: no connection ({cause(error)}).") from error
+            if attempt >= _FIRST_TRIES - 1:
+                raise UnreachableError(
+                    f"{public(address)}: no connection ({cause(error)}); what is done is kept: run "
+                    "the same command again when there is one."
+                ) from error
             pause(_BACKOFF)
             continue
         if response.status_code == 416 or may_go_on(response, address, attempt):
@@ -302,7 +316,7 @@ def may_go_on(response: requests.Response, address: str, attempt: int) -> bool:
     if status in _TRY_AGAIN:
         asked = retry_after(response.headers.get("Retry-After"))
         if asked is not None and asked > _LONGEST_WAIT:
-            raise UserError(
+            raise UnreachableError(
                 f"{shown}: the server asks to wait {asked / 60:,.0f} minutes (HTTP {status}); run "
                 "the same command again then, it goes on where it stopped."
             )
@@ -337,10 +351,10 @@ def retry_after(value: str | None) -> float | None:
 def wait(attempt: int, address: str, reason: str, asked: float | None = None) -> None:
     """Waits before try ``attempt`` + 1, as long as the server asks, else longer each time.
 
-    Raises UserError after the last try.
+    Raises UnreachableError after the last try.
     """
     if attempt >= TRIES - 1:
-        raise UserError(
+        raise UnreachableError(
             f"{public(address)}: gave up after {TRIES} tries ({reason}). What is done is kept: run "
             "the same command again to go on."
         )

@@ -108,6 +108,34 @@ def test_published_sums_are_checked(
     assert names(tmp_path) == [NAME]
 
 
+def test_what_is_no_sum_is_not_held_against_a_dump(
+    server: Server, tmp_path: Path, content: bytes
+) -> None:
+    address = server.put(PATH, content)
+    publish(server, "sha1", "<html>")
+    publish(server, "md5", hashlib.md5(content).hexdigest())
+    assert build(address, tmp_path)["sources"][0]["checked"] == "md5"
+
+
+def test_sums_that_cannot_be_asked_for_are_not_taken_for_none(
+    server: Server, tmp_path: Path, content: bytes
+) -> None:
+    address = server.put(PATH, content)
+    publish(server, "sha1", hashlib.sha1(content).hexdigest())
+
+    def be_busy(handler: Handler) -> None:
+        if "sums" in handler.path:
+            server.statuses = [(503, {})]
+
+    server.before = be_busy
+    with pytest.raises(UserError, match=r"sha1sums\.txt: gave up after 8 tries"):
+        build(address, tmp_path)
+    server.before = lambda handler: None
+    manifest = build(address, tmp_path)
+    assert manifest["sources"][0]["checked"] == "sha1"
+    assert manifest["seconds"]["slices_read_earlier"] > 4
+
+
 def test_a_dump_with_another_sum_is_put_aside_and_nothing_read_from_it_is_used(
     server: Server, tmp_path: Path, content: bytes, expected: dict[str, Any]
 ) -> None:
