@@ -35,6 +35,7 @@ TIMEOUT: Final = (30, 60)  # seconds to connect, seconds without a byte
 TRIES: Final = 8  # in a row without one new byte: four minutes
 _FIRST_TRIES: Final = 2  # to reach a server at all
 _BACKOFF: Final = 2.0  # seconds, doubled at each try
+_BREATH: Final = 0.1  # seconds before a connection that gave something is made anew
 _LONGEST_WAIT: Final = 900.0  # seconds; a longer Retry-After is for the user to decide
 _REDIRECTS: Final = 5
 _TRY_AGAIN: Final = (429, 500, 502, 503, 504)
@@ -344,12 +345,12 @@ def retry_after(value: str | None) -> float | None:
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
 def wait(attempt: int, address: str, reason: str, asked: float | None = None) -> None:
-    """Waits before try ``attempt`` + 1, as long as the server asks, else longer each time.
+    """Waits before try ``attempt`` + 1, longer each time, and as long as the server asks.
 
     Raises UnreachableError after the last try.
     """
@@ -358,7 +359,7 @@ def wait(attempt: int, address: str, reason: str, asked: float | None = None) ->
             f"{public(address)}: gave up after {TRIES} tries ({reason}). What is done is kept: run "
             "the same command again to go on."
         )
-    pause(asked if asked is not None else _BACKOFF * 2**attempt)
+    pause(max(asked or 0.0, _BACKOFF * 2**attempt))
 
 
 def cause(error: BaseException) -> str:
@@ -481,7 +482,9 @@ class RemoteFile(io.BufferedIOBase):
         if not piece:
             came = self._came
             self._hang_up()
-            if not came:
+            if came:
+                pause(_BREATH)
+            else:
                 wait(attempt, self._address, reason)
             return
         self._came = True

@@ -205,7 +205,7 @@ def mtime_ns(remote: Remote) -> int:
     for parse in (parsedate_to_datetime, datetime.fromisoformat):
         try:
             return int(parse(remote.last_modified).timestamp()) * 1_000_000_000
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
     return 0
 

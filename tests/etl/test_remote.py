@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -261,6 +262,50 @@ def test_a_busy_server_is_waited_for_as_it_asks(
         server.statuses = [(503, {}), (429, {"Retry-After": when})]
         assert file.read() == CONTENT
     assert waited == [2.0, 7.0]
+
+
+@pytest.mark.parametrize(
+    "when",
+    ["0", "-5", "soon", "Thu, 01 Jan 1970 00:00:00 GMT", "1 Jan 2026 00:00 +9999999999999999"],
+)
+def test_a_server_that_names_no_time_is_waited_for_all_the_same(
+    server: Server, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    server.put(DUMP, CONTENT)
+    with opened(server) as file:
+        monkeypatch.setattr(remote, "pause", waited.append)
+        server.statuses = [(503, {"Retry-After": when})] * 3
+        assert file.read() == CONTENT
+    assert waited == [2.0, 4.0, 8.0]
+
+
+def test_a_date_that_is_none_is_no_date(server: Server) -> None:
+    assert source.mtime_ns(Remote(1, "", "1 Jan 2026 00:00 +9999999999999999")) == 0
+
+
+def test_a_server_that_breaks_after_every_byte_is_not_hammered(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    server.put(DUMP, CONTENT)
+    with opened(server, ahead=len(CONTENT)) as file:
+        monkeypatch.setattr(remote, "pause", waited.append)
+        server.break_after = lambda: 1
+        assert file.read(5) == CONTENT[:5]
+    assert len(server.asked) == 5
+    assert len(waited) == 4
+
+
+def test_a_busy_server_that_goes_away_is_said(server: Server) -> None:
+    def hang_up(handler: Handler) -> None:
+        if len(server.asked) > 2:
+            handler.connection.shutdown(socket.SHUT_RDWR)
+
+    server.statuses = [(503, {})] * 2
+    server.before = hang_up
+    with session_of(AGENT) as session, pytest.raises(UserError, match="no connection"):
+        look(session, server.put(DUMP, CONTENT))
 
 
 def test_a_wait_of_hours_is_left_to_the_user(server: Server) -> None:
