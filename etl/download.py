@@ -7,6 +7,8 @@ server does serve ranges, workers read the dump while it comes (:mod:`etl.remote
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
 from pathlib import Path
@@ -16,7 +18,7 @@ from urllib.parse import urljoin
 import requests
 
 from etl.errors import UserError
-from etl.manifest import digest_of_file
+from etl.manifest import digest_of_file, flush
 from etl.progress import Progress
 from etl.remote import (
     BROKEN,
@@ -66,15 +68,22 @@ def fetch(address: str, directory: Path, agent: str, *, quiet: bool = False) -> 
     with session_of(agent) as session:
         remote, _ = look(session, address)
         check_room(directory, target.name, remote.length or 0, 0)
-        attempt = 0
-        while not _fetched(session, address, part, attempt, quiet):
-            attempt += 1
-        algorithm, expected = published_sum(session, address)
-    if algorithm:
-        size = part.stat().st_size
-        with Progress(f"checking {algorithm}", size, quiet=quiet) as progress:
-            check_sum(part, algorithm, expected, digest_of_file(part, progress.add, algorithm))
-    part.rename(target)
+        locked = lock_part(part)
+        try:
+            attempt = 0
+            while not _fetched(session, address, part, attempt, quiet):
+                attempt += 1
+            algorithm, expected = published_sum(session, address)
+            if algorithm:
+                size = part.stat().st_size
+                with Progress(f"checking {algorithm}", size, quiet=quiet) as progress:
+                    found = digest_of_file(part, progress.add, algorithm)
+                check_sum(part, algorithm, expected, found)
+            flush(directory, [part.name])
+            part.rename(target)
+            flush(directory, [])
+        finally:
+            os.close(locked)
     return target, algorithm or ("length" if remote.length is not None else "nothing")
 
 
@@ -100,6 +109,24 @@ def _fetched(
         wait(attempt, address, cause(error))
         return False
     return True
+
+
+def lock_part(path: Path) -> int:
+    """Opens a part, made where there is none, for this run alone; its descriptor.
+
+    Raises UserError where another run writes it, or has given it its name meanwhile.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(descriptor)
+    raise UserError(
+        f"{path} is being written by another run; wait for it or choose another --keep-dump."
+    )
 
 
 def check_room(directory: Path, name: str, length: int, there: int) -> None:

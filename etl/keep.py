@@ -9,7 +9,6 @@ published ones, the part becomes NAME by rename.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import threading
@@ -21,9 +20,8 @@ from typing import Any, Final
 
 import msgspec
 
-from etl.download import ALGORITHMS, check_room, check_sum, kept_name, published_sum
+from etl.download import ALGORITHMS, check_room, check_sum, kept_name, lock_part, published_sum
 from etl.dump import Slice
-from etl.errors import UserError
 from etl.manifest import flush, write_json
 from etl.progress import Progress
 from etl.remote import is_http, public, session_of
@@ -93,15 +91,7 @@ class Keeping:
         """Opens and locks a part; one of another version, or of which bytes are lost, is new."""
         remote = self.access.remotes[address]
         assert remote.length is not None
-        descriptor = self._files[address] = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.stat(path)  # another run may have given it its name since it was opened
-        except (BlockingIOError, FileNotFoundError):
-            raise UserError(
-                f"{path} is being written by another run; wait for it or choose another "
-                "--keep-dump."
-            ) from None
+        descriptor = self._files[address] = lock_part(path)
         state = path.with_name(f"{path.name}.json")
         standing = _read(state)
         wanted = _Standing(

@@ -248,6 +248,25 @@ def test_two_runs_do_not_write_one_file(server: Server, tmp_path: Path, content:
             build(address, tmp_path)
 
 
+def test_a_part_that_another_run_has_just_finished_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening and locking it, the other run gave it its name, a third began anew."""
+    part, name = tmp_path / f"{NAME}.part", tmp_path / NAME
+    part.write_bytes(b"whole")
+    lock = fcntl.flock
+
+    def finish_first(*given: Any) -> None:
+        part.rename(name)
+        part.touch()
+        lock(*given)
+
+    monkeypatch.setattr(fcntl, "flock", finish_first)
+    with pytest.raises(UserError, match="is being written by another run"):
+        download.lock_part(part)
+    assert name.read_bytes() == b"whole"
+
+
 def test_a_disk_without_room_for_the_dump_is_said_before_the_work(
     server: Server, tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +307,19 @@ def test_a_server_without_ranges_is_read_from_a_kept_file(
     build(address, tmp_path)
     assert (tmp_path / "kept" / NAME).read_bytes() == content
     assert contents(tmp_path / "store") == expected
+
+
+def test_two_runs_do_not_fetch_one_file(server: Server, tmp_path: Path, content: bytes) -> None:
+    server.put(PATH, content)
+    server.ranges = False
+    with (tmp_path / f"{NAME}.part").open("wb") as held:
+        held.write(b"half")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="is being written by another run"):
+            fetch(server, tmp_path)
+    assert (tmp_path / f"{NAME}.part").read_bytes() == b"half"
+    assert fetch(server, tmp_path)[0].read_bytes() == content
 
 
 def test_a_fetch_that_breaks_begins_again(server: Server, tmp_path: Path, content: bytes) -> None:
