@@ -27,6 +27,7 @@ from etl.zstd import Frames
 #: A line's bytes, owned or as a view of what was inflated.
 Line = bytes | memoryview
 
+_PATIENCE = 32  # broken members in a row, before what was read of the last is passed over
 _ENOUGH = 64  # bytes that tell whether a text begins on a line
 _AROUND = frozenset(b", \t\r\n")
 
@@ -259,7 +260,7 @@ class SliceReader:
             self.extent = Extent(end=slice_.end)
             return
         self.extent.first = at = begin
-        ended = False
+        ended, broken = False, 0
         while not members.done(at):
             if slice_.end <= at < slice_.size and not ended:
                 yield _OwnEnd(at)
@@ -269,18 +270,22 @@ class SliceReader:
                 try:
                     at = yield from members.text(at)
                     yield _Proof()
+                    broken = 0
                     continue
                 except BrokenError as error:
-                    damage = self._damage(members, at, error)
+                    damage = self._damage(members, at, error, broken)
             yield damage
+            broken += 1
             at = damage.end
             if at == slice_.size:
                 break
         if not ended:
             yield _OwnEnd(max(at, slice_.size))
 
-    def _damage(self, members: Members, at: int, error: BrokenError) -> Damage:
-        following = members.find(error.resume, self.slice.size)
+    def _damage(self, members: Members, at: int, error: BrokenError, broken: int) -> Damage:
+        # where many members break in a row they may be one inside the other: not looked into again
+        resume = error.resume if (broken + 1) % _PATIENCE else max(error.resume, error.at)
+        following = members.find(resume, self.slice.size)
         # what runs into the end of the file with members behind it isn't cut off but wrong
         corrupt = members.late and (error.corrupt or following is not None)
         start = at if corrupt else error.at

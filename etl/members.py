@@ -9,7 +9,8 @@ from __future__ import annotations
 import bz2
 import re
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from itertools import islice
 from typing import IO, Any, Final, Literal, Protocol
 
 import zstandard
@@ -21,10 +22,11 @@ Form = Literal["json", "gz", "bz2", "zst"]
 
 READ: Final = 32 << 10  # compressed bytes per read: what they inflate to still is in the cache
 INFLATE: Final = 1 << 20  # inflated bytes per step: bounds what a decompression bomb can take
+PROOF: Final = 4 << 20  # compressed bytes read, at most, to tell whether a member begins
 
 _ZST_STEP = 1 << 10  # zstd has no output limit: a KiB of the worst input is 32 MiB of output
 _PROBE = 64 << 10
-_PROOF = 4 << 20  # compressed bytes of a member that begins inside a line, read for its checksum
+_PATIENCE = 32  # beginnings in a row that don't hold, before what proving one may read is passed
 _GZIP = b"\x1f\x8b\x08"
 
 #: What the text of a member that begins on a line begins with.
@@ -172,6 +174,29 @@ def signatures(
         tail = window[-(longest - 1) :]
 
 
+def first_proved(
+    file: IO[bytes],
+    wanted: tuple[tuple[bytes, int], ...],
+    start: int,
+    end: int,
+    proves: Callable[[int], bool],
+) -> int | None:
+    """The first of :func:`signatures` that ``proves`` says is one, None if there is none.
+
+    After many in a row that aren't, :data:`PROOF` bytes are passed over, so that a hostile file
+    can't make this read the same bytes over and over.
+    """
+    while True:
+        failed = 0
+        for hit in islice(signatures(file, wanted, start, end), _PATIENCE):
+            if proves(hit):
+                return hit
+            failed += 1
+        if failed < _PATIENCE:
+            return None
+        start = hit + PROOF
+
+
 def _find_all(data: bytes, inner: bytes) -> Iterator[int]:
     hit = data.find(inner)
     while hit >= 0:
@@ -202,8 +227,7 @@ class GzipMembers:
         A signature alone gives false hits; a member counts when its text begins a line of a dump
         or when it inflates to its checksum.
         """
-        hits = signatures(self._file, ((_GZIP, 0),), start, end)
-        return next(filter(self._is_member, hits), None)
+        return first_proved(self._file, ((_GZIP, 0),), start, end, self._is_member)
 
     def text(self, at: int) -> Generator[bytes, None, int]:
         """Text of the member at ``at``; returns the byte behind it.
@@ -232,7 +256,7 @@ class GzipMembers:
         self._file.seek(at)
         inflater = Inflater("gz")
         text = b""
-        for _ in range(0, _PROOF, _PROBE):
+        for _ in range(0, PROOF, _PROBE):
             data = self._file.read(_PROBE)
             try:
                 for piece in inflater.feed(data):

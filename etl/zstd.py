@@ -15,7 +15,7 @@ from typing import IO
 
 import zstandard
 
-from etl.members import BrokenError, only_zeros, signatures
+from etl.members import PROOF, BrokenError, first_proved, only_zeros
 from etl.progress import Tick
 
 _FRAME = b"\x28\xb5\x2f\xfd"
@@ -25,7 +25,7 @@ _BLOCK = 128 << 10  # bytes of text in a block, at most
 _BLOCKS = 4  # inflated at once
 _REPEATED, _RESERVED = 1, 3  # types of blocks
 _WINDOW = 1 << 31  # the largest that `zstd --long=31` writes
-_PROOF = 4 << 20  # compressed bytes of a frame walked through to tell whether it is one
+_FAR = 1 << 10  # blocks that tell that a frame is one
 
 
 class Frames:
@@ -35,6 +35,7 @@ class Frames:
 
     def __init__(self, file: IO[bytes], size: int, tick: Tick) -> None:
         self._file, self._size, self._tick = file, size, tick
+        self._astray = 0  # a frame's blocks led here, and to no other frame: no need to go again
 
     def find(self, start: int, end: int) -> int | None:
         """The first frame that begins in bytes [start, end), None if none does.
@@ -42,8 +43,7 @@ class Frames:
         A magic alone gives false hits; a frame counts when its blocks lead to another one, to
         the end of the file, or far.
         """
-        hits = signatures(self._file, _SIGNATURES, start, end)
-        return next(filter(self._is_frame, hits), None)
+        return first_proved(self._file, _SIGNATURES, start, end, self._is_frame)
 
     def text(self, at: int) -> Generator[bytes, None, int]:
         """Text of the frame at ``at``, none for a skippable one; returns the byte behind it.
@@ -87,9 +87,10 @@ class Frames:
             return end <= self._size and self._may_follow(end)
         position = at
         try:
-            for part in self._parts(at):
+            for number, part in enumerate(self._parts(at)):
                 position += len(part)
-                if not part or position - at > _PROOF:  # the last one, cut off; or far enough
+                far = number == _FAR or position - at > PROOF
+                if far or not part:  # the last one, cut off
                     return True
         except ValueError:
             return False
@@ -97,11 +98,18 @@ class Frames:
 
     def _behind(self, at: int) -> int:
         """Where to look for the frame behind the corrupt one at ``at``."""
-        try:
-            end = at + sum(map(len, self._parts(at)))
-        except ValueError:
+        if at < self._astray:
             return at + 1
-        return end if self._may_follow(end) else at + 1
+        end, whole = at, True
+        try:
+            for part in self._parts(at):
+                end += len(part)
+        except ValueError:
+            whole = False
+        if whole and self._may_follow(end):
+            return end
+        self._astray = end
+        return at + 1
 
     def _may_follow(self, at: int) -> bool:
         self._file.seek(at)

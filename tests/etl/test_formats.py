@@ -416,6 +416,41 @@ def test_hostile_magics_do_not_take_for_ever(tmp_path: Path, raw: bytes) -> None
     assert Read(path, "bz2", len(raw) // 3).lines == []
 
 
+def nested(form: str, magic: bytes, end: bytes, times: int) -> bytes:
+    """Blocks that hold nothing but the beginning of another member, one behind the other."""
+    size = len(magic)
+    block = (size << 3).to_bytes(3, "little")
+    if form == "gz":
+        block = b"\0" + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little")
+    return magic + (block + magic) * times + end
+
+
+GZIP_HEAD = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
+ZST_HEAD = b"\x28\xb5\x2f\xfd\x00\x38"
+
+
+@pytest.mark.parametrize(
+    ("form", "magic", "end"),
+    [
+        ("gz", GZIP_HEAD, b"\x07"),
+        ("gz", GZIP_HEAD, b""),
+        ("zst", ZST_HEAD, b"\x07\0\0"),
+        ("zst", ZST_HEAD, b""),
+        ("zst", ZST_HEAD + b"\x02\0\0x", b"\x07\0\0"),
+    ],
+)
+def test_members_one_inside_the_other_do_not_take_for_ever(
+    tmp_path: Path, form: members.Form, magic: bytes, end: bytes
+) -> None:
+    whole = pack(form, b'{"type":"item","id":"Q1"}\n')
+    raw = nested(form, magic, end, 10_000) + whole * 1_000
+    path = tmp_path / "dump"
+    path.write_bytes(raw)
+    got = Read(path, form, len(raw) // 3)
+    assert got.damage
+    assert len(got.damage) < 2_000
+
+
 @pytest.mark.parametrize("form", ["bz2", "zst"])
 def test_what_a_bomb_expands_to_is_handed_on_in_pieces(tmp_path: Path, form: members.Form) -> None:
     raw = bz2.compress(b"a" * 100_000_000)
