@@ -9,7 +9,7 @@ makes a dump (kept in data/bench, made once) and measures on it, one after the o
 - sparqless: the dump into a complete store, a process started as a user starts it;
 - other readers on the first part of the file (benchmarks/peers.py).
 
-The limit and sparqless run `--repeat` times in turn and the best run of each counts, because
+Each runs `--repeat` times, the limit and sparqless in turn, and its best run counts, because
 other work on the machine only ever adds. The file is in the page cache for all of them. MB are
 10^6 bytes of JSON. What is said of a whole Wikidata is a projection from the rate on this file.
 """
@@ -161,7 +161,9 @@ def _peers(options: Options, path: Path, members: Sequence[Member]) -> list[Rate
     part = options.work / "part.json.gz"
     taken = first_part(path, members, options.peer_bytes, part)
     lines = sum(member.newlines for member in taken[:-1])
-    results = list(peers.run(part, json_bytes_of(taken), lines, options.work, options.workers))
+    results = list(
+        peers.run(part, json_bytes_of(taken), lines, options.work, options.workers, options.repeat)
+    )
     part.unlink()
     return results
 
