@@ -8,7 +8,7 @@ A JSON dump has no redirects, and its statements may still name an id that has b
 Two steps. :func:`read_redirects` reads both dumps, before or beside a JSON dump's slices, into
 pairs as they stand. :func:`build_redirects` settles them when the store's records are known: an id
 that the store has a record of is no redirect, since dumps are written over days and a record is
-the truth; chains are followed to their end.
+the truth; chains are followed to their end. Who reads a store needs ``etl/merged_ids.py`` alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import hashlib
 import os
 import re
 from array import array
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,12 +32,11 @@ from etl.dump import Input
 from etl.entity import MAX_NUMBER, entity_id, key_of
 from etl.errors import UserError
 from etl.members import form_by_magic
+from etl.merged_ids import Ids
 from etl.progress import Tick
 from etl.sql import STRING, VALUE, check_head, rows
 from etl.store import DATA, REDIRECTED, REDIRECTS, open_database, open_environment
 from etl.tables import TableWriter, write_table
-
-Ids = npt.NDArray[np.int64]  # Q144 -> 144, P31 -> -31, as in nodes.parquet
 
 _SCHEMA = pa.schema([("id", pa.int64()), ("target", pa.int64())])
 _COUNTS = "counts"  # key in the footer of the pairs
@@ -318,42 +317,3 @@ def _write_lookups(store: Path, ids: Ids, targets: Ids) -> None:
             with environment.begin(write=True, db=database) as transaction:
                 transaction.cursor().putmulti(pairs, append=True)
         environment.sync(True)
-
-
-# --- reading the table --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Redirects:
-    """A store's redirects as arrays, for ids by the million; 16 bytes each."""
-
-    ids: Ids  # ascending
-    targets: Ids
-
-    @classmethod
-    def load(cls, store: Path, outputs: Container[str]) -> Redirects:
-        """Reads the table that the ``outputs`` of the store's manifest list; else there is none.
-
-        5 million redirects take some 0.2 s.
-        """
-        if REDIRECTS not in outputs:
-            return cls(np.empty(0, np.int64), np.empty(0, np.int64))
-        table = pq.read_table(store / REDIRECTS)
-        ids, targets = (table.column(name).to_numpy() for name in ("id", "target"))
-        properties = int(np.count_nonzero(ids < 0))  # stand first, -1 before -2
-        return cls(*(np.append(c[:properties][::-1], c[properties:]) for c in (ids, targets)))
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def followed(self, ids: Ids) -> Ids:
-        """``ids`` with those that redirect replaced by what they lead to."""
-        if not len(self.ids):
-            return ids
-        at = np.searchsorted(self.ids, ids)
-        at[at == len(self.ids)] = 0
-        return np.where(self.ids[at] == ids, self.targets[at], ids)
-
-    def leading_to(self, targets: Ids) -> Ids:
-        """Ids that redirect to one of ``targets``."""
-        return self.ids[np.isin(self.targets, targets)]

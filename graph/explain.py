@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from etl.entity import ENTITY_ID, Record, entity_id, is_entity_id, numeric_id
 from etl.errors import UserError
 from etl.manifest import read_manifest
-from etl.redirects import Redirects
+from etl.merged_ids import Redirects
 from etl.store import REDIRECTS, EntityStore
 from graph.closure import check_walkable
 from graph.facts import Mask, check_naming, name_of

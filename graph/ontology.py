@@ -29,8 +29,8 @@ import pyarrow.parquet as pq
 
 from etl.errors import UserError
 from etl.manifest import read_manifest
+from etl.merged_ids import Redirects
 from etl.progress import Progress
-from etl.redirects import Redirects
 from etl.tables import TRUTHY_ROWS
 from graph.paths import Automaton
 

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import UserError
+from etl.merged_ids import Redirects
 from etl.redirects import (
     RedirectJob,
-    Redirects,
     build_redirects,
     find_redirect_dumps,
     read_counts,
