@@ -333,7 +333,7 @@ def _texts(terms: Any) -> list[str]:
 
 
 def _plain_statement(statement: dict[str, Any], wanted: tuple[str, ...]) -> Statement:
-    qualifiers = statement.get("qualifiers") or {}
+    qualifiers = (statement.get("qualifiers") or {}) if wanted else {}
     return Statement(
         rank_code(_string(statement.get("rank", "normal"))),
         _plain_snak(statement["mainsnak"]),

@@ -357,6 +357,51 @@ def test_a_mutilated_line_is_read_or_rejected_and_nothing_else(seed: int) -> Non
             assert encode_record(decode_record(entry.value)) == entry.value
 
 
+MISSING = object()
+ODD = st.sampled_from(
+    [MISSING, None, True, 0, -1, 1.5, "", "x", "5", "Q5", "Q05", "L1", [], {}, [[]], [{}],
+     {"0": {"value": "a"}}, {"P2": 5}, 2**55, 2**63, 2**64, -(2**63) - 1, 2**70]
+)  # fmt: skip
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """(map or list, key) of all that stands inside."""
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield value, key
+            yield from places(value[key])
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(0, 10**9), st.lists(ODD, max_size=3))
+def test_both_readers_agree_where_something_odd_stands_or_is_missing(
+    seed: int, changes: list[Any]
+) -> None:
+    kept = Kept(("en", "mul"), {"P31": (), "P279": ("P2", "P3"), "P18": ()})
+    rng = random.Random(seed)
+    made = json.loads(json.dumps(dumps.entity(7, rng, ["Q5", "Q6"])))
+    for statements in made["claims"].values() if made["claims"] else ():
+        for statement in statements:
+            statement["qualifiers"] = {p: [dumps.snak(p, rng, ["Q5"])] for p in ("P2", "P4")}
+    for odd in changes:
+        holder, key = rng.choice(list(places(made)))
+        if odd is MISSING:
+            del holder[key]
+        else:
+            holder[key] = json.loads(json.dumps(odd))
+    line = json.dumps(made).encode()
+    try:
+        fast: Any = EntityReader(kept).read(line)
+    except RejectedLineError:
+        fast = "rejected"
+    try:
+        record = read_slowly(line, kept)
+        slow: Any = entry_of(record, kept) if isinstance(record, Record) else record
+    except RejectedLineError:
+        slow = "rejected"
+    assert fast == slow
+
+
 @given(st.integers(1, 2**55 - 1), st.sampled_from("QP"))
 def test_ids_as_numbers_and_back(number: int, letter: str) -> None:
     assert entity_id(numeric_id(f"{letter}{number}")) == f"{letter}{number}"
