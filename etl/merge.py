@@ -182,7 +182,7 @@ class _Lanes:
 
 
 def allow_open_files(runs: int, properties: int) -> None:
-    """Raises the soft limit of open files: a run has two, some 1,200 at the size of Wikidata.
+    """Raises the soft limit of open files: a run has two, some 2,400 at the size of Wikidata.
 
     A property may have two as well, while its edges are written.
 
