@@ -238,12 +238,8 @@ def _known(run: _Build) -> str:
     """The file of the older store's revisions, "" where there is no older store."""
     if run.old is None:
         return ""
-    path = run.work / _KNOWN
-    if not path.exists():
-        temporary = path.with_name(f"{_KNOWN}.tmp")
-        write_known(run.old, temporary)
-        temporary.rename(path)
-    return str(path)
+    old = run.old
+    return str(_made(run.work / _KNOWN, lambda path: write_known(old, path)))
 
 
 def _dictionary(run: _Build) -> bytes:
@@ -252,12 +248,24 @@ def _dictionary(run: _Build) -> bytes:
         return b""
     if run.old is not None:
         return (run.old / DICTIONARY).read_bytes()
-    path = run.work / DICTIONARY
+
+    def write(path: Path) -> None:
+        path.write_bytes(train(sample(run.plan.inputs, run.keeping.access)))
+
+    return _made(run.work / DICTIONARY, write).read_bytes()
+
+
+def _made(path: Path, write: Callable[[Path], None]) -> Path:
+    """A file that slices are read with: written once, and on the disk before any slice is.
+
+    After a power cut slices of one dictionary must not stand beside another.
+    """
     if not path.exists():
-        temporary = path.with_name(f"{DICTIONARY}.tmp")
-        temporary.write_bytes(train(sample(run.plan.inputs, run.keeping.access)))
+        temporary = path.with_name(f"{path.name}.tmp")
+        write(temporary)
+        flush(path.parent, [temporary.name])
         temporary.rename(path)
-    return path.read_bytes()
+    return path
 
 
 def _correct(run: _Build, reports: dict[int, SliceReport], read: _Read, progress: Progress) -> None:

@@ -31,6 +31,7 @@ import ujson
 from etl.dump import Input
 from etl.entity import MAX_NUMBER, entity_id, key_of
 from etl.errors import UserError
+from etl.manifest import flush
 from etl.members import form_by_magic
 from etl.merged_ids import Ids
 from etl.progress import Tick
@@ -148,6 +149,7 @@ def read_redirects(job: RedirectJob, tick: Tick) -> dict[str, int]:
         with TableWriter(temporary, _SCHEMA) as writer:
             writer.write(pairs)
             writer.close(metadata={_COUNTS: ujson.dumps(counts)})
+        flush(out.parent, [temporary.name])
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)

@@ -221,6 +221,26 @@ def test_killed_before_each_change_an_update_with_all_that_it_may_bring_can_be_g
     assert all(not check.problem for check in verify(tmp_path / "store"))
 
 
+def test_what_a_resume_goes_by_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power cut leaves slices of one dictionary beside an empty one."""
+    path = dumps.write(tmp_path / "dump.gz", lines[:90])
+    redirects, pages = redirect_dumps(tmp_path, {"Q999999": "Q1"})
+    synced: set[str] = set()
+
+    def fsync(descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        synced.add(re.sub(r"(\.\d+)?\.tmp$", "", os.path.basename(path)))
+
+    monkeypatch.setattr("os.fsync", fsync)
+    build(path, tmp_path / "old", kept=KEPT_FULL)
+    assert {"plan.json", "full.dict", "run-0000.arrow", "report.json", "manifest.json"} <= synced
+    more = {"update_from": tmp_path / "old", "redirects": redirects, "pages": pages}
+    build(path, tmp_path / "new", kept=KEPT_FULL, **more)
+    assert {"known.bin", "redirects.pairs"} <= synced
+
+
 def test_a_worker_that_is_killed_ends_the_run_with_a_sentence_and_can_be_gone_on_with(
     tmp_path: Path, lines: list[bytes], expected: dict[str, Any]
 ) -> None:
