@@ -25,7 +25,7 @@ from typing import Final
 import msgspec
 
 from etl.errors import UserError
-from etl.members import Form, first_text, form_by_magic
+from etl.members import ZST_WINDOW, Form, first_text, form_by_magic, window_of
 from etl.source import Access, is_elsewhere, mtime_ns, open_source
 from etl.standard_input import standard_input
 
@@ -208,6 +208,11 @@ def _form_of(head: bytes, name: str) -> Form:
     if not head:
         raise UserError(f"{name} is empty; expected a Wikidata JSON dump.")
     form = form_by_magic(head)
+    if form == "zst" and (window := window_of(head)) > ZST_WINDOW:
+        raise UserError(
+            f"{name} was packed with a window of {window:,} bytes, and every worker would need as "
+            "much memory; pipe it in: zstd -dc --long=31 FILE | sparqless etl - …"
+        )
     text = first_text(head, form)
     if text is not None and text.lstrip()[:1] not in (b"[", b"{", b""):
         raise UserError(

@@ -23,6 +23,9 @@ Form = Literal["json", "gz", "bz2", "zst"]
 READ: Final = 32 << 10  # compressed bytes per read: what they inflate to still is in the cache
 INFLATE: Final = 1 << 20  # inflated bytes per step: bounds what a decompression bomb can take
 PROOF: Final = 4 << 20  # compressed bytes read, at most, to tell whether a member begins
+#: Bytes of text that a zstandard frame may refer back to, and a reader so has to hold: what the
+#: zstd program reads without being told to take more (RFC 8878, section 3.1.1.1.2, asks for 8 MB).
+ZST_WINDOW: Final = 128 << 20
 
 _ZST_STEP = 1 << 10  # zstd has no output limit: a KiB of the worst input is 32 MiB of output
 _PROBE = 64 << 10
@@ -61,6 +64,14 @@ def first_text(head: bytes, form: Form) -> bytes | None:
         return next(filter(None, Inflater(form).feed(head)), b"")[:_PROBE]
     except INFLATE_ERRORS:
         return None  # reading it says what is broken, and where
+
+
+def window_of(head: bytes) -> int:
+    """The window of the zstandard frame that ``head`` begins with; 0 where it can't be told."""
+    try:
+        return zstandard.get_frame_parameters(head).window_size
+    except zstandard.ZstdError:
+        return 0  # a skippable frame, or none
 
 
 class BrokenError(Exception):
@@ -107,8 +118,7 @@ class Inflater:
         elif form == "bz2":
             self._object = bz2.BZ2Decompressor()
         elif form == "zst":
-            # the largest window that `zstd --long=31` writes
-            self._object = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+            self._object = zstandard.ZstdDecompressor(max_window_size=ZST_WINDOW).decompressobj()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The text of ``data`` in pieces of bounded size, whatever it inflates to."""

@@ -15,7 +15,7 @@ from typing import IO
 
 import zstandard
 
-from etl.members import PROOF, BrokenError, first_proved, only_zeros
+from etl.members import PROOF, ZST_WINDOW, BrokenError, first_proved, only_zeros
 from etl.progress import Tick
 
 _FRAME = b"\x28\xb5\x2f\xfd"
@@ -24,7 +24,6 @@ _SIGNATURES = ((_FRAME, 0), (_SKIPPABLE, 1))
 _BLOCK = 128 << 10  # bytes of text in a block, at most
 _BLOCKS = 4  # inflated at once
 _REPEATED, _RESERVED = 1, 3  # types of blocks
-_WINDOW = 1 << 31  # the largest that `zstd --long=31` writes
 _FAR = 1 << 10  # blocks that tell that a frame is one
 
 
@@ -55,7 +54,7 @@ class Frames:
                 raise self._cut_off(at)
             self._tick(end - at)
             return end
-        inflater = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
+        inflater = zstandard.ZstdDecompressor(max_window_size=ZST_WINDOW).decompressobj()
         position, part, waiting = at, b"", list[bytes]()
         try:
             for part in self._parts(at):

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from etl import bzip2, dump, members, zstd
 from etl.dump import Cut, Damage
+from etl.errors import UserError
 from etl.lines import SliceReader
 
 BLOCK = 0x314159265359
@@ -473,6 +474,23 @@ def test_what_a_bomb_expands_to_is_handed_on_in_pieces(tmp_path: Path, form: mem
     assert at == len(raw)
     assert sum(sizes) >= 100_000_000
     assert max(sizes) <= members.INFLATE
+
+
+def test_a_frame_that_wants_gigabytes_is_refused_and_what_zstd_reads_is_read(
+    tmp_path: Path,
+) -> None:
+    for log, text in ((27, MANY), (31, MANY)):
+        settings_ = zstandard.ZstdCompressionParameters(window_log=log)
+        packing = zstandard.ZstdCompressor(compression_params=settings_).compressobj()
+        path = tmp_path / f"{log}.zst"
+        path.write_bytes(packing.compress(text) + packing.flush())
+    (file,) = dump.find_inputs((str(tmp_path / "27.zst"),))
+    assert Read(Path(file.path), file.form, 10**9).lines == as_lines(MANY)
+    with pytest.raises(UserError, match=r"31\.zst .*2,147,483,648 bytes.*zstd -dc --long=31"):
+        dump.find_inputs((str(tmp_path / "31.zst"),))
+    behind = tmp_path / "behind.zst"  # a frame that is not the first: damage, not memory
+    behind.write_bytes((tmp_path / "27.zst").read_bytes() + (tmp_path / "31.zst").read_bytes())
+    assert "memory" in Read(behind, "zst", 10**9).damage[0].reason
 
 
 @forms
