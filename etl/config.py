@@ -20,7 +20,9 @@ def setting(name: str) -> str | None:
 
     Raises UserError where a file can't be read, isn't TOML or has a setting that nobody knows.
     """
-    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "sparqless"
+    # unlike Path.home, expanduser takes a user of whom the machine knows no home
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    user = Path(home) / "sparqless"
     for folder in (Path(), user):
         found = _read(folder / _FILE).get(name)
         if found is not None:

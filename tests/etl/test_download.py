@@ -366,6 +366,19 @@ def test_a_contact_that_is_none_is_refused(given: str) -> None:
         contact(given)
 
 
+def test_a_user_without_a_home_has_no_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert setting("contact") is None
+
+
 def test_settings_come_from_the_folder_then_from_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
