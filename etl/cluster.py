@@ -147,9 +147,12 @@ class Nodes:
         doesn't reach the place of the slices.
         """
         ray = self._ray
-        nodes = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) >= 1]
-        if not nodes:
-            raise UserError("the Ray cluster has no node with a CPU to work on; start one.")
+        nodes = [n for n in ray.nodes() if n["Alive"] and _fits(n["Resources"])]
+        if not nodes:  # Ray would wait for one, and not say so
+            raise UserError(
+                f"the Ray cluster has no node with a CPU and {_MEMORY >> 20} MiB of memory for it; "
+                "start one."
+            )
         token = place.leave_token(self._location) if self._location else ""
         look = (self._inputs, self._location, token)
         pin = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
@@ -280,6 +283,10 @@ def _check_address(address: str) -> None:
             f"no Ray cluster answers at {address} ({error}); give the address that `ray start "
             "--head` printed, or --ray-address local."
         ) from error
+
+
+def _fits(resources: dict[str, float]) -> bool:
+    return resources.get("CPU", 0) >= 1 and resources.get("memory", 0) >= _MEMORY
 
 
 def _remote(ray: Any) -> Any:

@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -281,6 +282,22 @@ def test_without_ray_everything_else_works_and_ray_says_what_to_install(
     done = start([*command, "--fresh", "--engine", "ray"], tmp_path)
     assert done.returncode == 1
     assert "install sparqless[cluster]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"Alive": False, "Resources": {"CPU": 4.0, "memory": 8e9}},
+        {"Alive": True, "Resources": {"memory": 8e9}},
+        {"Alive": True, "Resources": {"CPU": 4.0, "memory": 4e8}},
+    ],
+)
+def test_a_cluster_on_which_no_slice_fits_is_said(node: dict[str, Any]) -> None:
+    """Ray waits without an end for a node on which a task fits."""
+    nodes = cluster.Nodes("auto")
+    nodes._ray = SimpleNamespace(nodes=lambda: [node], shutdown=lambda: None)
+    with nodes, pytest.raises(UserError, match="no node with a CPU and 500 MiB of memory"):
+        nodes._check_nodes()
 
 
 def test_a_node_with_other_versions_is_refused() -> None:
