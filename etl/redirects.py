@@ -141,9 +141,11 @@ def read_redirects(job: RedirectJob, tick: Tick) -> dict[str, int]:
     out = Path(job.out)
     if out.exists():
         return read_counts(out)
-    redirects = _read(Path(job.redirects), "redirect", _REDIRECT_ROW, _target_of, tick)
-    pages = _read(Path(job.pages), "page", _PAGE_ROW, _id_of, tick, _OTHER_PAGE_ROW)
-    pairs, counts = _joined(job, redirects, pages)
+    pairs, counts = _joined(
+        job,
+        _read(Path(job.redirects), "redirect", _REDIRECT_ROW, _target_of, tick),
+        _read(Path(job.pages), "page", _PAGE_ROW, _id_of, tick, _OTHER_PAGE_ROW),
+    )
     temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
     try:
         with TableWriter(temporary, _SCHEMA) as writer:
@@ -207,38 +209,46 @@ def _target_of(match: re.Match[bytes]) -> int:
 
 def _joined(job: RedirectJob, redirects: _Pages, pages: _Pages) -> tuple[pa.Table, dict[str, int]]:
     """Pairs of ids, ascending, each id once, and what became of the rest."""
-    order = np.argsort(pages.page, kind="stable")
-    at = np.searchsorted(pages.page, redirects.page, sorter=order)
-    at[at == len(order)] = 0
-    found = np.zeros(len(at), bool)
-    if len(order):
-        found = pages.page[order[at]] == redirects.page
-    source, target = pages.id[order[at[found]]], redirects.id[found]
-    entity = (source != _LEXEME) & (source != _OTHER)
+    source, found = _ids_of(redirects.page, pages)
+    target = redirects.id
+    del redirects, pages  # 32 bytes a redirect
+    entity = found & (source != _LEXEME) & (source != _OTHER)
     # Wikibase redirects an id to one of the same kind (its data model's EntityRedirect).
     good = entity & (target != _LEXEME) & (target != _OTHER) & ((source > 0) == (target > 0))
     counts = {
-        "rows": len(at),
+        "rows": len(found),
         "pageless": int(np.count_nonzero(~found)),
-        "lexemes": int(np.count_nonzero(source == _LEXEME)),
-        "others": int(np.count_nonzero(source == _OTHER)),
+        "lexemes": int(np.count_nonzero(found & (source == _LEXEME))),
+        "others": int(np.count_nonzero(found & (source == _OTHER))),
         "dropped": int(np.count_nonzero(entity & ~good)),
     }
-    if 2 * counts["pageless"] > len(at):
+    if 2 * counts["pageless"] > counts["rows"]:
         raise UserError(
-            f"{counts['pageless']:,} of the {len(at):,} redirects in {job.redirects} are of pages "
-            f"that {job.pages} doesn't have as redirects: give the two tables of one dump."
+            f"{counts['pageless']:,} of the {counts['rows']:,} redirects in {job.redirects} are of "
+            f"pages that {job.pages} doesn't have as redirects: give the two tables of one dump."
         )
     if not good.any():
         raise UserError(
-            f"none of the {len(at):,} redirects in {job.redirects} is of an item or a property: "
-            "give the tables of wikidatawiki."
+            f"none of the {counts['rows']:,} redirects in {job.redirects} is of an item or a "
+            "property: give the tables of wikidatawiki."
         )
-    ids, targets = source[good], target[good]
-    order = np.argsort(ids, kind="stable")
-    last = np.append(ids[order][1:] != ids[order][:-1], True)  # of an id that comes twice
-    order = order[last]
-    return pa.table([ids[order], targets[order]], schema=_SCHEMA), counts
+    source, target = source[good], target[good]
+    order = np.argsort(source, kind="stable")
+    source, target = source[order], target[order]
+    last = np.append(source[1:] != source[:-1], True)  # of an id that comes twice
+    return pa.table([source[last], target[last]], schema=_SCHEMA), counts
+
+
+def _ids_of(numbers: Ids, pages: _Pages) -> tuple[Ids, npt.NDArray[np.bool_]]:
+    """The ids that pages of some numbers have, :data:`_OTHER` where there is none, and where."""
+    if not len(pages.page):
+        return np.full(len(numbers), _OTHER, np.int64), np.zeros(len(numbers), bool)
+    order = np.argsort(pages.page, kind="stable")
+    at = np.searchsorted(pages.page, numbers, sorter=order)
+    at[at == len(order)] = 0
+    at = order[at]
+    found: npt.NDArray[np.bool_] = pages.page[at] == numbers
+    return np.where(found, pages.id[at], _OTHER), found
 
 
 # --- settling -----------------------------------------------------------------------------------
