@@ -21,7 +21,7 @@ import ujson
 
 from etl import location
 from etl.cluster import Cluster, Nodes, location_of, read_slices, take_finished
-from etl.dump import STDIN, Cut, Damage, Slice
+from etl.dump import STDIN, Cut, Damage, Input, Slice
 from etl.engine import Pool, beside
 from etl.errors import UserError
 from etl.full import sample, train
@@ -116,11 +116,12 @@ def build(
         take_finished(_location(work, plan, options.cluster), unread, work)
     earlier = sum(1 for _ in work.glob(f"*/{REPORT}"))
     run = _Build(store, plan, options, keeping, pool, slices, started, earlier)
-    with _redirects(run) as redirects:
+    with _redirects(run) as redirects_are_read:
         reports, sources, damage = _read(run)
         read_seconds = time.perf_counter() - run.started
-        built = _merge(run, reports)
-        redirected = redirects()
+        redirects_are_read()  # before the merge: a broken table would have it begin again
+    built = _merge(run, reports)
+    redirected = build_redirects(work / _PAIRS, work / _MERGED) if plan.tables else {}
     return _publish(run, reports, built, redirected, damage, sources, read_seconds)
 
 
@@ -143,7 +144,7 @@ def _read(run: _Build) -> tuple[list[SliceReport], list[dict[str, Any]], list[Da
     plan, options = run.plan, run.options
     reports = _read_slices(run)
     damage = [lost for report in reports for lost in report.damage]
-    _check_unchanged(run)
+    _check_unchanged(run, plan.inputs)
     sources = _sources(run)
     check_ends(plan, reports, damage)
     rejects = placed_rejects(run.slices, reports)
@@ -295,9 +296,9 @@ def _read_limited(run: _Build, progress: Progress) -> list[SliceReport]:
     return reports
 
 
-def _check_unchanged(run: _Build) -> None:
+def _check_unchanged(run: _Build, files: list[Input]) -> None:
     """A dump that was written to while it was read gives slices of two files."""
-    for file in [*run.plan.inputs, *run.plan.tables]:
+    for file in files:
         if file.path == STDIN:
             continue
         if is_elsewhere(file.path):
@@ -339,26 +340,25 @@ def _sources(run: _Build) -> list[dict[str, Any]]:
     return sources
 
 
-# --- merging ------------------------------------------------------------------------------------
-
-
 @contextmanager
-def _redirects(run: _Build) -> Iterator[Callable[[], dict[str, int]]]:
-    """Reads the tables of redirects beside the slices; the call settles them after the merge."""
+def _redirects(run: _Build) -> Iterator[Callable[[], None]]:
+    """Reads the tables of redirects beside the slices; the call waits until that is done."""
     tables = run.plan.tables
     if not tables:
-        yield dict
+        yield lambda: None
         return
-    pairs = run.work / _PAIRS
-    job = RedirectJob(tables[0].path, tables[1].path, str(pairs))
+    job = RedirectJob(tables[0].path, tables[1].path, str(run.work / _PAIRS))
     with beside(read_redirects, job, run.options.workers) as read:
 
-        def settle() -> dict[str, int]:
+        def wait() -> None:
             with run.progress("reading redirects", sum(t.size for t in tables)) as progress:
                 read(progress.add)
-            return build_redirects(pairs, run.work / _MERGED)
+            _check_unchanged(run, tables)
 
-        yield settle
+        yield wait
+
+
+# --- merging ------------------------------------------------------------------------------------
 
 
 def _merge(run: _Build, reports: list[SliceReport]) -> dict[str, Any]:

@@ -241,6 +241,22 @@ def test_what_a_resume_goes_by_is_on_the_disk_before_it_has_its_name(
     assert {"known.bin", "redirects.pairs"} <= synced
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_broken_table_of_redirects_is_said_before_the_merge(
+    tmp_path: Path, lines: list[bytes], workers: int
+) -> None:
+    path, store = dumps.write(tmp_path / "dump.gz", lines[:90]), tmp_path / "store"
+    redirects, pages = redirect_dumps(tmp_path, {f"Q{n}": "Q1" for n in range(10**6, 10**6 + 9999)})
+    whole = pages.read_bytes()
+    tables = {"redirects": redirects, "pages": pages, "workers": workers}
+    pages.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"page\.sql\.gz: .*Fetch the file again"):
+        build(path, store, **tables)
+    assert not (store / "building/merged").exists()
+    pages.write_bytes(whole)
+    assert build(path, store, fresh=True, **tables)["redirects"]["redirects"] == 9999
+
+
 def test_a_worker_that_is_killed_ends_the_run_with_a_sentence_and_can_be_gone_on_with(
     tmp_path: Path, lines: list[bytes], expected: dict[str, Any]
 ) -> None:
@@ -735,6 +751,22 @@ def test_a_dump_that_changes_while_it_is_read_is_noticed(
     monkeypatch.setattr(build_module, "read_slice", grow)
     with pytest.raises(UserError, match="changed while it was read"):
         build(path, tmp_path / "store")
+
+
+def test_a_table_of_redirects_that_changes_before_it_is_read_is_noticed(
+    tmp_path: Path, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = dumps.write(tmp_path / "dump.json", lines[:90])
+    redirects, pages = redirect_dumps(tmp_path, {"Q999999": "Q1"})
+    real = build_module.check_ends
+
+    def meanwhile(*arguments: Any) -> None:
+        redirect_dumps(tmp_path, {"Q999999": "Q1", "Q888888": "Q2"})
+        real(*arguments)
+
+    monkeypatch.setattr(build_module, "check_ends", meanwhile)
+    with pytest.raises(UserError, match=r"redirect\.sql\.gz was changed while it was read"):
+        build(path, tmp_path / "store", redirects=redirects, pages=pages)
 
 
 def test_a_pipe_is_not_taken_for_a_file(tmp_path: Path) -> None:
