@@ -19,6 +19,7 @@ import pyarrow as pa
 from benchmarks.files import dump_of
 from benchmarks.options import Options
 from benchmarks.report import megabytes, table
+from etl.arrow import map_batch, write_batch
 from etl.dump import find_inputs, plan_slices
 from etl.kept import DEFAULT_LANGUAGES, Kept, read_properties
 from etl.merge import merge
@@ -40,7 +41,7 @@ def measure(options: Options) -> dict[str, Any]:
     read_slice(SliceJob(first, str(work), kept, _MAX_LINE, 0), lambda _: None)
     [source] = work.glob("*/run-0000.arrow")
     runs = _multiply(source, work / "runs", options.records)
-    records = len(_batch(source)) * len(runs)
+    records = len(map_batch(source)) * len(runs)
     size = sum(path.stat().st_size for path in (work / "runs").iterdir())
     job = NamesJob(tuple(map(str, runs)), str(work / "out"), kept.languages)
     best: dict[str, tuple[float, float]] = {}
@@ -83,13 +84,13 @@ def _timed(step: Callable[[Path], object], out: Path) -> tuple[float, float]:
 def _multiply(source: Path, out: Path, records: int) -> list[Path]:
     """Copies of a run with other ids, ``records`` in all and a few more."""
     out.mkdir()
-    files = {suffix: _batch(source.with_suffix(suffix)) for suffix in _SUFFIXES}
+    files = {suffix: map_batch(source.with_suffix(suffix)) for suffix in _SUFFIXES}
     copies = -(-records // len(files[".arrow"]))
     runs = []
     for n in range(copies):
         path = out / f"run-{n:04d}.arrow"
         for suffix, batch in files.items():
-            _write(path.with_suffix(suffix), _renumbered(batch, copies, n))
+            write_batch(path.with_suffix(suffix), _renumbered(batch, copies, n))
         runs.append(path)
     return runs
 
@@ -114,15 +115,6 @@ def _keys(keys: npt.NDArray[np.uint64], copies: int, n: int) -> npt.NDArray[np.u
 def _ids(ids: npt.NDArray[np.int64], copies: int, n: int) -> npt.NDArray[np.int64]:
     spread: npt.NDArray[np.int64] = np.sign(ids) * (np.abs(ids) * copies + n)
     return spread
-
-
-def _batch(path: Path) -> pa.RecordBatch:
-    return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-
-
-def _write(path: Path, batch: pa.RecordBatch) -> None:
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
-        writer.write_batch(batch)
 
 
 # --- the tables ---------------------------------------------------------------------------------

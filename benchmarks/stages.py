@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from benchmarks.files import dump_of, first_part, json_bytes_of, members_of
 from benchmarks.options import Options
 from benchmarks.report import table
+from etl.arrow import map_batch
 from etl.dump import Slice, find_inputs, plan_slices
 from etl.entity import OtherEntity
 from etl.kept import DEFAULT_LANGUAGES, Kept, read_properties
@@ -145,7 +146,7 @@ def _merging(runs: Path, kept: Kept, options: Options) -> list[dict[str, Any]]:
     """Processor µs a record of the merges and, alone, of what writes the records."""
     out = runs / "out"
     paths = sorted(runs.glob("run-[0-9][0-9][0-9][0-9].arrow"))
-    batches = [pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0) for path in paths]
+    batches = [map_batch(path) for path in paths]
     records = pa.Table.from_batches(batches).sort_by("key")
     count = len(records)
     job = NamesJob(tuple(map(str, paths)), str(out), kept.languages)

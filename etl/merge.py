@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from etl.arrow import map_batch
 from etl.entity import rank_names
 from etl.errors import UserError
 from etl.kept import Kept
@@ -65,8 +66,8 @@ class _Run:
     """Two memory-mapped Arrow files; columns are read without copying."""
 
     def __init__(self, records: Path) -> None:
-        self.records = _map_batch(records)
-        self.edges = _map_batch(records.with_suffix(".edges.arrow"))
+        self.records = map_batch(records)
+        self.edges = map_batch(records.with_suffix(".edges.arrow"))
         self.keys: npt.NDArray[np.uint64] = self.records["key"].to_numpy()
 
     def cut(self, bounds: npt.NDArray[np.uint64]) -> None:
@@ -84,10 +85,6 @@ class _Run:
         return Part(
             self.records.slice(first, last - first), self.edges.slice(begin, end - begin), first
         )
-
-
-def _map_batch(path: Path) -> pa.RecordBatch:
-    return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
 
 
 def merge(

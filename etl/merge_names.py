@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from etl.arrow import map_batch
 from etl.errors import UserError
 from etl.merge import allow_open_files
 from etl.names import KINDS, NAMES, NAMES_SCHEMA, RUN_SCHEMA, sorted_names
@@ -105,7 +106,7 @@ class _Run:
     """The names of a run, in order, without those of the records that lost."""
 
     def __init__(self, path: Path, lost: npt.NDArray[np.bool_] | None) -> None:
-        self._batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        self._batch = map_batch(path)
         self._lost = lost
         self._read = 0
 
@@ -305,7 +306,7 @@ class _Contender:
     """Keys of a run, or of what was unchanged in a slice, and its revisions where it has any."""
 
     def __init__(self, path: Path, key: str, revision: str = "") -> None:
-        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        batch = map_batch(path)
         self.keys: npt.NDArray[np.uint64] = batch[key].to_numpy()
         self._revisions = batch[revision].to_numpy() if revision else self.keys
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl.arrow import Joined, write_batch
 from etl.kept import Kept
 
 NAMES: Final = "names.parquet"
@@ -131,29 +132,6 @@ def _are_odd(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int32]) -> npt
     return found
 
 
-class Joined:
-    """Values of a run one after the other in one buffer.
-
-    As fast as a list of them, and a worker holds 250 MB in place of 300.
-    """
-
-    def __init__(self) -> None:
-        self._data, self._ends = bytearray(), array("q", [0])
-
-    def append(self, value: bytes) -> None:
-        """Adds a value."""
-        self._data += value
-        self._ends.append(len(self._data))
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def as_array(self, type_: pa.DataType) -> pa.Array:
-        """The values as an Arrow array of ``type_`` with 64-bit offsets; takes no copy."""
-        buffers = [None, pa.py_buffer(self._ends), pa.py_buffer(self._data)]
-        return pa.Array.from_buffers(type_, len(self), buffers)
-
-
 class NameRows:
     """Labels and aliases of a run's records; ``write`` puts them on disk beside the records."""
 
@@ -247,9 +225,3 @@ def _cut(names: pa.StringArray) -> pa.StringArray:
 def sorted_names(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The rows of ``batch`` in :data:`ORDER`, which leaves no two rows equal."""
     return batch.take(pc.sort_indices(batch, sort_keys=list(ORDER)))
-
-
-def write_batch(path: Path, batch: pa.RecordBatch) -> None:
-    """One Arrow file of one batch, to be mapped by the merge."""
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
-        writer.write_batch(batch)

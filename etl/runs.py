@@ -22,12 +22,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from etl.arrow import Joined, write_batch
 from etl.dump import STDIN, Damage, Extent, Reject, Slice
 from etl.entity import FIRST_ITEM, OtherEntity, RejectedLineError
 from etl.kept import Kept
 from etl.lines import Line, SliceReader, entity_text
 from etl.manifest import discard, flush
-from etl.names import Joined, NameRows
+from etl.names import NameRows
 from etl.progress import Tick
 from etl.reader import EntityReader, Entry
 from etl.source import Access, keep_slice, open_source
@@ -178,24 +179,26 @@ class RunBuilder:
         if self._full:
             columns.append(self._full.as_array(pa.large_binary()).take(pa.array(order)))
         name = f"run-{self.runs:04d}"
-        _write_arrow(self.directory / f"{name}.arrow", columns, self._schema)
-        _write_arrow(self.directory / f"{name}.edges.arrow", self._edges(new_row), EDGE_SCHEMA)
+        records = pa.record_batch(columns, schema=self._schema)
+        write_batch(self.directory / f"{name}.arrow", records)
+        write_batch(self.directory / f"{name}.edges.arrow", self._edges(new_row))
         names = self.directory / f"{name}.names.arrow"
         self._names.write(names, new_row, numeric_ids(keys[order]), columns[2].to_numpy())
         self.runs += 1
         self._clear()
 
-    def _edges(self, new_row: npt.NDArray[np.int64]) -> list[pa.Array]:
+    def _edges(self, new_row: npt.NDArray[np.int64]) -> pa.RecordBatch:
         rows = new_row[np.frombuffer(self._rows, np.uint32)]
         order = np.argsort(rows, kind="stable")
         order = order[np.searchsorted(rows[order], 0) :]  # rows of beaten records are -1
-        return [
+        columns = [
             pa.array(rows[order].astype(np.uint32)),
             pa.array(np.frombuffer(self._edge_properties, np.uint16)[order]),
             pa.array(np.frombuffer(self._objects, np.int64)[order]),
             pa.array(np.frombuffer(self._ranks, np.uint8)[order]),
             pa.array(np.frombuffer(self._truthy, np.uint8)[order].astype(bool)),
         ]
+        return pa.record_batch(columns, schema=EDGE_SCHEMA)
 
 
 def winners(keys: npt.NDArray[np.uint64], revisions: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
@@ -204,12 +207,6 @@ def winners(keys: npt.NDArray[np.uint64], revisions: npt.NDArray[np.int64]) -> n
     last = np.ones(len(order), bool)
     last[:-1] = keys[order[:-1]] != keys[order[1:]]
     return order[last]
-
-
-def _write_arrow(path: Path, columns: list[pa.Array], schema: pa.Schema) -> None:
-    batch = pa.record_batch(columns, schema=schema)
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-        writer.write_batch(batch)
 
 
 def _known(job: SliceJob) -> Callable[[Line], int | None] | None:
@@ -233,7 +230,7 @@ def _compress(job: SliceJob) -> Callable[[Line], bytes] | None:
 def _write_unchanged(directory: Path, keys: array[int]) -> None:
     """Sorted keys of lines that the older store has, with repeats."""
     column = pa.array(np.sort(np.frombuffer(keys, np.uint64)))
-    _write_arrow(directory / UNCHANGED, [column], pa.schema([("key", pa.uint64())]))
+    write_batch(directory / UNCHANGED, pa.record_batch({"key": column}))
 
 
 def slice_directory(directory: Path, index: int) -> Path:

@@ -28,6 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from etl.arrow import map_batch
 from etl.entity import FIRST_ITEM, rank_names
 from etl.errors import UserError
 from etl.kept import Kept
@@ -228,7 +229,7 @@ class OldRun:
     """
 
     def __init__(self, old: Path, kept: Kept, unchanged: list[Path]) -> None:
-        self.keys = [_map_keys(path) for path in unchanged]
+        self.keys: list[Keys] = [map_batch(path)["key"].to_numpy() for path in unchanged]
         self._old = old
         self._schema = record_schema(kept)
         self._records = _Stream(_records(old, kept))
@@ -409,9 +410,3 @@ def _among(keys: Keys, wanted: Keys) -> tuple[npt.NDArray[np.bool_], npt.NDArray
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
-
-
-def _map_keys(path: Path) -> Keys:
-    batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-    keys: Keys = batch["key"].to_numpy()
-    return keys
