@@ -246,7 +246,9 @@ def test_a_broken_table_of_redirects_is_said_before_the_merge(
     tmp_path: Path, lines: list[bytes], workers: int
 ) -> None:
     path, store = dumps.write(tmp_path / "dump.gz", lines[:90]), tmp_path / "store"
-    redirects, pages = redirect_dumps(tmp_path, {f"Q{n}": "Q1" for n in range(10**6, 10**6 + 9999)})
+    redirects, pages = redirect_dumps(
+        tmp_path, {f"Q{n}": "Q1" for n in range(10**6, 10**6 + 60_000)}
+    )
     whole = pages.read_bytes()
     tables = {"redirects": redirects, "pages": pages, "workers": workers}
     pages.write_bytes(whole[: len(whole) // 2])
@@ -254,7 +256,7 @@ def test_a_broken_table_of_redirects_is_said_before_the_merge(
         build(path, store, **tables)
     assert not (store / "building/merged").exists()
     pages.write_bytes(whole)
-    assert build(path, store, fresh=True, **tables)["redirects"]["redirects"] == 9999
+    assert build(path, store, fresh=True, **tables)["redirects"]["redirects"] == 60_000
 
 
 def test_a_worker_that_is_killed_ends_the_run_with_a_sentence_and_can_be_gone_on_with(
