@@ -153,6 +153,8 @@ def _difference(key: str, was: Any, is_: Any) -> str:
         changes = [*(f"-{x}" for x in gone), *(f"+{x}" for x in come)]
         changes = changes or ["in another order, or with other qualifiers"]
         return f"other --{part} ({', '.join(changes[:8])}{', …' if len(changes) > 8 else ''})"
+    if key == "tables" and bool(was) != bool(is_):
+        return "--redirects and --pages" if was else "no --redirects and --pages"
     name = {
         "max_line": "--max-line, in bytes",
         "limit": "--limit",

@@ -58,7 +58,10 @@ def check_old(old: Path, store: Path, kept: Kept) -> str:
             f"--update-from and --store are both {store}: a store is never changed; choose a new "
             "directory for --store and remove the older one afterwards."
         )
-    manifest = read_manifest(old, "store")
+    try:
+        manifest = read_manifest(old, "store")
+    except UserError as error:
+        raise UserError(f"--update-from: {error}") from error
     if manifest.get("format") != STORE_FORMAT:
         raise UserError(
             f"--update-from {old}: a store of format {manifest.get('format')}, this version writes "

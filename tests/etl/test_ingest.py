@@ -344,6 +344,19 @@ def test_a_finished_store_is_left_as_it_is(tmp_path: Path, lines: list[bytes]) -
         build(path, store, limit=3)
 
 
+def test_redirects_that_a_finished_store_has_or_lacks_are_named(
+    tmp_path: Path, lines: list[bytes]
+) -> None:
+    path = dumps.write(tmp_path / "dump.gz", lines[:90])
+    redirects, pages = redirect_dumps(tmp_path, {"Q999999": "Q1"})
+    build(path, tmp_path / "without")
+    build(path, tmp_path / "with", redirects=redirects, pages=pages)
+    with pytest.raises(UserError, match="made with no --redirects and --pages; give"):
+        build(path, tmp_path / "without", redirects=redirects, pages=pages)
+    with pytest.raises(UserError, match="made with --redirects and --pages; give"):
+        build(path, tmp_path / "with")
+
+
 def test_a_second_run_on_a_store_is_refused(tmp_path: Path, lines: list[bytes]) -> None:
     path, store = dumps.write(tmp_path / "dump.gz", lines * 10), tmp_path / "store"
     process = start(path, store)
