@@ -224,7 +224,16 @@ def _compress(job: SliceJob) -> Callable[[Line], bytes] | None:
         return None
     from etl.full import Compressor  # what most runs don't need
 
-    return Compressor(job.dictionary).compress
+    compressor = Compressor(job.dictionary)
+
+    def compress(text: Line) -> bytes:
+        try:
+            str(text, "utf-8")  # of what isn't kept in records nobody has looked at the bytes
+        except UnicodeDecodeError as error:
+            raise RejectedLineError(f"not valid JSON: {error}") from None
+        return compressor.compress(text)
+
+    return compress
 
 
 def _write_unchanged(directory: Path, keys: array[int]) -> None:

@@ -128,6 +128,17 @@ def test_an_item_of_an_old_dump_needs_no_maps_where_there_is_nothing(tmp_path: P
             assert item.get_label() == item.get_enwiki_title() == ""
 
 
+def test_a_line_that_could_not_be_given_back_whole_is_rejected(tmp_path: Path) -> None:
+    """Records don't look at what they leave out."""
+    lines = [b'{"type":"item","id":"Q1"}', b'{"type":"item","id":"Q2","x":"\xff"}']
+    manifest = build(dumps.write(tmp_path / "dump.json", lines), tmp_path / "store")
+    assert manifest["counts"]["rejects"] == 1
+    assert "not valid JSON: 'utf-8'" in (tmp_path / "store/rejects.ndjson").read_text()
+    with EntityStore(tmp_path / "store") as store:
+        assert store.full("Q1") == {"type": "item", "id": "Q1"}
+        assert store.get("Q2") is None
+
+
 def test_a_store_without_whole_entities_says_how_to_get_them(tmp_path: Path) -> None:
     lines = [dumps.as_line(e) for e in dumps.entities(5)]
     manifest = build(
