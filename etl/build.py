@@ -50,7 +50,7 @@ from etl.names import NAMES
 from etl.plan import Options, Plan, as_json, slices_of
 from etl.progress import Progress, Tick
 from etl.redirects import RedirectJob, build_redirects, read_redirects
-from etl.remote import CONNECTIONS, is_http, public
+from etl.remote import CONNECTIONS, Remote, is_http, public
 from etl.runs import (
     REPORT,
     UNCHANGED,
@@ -107,7 +107,7 @@ def build(
     Raises UserError for damage, too many rejects, a dump without entities or that changes.
     """
     slices = slices_of(plan)
-    allow_open_files(len(slices), len(plan.kept.properties))
+    allow_open_files(2 * len(slices), len(plan.kept.properties))  # a large slice makes two runs
     work, started = store / WORK, time.perf_counter()
     for leftover in (*work.glob("tmp-*"), *work.glob(f"*{DISCARDED}")):
         shutil.rmtree(leftover)
@@ -313,7 +313,7 @@ def _check_unchanged(run: _Build, files: list[Input]) -> None:
 
 
 def _sources(run: _Build) -> list[dict[str, Any]]:
-    """Where dumps that are no local files came from, and by what they were checked.
+    """Where dumps that were given as addresses came from, and by what they were checked.
 
     A kept dump gets its name here, after which a resume takes it for a local file and finds in
     the work what is known of it.
@@ -321,23 +321,29 @@ def _sources(run: _Build) -> list[dict[str, Any]]:
     Raises UserError where a kept dump has another sum than is published; nothing that was read
     from it is left then.
     """
-    path, remotes = run.work / _SOURCES, run.keeping.access.remotes
-    if not remotes:
-        return list(ujson.loads(path.read_bytes())) if path.exists() else []
+    path, access = run.work / _SOURCES, run.keeping.access
+    before = ujson.loads(path.read_bytes()) if path.exists() else []
+    known = {source["address"]: source for source in before}
     checked = run.keeping.check(lambda: discard(run.work), quiet=run.options.quiet)
-    sources = [
-        {
-            **msgspec.to_builtins(remotes[file.path]),
-            "address": public(file.path),
-            "checked": checked.get(file.path)
-            or ("length" if file.form == "json" else "members and length"),
-        }
-        for file in run.plan.inputs
-        if file.path in remotes
-    ]
-    write_json(path, sources)
+    sources = []
+    for file in run.plan.inputs:
+        if file.path in access.remotes:
+            remote, how = access.remotes[file.path], checked.get(file.path, "length")
+            sources.append(_source(file, public(file.path), remote, how))
+        elif file.path in access.kept:
+            kept = access.kept[file.path]
+            made = _source(file, kept.address, kept.remote or Remote(file.size), kept.checked)
+            sources.append(known.get(kept.address, made))
+    if sources:
+        write_json(path, sources)
     run.keeping.settle()
     return sources
+
+
+def _source(file: Input, address: str, remote: Remote, checked: str) -> dict[str, Any]:
+    if file.form != "json":  # inflating checks more
+        checked = {"length": "members and length", "nothing": "members"}.get(checked, checked)
+    return {**msgspec.to_builtins(remote), "address": address, "checked": checked}
 
 
 @contextmanager

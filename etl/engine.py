@@ -31,6 +31,7 @@ Task = Callable[[Item, Tick], Result]
 
 _POLL_SECONDS = 0.2
 _TICK_SECONDS = 0.2
+_BESIDE_SECONDS = 5.0  # nobody empties the pipe until the result is awaited, and it is short
 _COLLECT_AFTER = 50_000  # containers more than there were
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -102,7 +103,7 @@ class Pool:
 
     def submit(self, task: Task[Item, Result], item: Item) -> Callable[[Tick], Result]:
         """Begins a task; the call waits for its end and gives its result."""
-        future = self._started().submit(_call, task, item)
+        future = self._started().submit(_call, task, item, _BESIDE_SECONDS)
 
         def result(tick: Tick) -> Result:
             try:
@@ -213,13 +214,13 @@ def _nothing() -> None:
     import etl.runs  # noqa: F401
 
 
-def _call(task: Task[Item, Result], item: Item) -> Result:
+def _call(task: Task[Item, Result], item: Item, every: float = _TICK_SECONDS) -> Result:
     pending, told = 0, time.monotonic()
 
     def tick(amount: int) -> None:
         nonlocal pending, told
         pending += amount
-        if time.monotonic() - told > _TICK_SECONDS:
+        if time.monotonic() - told > every:
             _ticks.put(pending)
             pending, told = 0, time.monotonic()
 
