@@ -37,7 +37,7 @@ BATCH_BYTES: Final = 32 << 20  # of runs in a batch, about
 BATCHES_AHEAD: Final = 2
 UPDATE: Final = ("unchanged", "changed", "added", "gone")  # what is counted of an older store
 _OTHER_FILES = 100  # nodes.parquet, LMDB, libraries
-_SAMPLE = 256  # every how many-th key tells how the keys are spread
+_SAMPLE = 64  # every how many-th key tells how the keys are spread
 
 EDGES: Final = pa.schema(
     [
@@ -75,6 +75,14 @@ class _Run:
         rows = np.searchsorted(self.keys, bounds).astype(np.uint32)
         self._rows = rows
         self._edge_rows = np.searchsorted(self.edges["row"].to_numpy(), rows).astype(np.uint32)
+
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Bytes of the records from every _SAMPLE-th one to the next."""
+        rows = np.append(np.arange(0, len(self.keys), _SAMPLE), len(self.keys))
+        columns = [self.records[n] for n in ("value", "full") if n in self.records.schema.names]
+        ends = [np.frombuffer(column.buffers()[1], np.int64)[rows] for column in columns]
+        found: npt.NDArray[np.int64] = np.diff(np.sum(ends, axis=0))
+        return found
 
     def part(self, n: int) -> Part | None:
         """What lies between the bounds ``n`` and ``n + 1``."""
@@ -212,8 +220,7 @@ def node_schema(kept: Kept) -> pa.Schema:
 
 def _batches(runs: list[_Run], old: OldRun | None) -> Iterator[_Batch]:
     """The records of all sources, key range by key range."""
-    keys = [run.keys for run in runs] + (old.keys if old else [])
-    bounds = _bounds(keys, _batch_records(runs, old))
+    bounds = _bounds(runs, old)
     for run in runs:
         run.cut(bounds)
     for n in range(len(bounds) - 1):
@@ -223,19 +230,27 @@ def _batches(runs: list[_Run], old: OldRun | None) -> Iterator[_Batch]:
             yield _Batch(parts, taken)
 
 
-def _batch_records(runs: list[_Run], old: OldRun | None) -> int:
-    """BATCH_RECORDS, or fewer where the records are long."""
-    records = sum(len(run.keys) for run in runs) + (old.lines if old else 0)
-    size = sum(run.records.nbytes for run in runs) + (old.taken_bytes if old else 0)
-    return min(BATCH_RECORDS, BATCH_BYTES * records // max(int(size), 1) + 1)
+def _bounds(runs: list[_Run], old: OldRun | None) -> npt.NDArray[np.uint64]:
+    """Bounds of half-open key ranges that cover all and hold about a batch each.
 
-
-def _bounds(keys: list[npt.NDArray[np.uint64]], records: int) -> npt.NDArray[np.uint64]:
-    """Bounds of half-open key ranges that hold about ``records`` keys each and cover all."""
+    Bytes are counted where they are: the oldest items, of the lowest numbers, are the longest.
+    """
     ends = np.array([0, 1 << 63], np.uint64)  # uint64 throughout: with int64 they'd be floats
-    sample = np.sort(np.concatenate([ends[:0], *(k[::_SAMPLE] for k in keys)]))
-    inner = np.unique(sample[:: max(1, records // _SAMPLE)])[1:]
-    return np.concatenate([ends[:1], inner, ends[1:]])
+    keys, sizes = [ends[:0]], [np.zeros(0, np.int64)]
+    for run in runs:
+        keys.append(run.keys[::_SAMPLE])
+        sizes.append(run.sizes())
+    if old is not None:
+        mean = old.taken_bytes // max(old.lines, 1)
+        for unchanged in old.keys:
+            keys.append(unchanged[::_SAMPLE])
+            sizes.append(np.full(len(keys[-1]), mean * _SAMPLE))
+    sample = np.concatenate(keys)
+    order = np.argsort(sample, kind="stable")
+    shares = np.maximum(np.concatenate(sizes) / BATCH_BYTES, _SAMPLE / BATCH_RECORDS)[order]
+    sample = sample[order]
+    inner = np.unique(sample[1:][np.diff(np.cumsum(shares) // 1) > 0])
+    return np.concatenate([ends[:1], inner[inner > sample[:1]], ends[1:]])
 
 
 class _Batch:

@@ -215,3 +215,18 @@ def test_long_records_come_in_small_batches(tmp_path: Path) -> None:
         sizes = [len(batch.keys) for batch in module._batches([opened], None)]
     assert sum(sizes) == 399
     assert max(sizes) <= 48
+
+
+def test_long_records_among_short_ones_come_in_small_batches(tmp_path: Path) -> None:
+    """The oldest items are the longest and stand at the front: the mean would tell nothing."""
+    long = [Row(key_of(f"Q{n}"), 1, 0, 0, b"", bytes(50_000), []) for n in range(1, 400)]
+    short = [Row(key_of(f"Q{n}"), 1, 0, 0, b"v", b"", []) for n in range(400, 9_000)]
+    rows = [*long, *short]
+    runs = [module._Run(write_run(tmp_path / f"{n}.arrow", rows[n::2])) for n in range(2)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_SAMPLE", 16)
+        patch.setattr(module, "BATCH_BYTES", 2 << 20)
+        batches = [(len(b.keys), len(b.columns[1].joined)) for b in module._batches(runs, None)]
+    assert sum(records for records, _ in batches) == len(rows)
+    assert max(size for _, size in batches) <= 4 << 20
+    assert max(records for records, _ in batches) > 5_000
