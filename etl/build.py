@@ -322,7 +322,9 @@ def _sources(run: _Build) -> list[dict[str, Any]]:
     from it is left then.
     """
     path, access = run.work / _SOURCES, run.keeping.access
-    before = ujson.loads(path.read_bytes()) if path.exists() else []
+    before = list(ujson.loads(path.read_bytes())) if path.exists() else []
+    if not access.remotes and not access.kept:
+        return before
     known = {source["address"]: source for source in before}
     checked = run.keeping.check(lambda: discard(run.work), quiet=run.options.quiet)
     sources = []

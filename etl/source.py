@@ -44,18 +44,31 @@ class Part(msgspec.Struct, frozen=True):
     id: str
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """Where a local file came from, and what it was compared with now, besides its own checksums.
+
+    ``checked`` is sha1, md5, length or nothing.
+    """
+
+    address: str
+    checked: str = "nothing"
+    remote: Remote | None = None
+
+
 class Access(msgspec.Struct, frozen=True):
     """What a worker needs to reach dumps that are no local files; travels with its job.
 
     ``remotes`` are the versions that the run was planned with, ``addresses`` what http servers are
     asked for, ``parts`` where it is kept while it is read: all by the path that the rest of a run
-    knows, an address without the query and the password that it may have.
+    knows, an address without the query and the password that it may have. ``kept`` are the local
+    files among the dumps that were addresses, by their paths.
     """
 
     agent: str = ""  # User-Agent of requests
     remotes: dict[str, Remote] = {}
     addresses: dict[str, str] = {}
     parts: dict[str, Part] = {}
+    kept: dict[str, Kept] = {}
 
 
 def is_elsewhere(name: str) -> bool:
@@ -84,31 +97,34 @@ def reach(
     found: list[str] = []
     remotes: dict[str, Remote] = {}
     addresses: dict[str, str] = {}
+    local: dict[str, Kept] = {}
     agent = ""
     for name in names:
         if not is_elsewhere(name):
             found.append(name)
             continue
-        address, remote = name, None
+        address, remote, ranges = name, None, True
         _check_address(name)
         if is_http(name):
             address = next((a for a in begun if is_behind(a, name)), name)
             kept = _kept(address, keep_dump)
             if kept is None:
                 agent = agent or user_agent(config.contact(contact))
-                address, remote = _reach_http(name, address, agent)
+                address, remote, ranges = _reach_http(name, address, agent)
                 kept = _kept(address, keep_dump)
-            if kept is None and remote is None:
+            if kept is None and not ranges:
                 if keep_dump is None or not may_fetch:
                     raise no_ranges(address)
-                kept = str(fetch(address, keep_dump, agent, quiet=quiet)[0])
+                path, checked = fetch(address, keep_dump, agent, quiet=quiet)
+                kept, local[str(path)] = str(path), Kept(public(address), checked, remote)
             if kept is not None:
+                local.setdefault(kept, Kept(public(address)))
                 found.append(kept)
                 continue
-        path = public(address) if is_http(address) else address
-        remotes[path], addresses[path] = remote or _info(address), address
-        found.append(path)
-    return tuple(found), Access(agent, remotes, addresses)
+        shown = public(address) if is_http(address) else address
+        remotes[shown], addresses[shown] = remote or _info(address), address
+        found.append(shown)
+    return tuple(found), Access(agent, remotes, addresses, kept=local)
 
 
 def _check_address(name: str) -> None:
@@ -132,8 +148,8 @@ def _kept(address: str, keep_dump: Path | None) -> str | None:
     return str(path) if path.exists() else None
 
 
-def _reach_http(name: str, address: str, agent: str) -> tuple[str, Remote | None]:
-    """The file that is meant, and its version; None where the server gives no ranges of it."""
+def _reach_http(name: str, address: str, agent: str) -> tuple[str, Remote, bool]:
+    """The file that is meant, its version, and whether the server gives ranges of it."""
     with session_of(agent) as session:
         if address == name:
             address = dated(session, name)
@@ -146,7 +162,7 @@ def _reach_http(name: str, address: str, agent: str) -> tuple[str, Remote | None
                 f"{error} The build in --store was begun with it; --fresh starts over with the "
                 f"dump that {public(name)} names now."
             ) from error
-    return address, remote if ranges and remote.length is not None else None
+    return address, remote, ranges and remote.length is not None
 
 
 # --- reading ------------------------------------------------------------------------------------

@@ -161,9 +161,18 @@ def test_a_kept_dump_is_used_as_it_is_whatever_the_server_has_now(
     build(address, tmp_path)
     server.asked.clear()
     server.files.clear()
-    build(address, tmp_path, fresh=True, contact=None)
+    manifest = build(address, tmp_path, fresh=True, contact=None)
     assert contents(tmp_path / "store") == expected
     assert server.asked == []
+    assert manifest["sources"] == [
+        {
+            "address": address,
+            "length": len(content),
+            "etag": "",
+            "last_modified": "",
+            "checked": "members",
+        }
+    ]
 
 
 def test_a_resume_fetches_only_what_is_missing(
@@ -304,9 +313,13 @@ def test_a_server_without_ranges_is_read_from_a_kept_file(
     server.ranges = False
     with pytest.raises(UserError, match=r"doesn't serve ranges.*--keep-dump DIR.*curl"):
         build(address, tmp_path, keep_dump=None)
-    build(address, tmp_path)
+    publish(server, "sha1", hashlib.sha1(content).hexdigest())
+    manifest = build(address, tmp_path)
     assert (tmp_path / "kept" / NAME).read_bytes() == content
     assert contents(tmp_path / "store") == expected
+    (made,) = manifest["sources"]
+    assert (made["address"], made["length"], made["checked"]) == (address, len(content), "sha1")
+    assert made["etag"] == server.etags[PATH]
 
 
 def test_two_runs_do_not_fetch_one_file(server: Server, tmp_path: Path, content: bytes) -> None:
