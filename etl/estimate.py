@@ -25,6 +25,8 @@ _PROBE_BYTES = 256 << 20  # of the compressed file, at most, at each place
 #: Peak of disk in a build over the bytes of encoded records: runs, LMDB with its pages' slack,
 #: Parquet. Measured by `make bench`, docs/performance.md.
 _DISK_PER_RECORD_BYTE = 4.2
+#: The same with --update-from: little goes into runs.
+_DISK_PER_UPDATED_BYTE = 2.4
 #: The same over the compressed bytes of whole entities: they stand in runs and in LMDB.
 _DISK_PER_FULL_BYTE = 2.3
 _FULL_RATIO = 6  # JSON over its compressed form, with a dictionary (docs/performance.md)
@@ -86,7 +88,8 @@ def _estimate(
     scale = total / max(read, 1)
     if options.limit:
         scale = min(scale, options.limit / max(entities, 1))
-    disk = record_bytes * _DISK_PER_RECORD_BYTE
+    each = _DISK_PER_UPDATED_BYTE if options.update_from else _DISK_PER_RECORD_BYTE
+    disk = record_bytes * each
     disk += full_bytes * _DISK_PER_FULL_BYTE if options.kept.full else 0
     existing = next(p for p in (store, *store.absolute().parents) if p.exists())
     return Estimate(

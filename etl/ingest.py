@@ -74,6 +74,8 @@ def ingest(
             remove_slices(store, plan, options)
         if is_finished(store):
             manifest = _finished(store, plan)
+            made_with = manifest["plan"]["update_from"]  # which tells where a cluster put slices
+            plan = msgspec.structs.replace(plan, update_from=made_with)
             remove_slices(store, plan, options)  # of a run that was killed when all was done
             return manifest
         with Pool(workers_for(plan, options)) as pool:
@@ -83,9 +85,17 @@ def ingest(
             _settle_plan(store, plan)
             kept_in = None if options.limit else options.keep_dump  # a look isn't worth keeping
             with _disk_errors(store), held(options.update_from), keep(access, kept_in) as keeping:
+                if options.update_from:
+                    _check_older(options.update_from, plan)
                 manifest = build(store, plan, options, keeping, pool)
                 remove_slices(store, plan, options)
                 return manifest
+
+
+def _check_older(old: Path, plan: Plan) -> None:
+    """Between the first look at an older store and holding it somebody may have built there."""
+    if read_manifest(old, "store")["manifest_sha256"] != plan.update_from:
+        raise UserError(f"--update-from {old} was built anew just now; run the command again.")
 
 
 def _found(names: tuple[str, ...], store: Path, options: Options) -> tuple[list[Input], Access]:
