@@ -121,6 +121,7 @@ def put_known(location: str, known: str) -> str:
     """Puts a file of known revisions (:attr:`~etl.runs.SliceJob.known`) there; its new name."""
     with reaching(location):
         files, root = _opened(location)
+        _make_folder(files, root)
         files.put_file(known, f"{root}/{KNOWN}")
     return f"{location}/{KNOWN}"
 

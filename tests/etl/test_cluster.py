@@ -355,3 +355,13 @@ def test_a_dump_that_a_node_lacks_is_named_with_the_node(tmp_path: Path) -> None
     job = SliceJob(Slice(0, "/gone.gz", "gz", 0, 9, 9), str(tmp_path), KEPT, 10**6, 0)
     with pytest.raises(UserError, match=f"/gone.gz can't be read on {socket.gethostname()}"):
         location.read_slice_to(job, lambda _: None, str(tmp_path / "runs"))
+
+
+def test_revisions_are_put_into_a_place_that_is_not_there_yet(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    known = tmp_path / "known.bin"
+    known.write_bytes(b"revisions")
+    assert (
+        Path(location.put_known(str(tmp_path / "new" / "place"), str(known))).read_bytes()
+        == b"revisions"
+    )
