@@ -65,12 +65,12 @@ from etl.store import DATA, DICTIONARY, REDIRECTS, STORE_FORMAT
 from etl.update import OldRun, write_known
 
 WORK: Final = "building"
+PAIRS: Final = "redirects.pairs"  # of redirects, as the tables have them
 
 _Read = Callable[[Sequence[SliceJob], Tick], Iterator[tuple[SliceJob, SliceReport]]]
 
 _SOURCES = "sources.json"
 _KNOWN = "known.bin"
-_PAIRS = "redirects.pairs"
 _MERGED = "merged"
 
 
@@ -121,7 +121,7 @@ def build(
         read_seconds = time.perf_counter() - run.started
         redirects_are_read()  # before the merge: a broken table would have it begin again
     built = _merge(run, reports)
-    redirected = build_redirects(work / _PAIRS, work / _MERGED) if plan.tables else {}
+    redirected = build_redirects(work / PAIRS, work / _MERGED) if plan.tables else {}
     return _publish(run, reports, built, redirected, damage, sources, read_seconds)
 
 
@@ -355,7 +355,7 @@ def _redirects(run: _Build) -> Iterator[Callable[[], None]]:
     if not tables:
         yield lambda: None
         return
-    job = RedirectJob(tables[0].path, tables[1].path, str(run.work / _PAIRS))
+    job = RedirectJob(tables[0].path, tables[1].path, str(run.work / PAIRS))
     with beside(read_redirects, job, run.options.workers) as read:
 
         def wait() -> None:

@@ -22,7 +22,7 @@ import lmdb
 import msgspec
 import ujson
 
-from etl.build import WORK, build, remove_slices, workers_for
+from etl.build import PAIRS, WORK, build, remove_slices, workers_for
 from etl.cluster import import_ray
 from etl.dump import STDIN, Input, find_inputs
 from etl.engine import Pool
@@ -242,6 +242,12 @@ def _settle_plan(store: Path, plan: Plan) -> None:
         path.parent.mkdir(exist_ok=True)
         write_json(path, encoded)
         return
+    if standing.get("tables") != encoded["tables"]:
+        # the slices have nothing of the tables: what was broken is fetched again and read
+        standing = {**standing, "tables": encoded["tables"]}
+        check_same(store, standing, encoded, "holds a half-built store")
+        (store / WORK / PAIRS).unlink(missing_ok=True)
+        write_json(path, encoded)
     check_same(store, standing, encoded, "holds a half-built store")
 
 

@@ -144,6 +144,10 @@ def _difference(key: str, was: Any, is_: Any) -> str:
                 if old[field] != new[field]:
                     return f"another {field} of {new['name']} ({old[field]}, now {new[field]})"
         return ""  # renamed, copied or touched: the same bytes all the same
+    if key == "inputs" and isinstance(was, list):
+        return (
+            f"other files ({', '.join(file['name'] for file in was[:4])}{', …' * (len(was) > 4)})"
+        )
     if key == "kept" and isinstance(was, dict):
         part = next(p for p in is_ if was.get(p) != is_[p])
         if part == "full":
