@@ -79,7 +79,7 @@ class Pool:
     ) -> Iterator[tuple[Item, Result]]:
         """(item, result) for every item, in the order in which they end.
 
-        An exception of a task is raised here after the tasks that wait have been cancelled.
+        An exception of a task is raised here; leaving the pool ends what else is under way.
 
         Raises UserError where a worker is killed (out of memory, mostly).
         """
@@ -90,16 +90,12 @@ class Pool:
     def _share_out(
         self, task: Task[Item, Result], items: Sequence[Item], tick: Tick
     ) -> Iterator[tuple[Item, Result]]:
-        futures: dict[concurrent.futures.Future[Result], Item] = {}
         try:
             pool = self._started()
             futures = {pool.submit(_call, task, item): item for item in items}
             yield from self._ended(futures, tick)
         except BrokenProcessPool:
             raise _killed() from None
-        finally:
-            for future in futures:
-                future.cancel()
 
     def submit(self, task: Task[Item, Result], item: Item) -> Callable[[Tick], Result]:
         """Begins a task; the call waits for its end and gives its result."""
@@ -164,10 +160,10 @@ def _killed() -> UserError:
 
 def _stop(pool: concurrent.futures.ProcessPoolExecutor) -> None:
     """Ends the pool now, whatever its workers are doing; their work so far is on disk or lost."""
-    processes = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
+    # killed first, and nothing cancelled: the pool's own thread stumbles over what was cancelled
+    for process in list((pool._processes or {}).values()):
         process.kill()
+    pool.shutdown(wait=False)
 
 
 def _drain(ticks: Any, tick: Tick) -> None:
