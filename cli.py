@@ -242,13 +242,13 @@ def etl_command(
             click.echo(expectation(expected), err=True)
 
     manifest = ingest(dumps, store, options, announce)
+    for warning in warnings(store, manifest):
+        click.echo(f"Warning: {warning}", err=True)
     if as_json:
-        found = {"store": str(store), **manifest["counts"]}
+        found = {"store": str(store), **manifest["counts"], "damage": manifest["damage"]}
         found |= {part: manifest[part] for part in ("update", "redirects") if part in manifest}
         _print_json({**found, "seconds": 0 if stood else manifest["seconds"]["all"]})
         return
-    for warning in warnings(store, manifest):
-        click.echo(f"Warning: {warning}", err=True)
     if not quiet:
         _table(rows(store, manifest, stood=stood))
 

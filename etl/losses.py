@@ -77,8 +77,8 @@ def check_damage(damage: list[Damage], options: Options) -> None:
         more = f" (and {len(damage) - 1} more places)" if len(damage) > 1 else ""
         raise UserError(
             f"{told(damage[0])}{more}. "
-            "Fetch the file again, or run again with --allow-damage to build a store of what could "
-            "be read."
+            "Fetch the file again and start over with --fresh, or run again with --allow-damage to "
+            "build a store of what could be read."
         )
 
 

@@ -215,6 +215,8 @@ def test_a_reader_that_leaves_early_is_no_error(built: Path) -> None:
 def test_ctrl_c_says_how_to_go_on(built: Path) -> None:
     code = (
         "import os, signal, cli, etl.sample\n"
+        # a job in the background is started with the signal ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "etl.sample.write_dump = lambda path: os.kill(os.getpid(), signal.SIGINT)\n"
         "cli.main()\n"
     )
