@@ -3,6 +3,7 @@
 #   make graph                                            the bundled sample, into data/sample
 #   make graph DUMP=/path/latest-all.json.gz DATA=/big/disk RECIPE=living WORKERS=16
 #   make graph DUMP=https://… CONTACT=you@example.org     (also LANGUAGES=de,en,mul PROPERTIES=FILE)
+#   make graph DUMP=… ETL_ARGS="--update-from data/old"   whatever else `sparqless etl` takes
 
 PYTHON  ?= python3
 VENV    ?= .venv
@@ -13,6 +14,7 @@ WORKERS ?=
 LANGUAGES ?=
 PROPERTIES ?=
 CONTACT ?=
+ETL_ARGS ?=
 
 BIN       := $(VENV)/bin
 SAMPLE    := data/sample/dump.json.gz
@@ -33,7 +35,7 @@ ifeq ($(strip $(DUMP)),)
 endif
 	@$(SPARQLESS) etl "$(or $(strip $(DUMP)),$(SAMPLE))" --store "$(DATA)/store" --recipe "$(RECIPE)" \
 	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(LANGUAGES),--languages $(LANGUAGES)) \
-	  $(if $(PROPERTIES),--properties "$(PROPERTIES)") $(if $(CONTACT),--contact "$(CONTACT)")
+	  $(if $(PROPERTIES),--properties "$(PROPERTIES)") $(if $(CONTACT),--contact "$(CONTACT)") $(ETL_ARGS)
 	@$(SPARQLESS) graph --store "$(DATA)/store" --recipe "$(RECIPE)" --out "$(DATA)/graph/$(basename $(notdir $(RECIPE)))"
 
 test: $(VENV)/.dev ## the whole test suite, on all cores

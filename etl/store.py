@@ -165,8 +165,8 @@ class EntityStore:
     Raises UserError where there is no finished store, it is of another format or lacks a file.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str) -> None:
+        self.path = path = Path(path)
         self.manifest = read_manifest(path, "store")
         found = self.manifest.get("format")
         if found != STORE_FORMAT:
