@@ -25,7 +25,7 @@ def map_batch(path: Path) -> pa.RecordBatch:
 class Joined:
     """Values of a run one after the other in one buffer.
 
-    As fast as a list of them, and a worker holds 250 MB in place of 300.
+    As fast as a list of them, and a worker holds 30 MB less.
     """
 
     def __init__(self) -> None:

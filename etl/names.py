@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl.arrow import Joined, write_batch
+from etl.arrow import write_batch
 from etl.kept import Kept
 
 NAMES: Final = "names.parquet"
@@ -140,7 +140,7 @@ class NameRows:
         self._clear()
 
     def _clear(self) -> None:
-        self._names = Joined()
+        self._names: list[str] = []
         self._languages: list[int] = []  # of each name: a set, a bit a language
         self._records = array("q")  # of each name: twice its record's row, one more for aliases
 
@@ -153,7 +153,7 @@ class NameRows:
         bits = self._bits
         if len(labels) == 1:
             (code,) = labels
-            self._names.append(labels[code].encode())
+            self._names.append(labels[code])
             self._languages.append(bits[code])
             self._records.append(row << 1)
         elif labels:
@@ -170,10 +170,9 @@ class NameRows:
             self._take(row << 1 | 1, found)
 
     def _take(self, record: int, found: dict[str, int]) -> None:
-        for name, languages in found.items():
-            self._names.append(name.encode())
-            self._languages.append(languages)
-            self._records.append(record)
+        self._names += found
+        self._languages += found.values()
+        self._records.extend([record] * len(found))
 
     def write(
         self,
@@ -191,7 +190,7 @@ class NameRows:
         """
         records = np.frombuffer(self._records, np.int64)
         rows = new_row[records >> 1]
-        names = _cut(self._names.as_array(pa.large_string()).cast(pa.string()))
+        names = _cut(pa.array(self._names, pa.string()))
         folded = fold_all(names)
         keep = np.flatnonzero((rows >= 0) & (pc.binary_length(folded).to_numpy() > 0))
         rows, taken = rows[keep], pa.array(keep)

@@ -33,7 +33,7 @@ from etl.progress import Tick
 from etl.reader import EntityReader, Entry
 from etl.source import Access, keep_slice, open_source
 
-#: Bytes of records after which a run is written; with all else a worker holds 250 MB then.
+#: Bytes of records after which a run is written; with all else a worker holds 270 MB then.
 RUN_BYTES: Final = 20 << 20
 
 REPORT: Final = "report.json"
