@@ -20,7 +20,7 @@ import hashlib
 import os
 from pathlib import Path
 from stat import S_ISREG
-from typing import Final
+from typing import IO, Final
 
 import msgspec
 
@@ -174,6 +174,13 @@ def _expand(name: str) -> list[str]:
     return found
 
 
+def head_and_digest(file: IO[bytes], size: int) -> tuple[bytes, str]:
+    """The first MiB of a file of ``size`` bytes, and the digest of its first and last MiB."""
+    head = file.read(_HEAD_TAIL)
+    file.seek(max(len(head), size - _HEAD_TAIL))
+    return head, hashlib.sha256(head + file.read()).hexdigest()
+
+
 def _describe(path: str, access: Access) -> Input:
     if path == STDIN:
         stream = standard_input()
@@ -183,12 +190,9 @@ def _describe(path: str, access: Access) -> Input:
     try:
         size, modified = _size_of(path, access)
         with open_source(path, access) as file:
-            head = file.read(_HEAD_TAIL)
-            file.seek(max(len(head), size - _HEAD_TAIL))
-            tail = file.read()
+            head, digest = head_and_digest(file, size)
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror or error}).") from error
-    digest = hashlib.sha256(head + tail).hexdigest()
     return Input(path, _form_of(head, path), size, modified, digest)
 
 

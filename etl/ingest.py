@@ -37,11 +37,10 @@ from etl.redirects import find_redirect_dumps
 from etl.remote import is_dated, is_http, public
 from etl.show import in_bytes
 from etl.source import Access, is_elsewhere, reach
-from etl.store import DATA, DICTIONARY, REDIRECTS
+from etl.store import DATA, DICTIONARY, LOCK, REDIRECTS
 from etl.update import check_old, held
 
 _PLAN = "plan.json"
-_LOCK = ".lock"
 
 
 def ingest(
@@ -145,13 +144,13 @@ def _check_directory(store: Path) -> None:
 def _own_names() -> set[str]:
     outputs = {DATA, "nodes.parquet", "edges", NAMES, DICTIONARY, REDIRECTS, REJECTS}
     directories = {WORK, f"{WORK}{DISCARDED}", f"edges{DISCARDED}"}
-    return {_LOCK, "lock.mdb", MANIFEST, *outputs, *directories}
+    return {LOCK, "lock.mdb", MANIFEST, *outputs, *directories}
 
 
 def _remove_build(store: Path) -> None:
     """--fresh: the manifest goes first, so that a kill leaves no half of a finished store."""
     (store / MANIFEST).unlink(missing_ok=True)
-    for name in sorted(_own_names() - {_LOCK, MANIFEST}):
+    for name in sorted(_own_names() - {LOCK, MANIFEST}):
         path = store / name
         if path.is_file():
             path.unlink()
@@ -181,7 +180,7 @@ def _check_cluster(plan: Plan) -> None:
 @contextmanager
 def _locked(store: Path) -> Iterator[None]:
     """One run on a store at a time; the lock goes with the process, however it ends."""
-    with (store / _LOCK).open("a+") as file:
+    with (store / LOCK).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

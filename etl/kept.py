@@ -7,6 +7,7 @@ records what it kept, and a recipe that needs more is refused with the option to
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +20,16 @@ DEFAULT_LANGUAGES = ("en", "en-gb", "en-ca", "en-us", "mul")
 
 _LANGUAGE = re.compile(r"[a-z]{2,}(-[a-z0-9]+)*\Z")
 _PROPERTY = re.compile(r"P[1-9][0-9]{0,9}\Z")
+
+
+_SHOWN = 8  # of the codes or ids by which two lists differ
+
+
+def changes(before: Iterable[str], now: Iterable[str]) -> str:
+    """What one list lacks of another and has beyond it: ``-de, +fr``; "" for the same members."""
+    was, is_ = dict.fromkeys(before), dict.fromkeys(now)
+    found = [*(f"-{x}" for x in was if x not in is_), *(f"+{x}" for x in is_ if x not in was)]
+    return ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
 
 
 @dataclass(frozen=True)

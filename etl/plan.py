@@ -13,7 +13,7 @@ import ujson
 from etl.cluster import Cluster
 from etl.dump import DEFAULT_MAX_LINE, Input, Slice, plan_slices
 from etl.errors import UserError
-from etl.kept import Kept
+from etl.kept import Kept, changes
 from etl.manifest import tool_versions
 from etl.members import Form
 from etl.remote import public
@@ -152,11 +152,8 @@ def _difference(key: str, was: Any, is_: Any) -> str:
         part = next(p for p in is_ if was.get(p) != is_[p])
         if part == "full":
             return "--keep full" if was.get(part) else "only the listed properties (no --keep full)"
-        gone = [x for x in was.get(part, ()) if x not in is_[part]]
-        come = [x for x in is_[part] if x not in was.get(part, ())]
-        changes = [*(f"-{x}" for x in gone), *(f"+{x}" for x in come)]
-        changes = changes or ["in another order, or with other qualifiers"]
-        return f"other --{part} ({', '.join(changes[:8])}{', …' if len(changes) > 8 else ''})"
+        found = changes(was.get(part, ()), is_[part])
+        return f"other --{part} ({found or 'in another order, or with other qualifiers'})"
     if key == "tables" and bool(was) != bool(is_):
         return "--redirects and --pages" if was else "no --redirects and --pages"
     name = {

@@ -13,7 +13,6 @@ the truth; chains are followed to their end. Who reads a store needs ``etl/merge
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from array import array
@@ -28,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ujson
 
-from etl.dump import Input
+from etl.dump import Input, head_and_digest
 from etl.entity import MAX_NUMBER, entity_id, key_of
 from etl.errors import UserError
 from etl.manifest import flush
@@ -53,7 +52,6 @@ _LEXEME, _OTHER = np.iinfo(np.int64).min, 0
 # run to a few millions.
 _MOST = 50_000_000
 
-_HEAD_TAIL = 1 << 20
 _BATCH = 1 << 17  # redirects in one transaction of LMDB
 _ENTRY = 64  # bytes that LMDB takes for one, at most
 
@@ -109,12 +107,9 @@ def _described(path: Path) -> Input:
             raise UserError(f"{path}: no such file; give a dump of the table, .sql.gz.")
         stat = path.stat()
         with path.open("rb") as file:
-            head = file.read(_HEAD_TAIL)
-            file.seek(max(len(head), stat.st_size - _HEAD_TAIL))
-            tail = file.read()
+            head, digest = head_and_digest(file, stat.st_size)
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror}).") from error
-    digest = hashlib.sha256(head + tail).hexdigest()
     return Input(str(path), form_by_magic(head), stat.st_size, stat.st_mtime_ns, digest)
 
 

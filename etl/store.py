@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 STORE_FORMAT: Final = 2
 
 DATA: Final = "data.mdb"
+LOCK: Final = ".lock"  # held by who writes the store
 DICTIONARY: Final = "full.dict"  # zstd's, for what FULL holds
 ENTITIES, FULL = b"entities", b"full"  # databases: records, and whole entities where kept
 #: Table of the ids that were merged into others, and a database of the same for look-ups.

@@ -31,16 +31,23 @@ import pyarrow.parquet as pq
 from etl.arrow import map_batch
 from etl.entity import FIRST_ITEM, rank_names
 from etl.errors import UserError
-from etl.kept import Kept
+from etl.kept import Kept, changes
 from etl.manifest import check_whole, digest_of_file, is_untouched, read_manifest
 from etl.runs import EDGE_SCHEMA, record_schema
-from etl.store import DATA, DICTIONARY, STORE_FORMAT, databases_of, open_database, open_environment
+from etl.store import (
+    DATA,
+    DICTIONARY,
+    LOCK,
+    STORE_FORMAT,
+    databases_of,
+    open_database,
+    open_environment,
+)
 from etl.tables import TRUTHY_ROWS
 
 _ROWS: Final = 1 << 15  # rows of the older store that are read at a time
 _EDGE_ROWS: Final = 1 << 13  # of each of its edge files, twice: there are hundreds
 _FIRST_PROPERTY: Final = ord("P") << 56
-_LOCK: Final = ".lock"  # of a store, held by who writes it
 
 Keys = npt.NDArray[np.uint64]
 
@@ -96,11 +103,9 @@ def _differences(was: Kept, wanted: Kept) -> str:
         found.append("--keep full" if was.full else "no --keep full")
     for option in ("languages", "properties"):
         before, now = getattr(was, option), getattr(wanted, option)
-        changes = [*(f"-{x}" for x in before if x not in now)]
-        changes += [f"+{x}" for x in now if x not in before]
-        more = ", …" if len(changes) > 8 else ""
-        if changes:
-            found.append(f"other --{option} ({', '.join(changes[:8])}{more})")
+        different = changes(before, now)
+        if different:
+            found.append(f"other --{option} ({different})")
         elif list(before) != list(now) or before != now:
             found.append(f"--{option} in another order, or with other qualifiers")
     return " and ".join(found)
@@ -116,7 +121,7 @@ def held(old: Path | None) -> Iterator[None]:
         yield
         return
     try:
-        file = (old / _LOCK).open("rb")
+        file = (old / LOCK).open("rb")
     except OSError:  # a copy without it, or one that isn't ours: nobody builds there
         yield
         return
