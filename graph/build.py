@@ -28,12 +28,13 @@ from etl.show import counted
 from etl.store import REDIRECTS, EntityStore
 from etl.tables import TableWriter
 from graph.chains import chain_edges
-from graph.closure import check_walkable
 from graph.entities import COLUMN_PROPERTIES, Grouped, Rows, write_entities
-from graph.facts import Facts, check_naming, name_of
+from graph.facts import Facts
 from graph.memberships import Memberships, United
+from graph.naming import check_naming, name_of
 from graph.ontology import Ids, Nodes, Ontology, distinct
 from graph.recipe import Recipe, check_store, followed, matches, merged_ids
+from graph.records import check_walkable
 from graph.selection import Evaluator, Kept, select
 from graph.tables import (
     HIERARCHY,

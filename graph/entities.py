@@ -14,7 +14,8 @@ import pyarrow as pa
 from etl.entity import Record, entity_id
 from etl.store import EntityStore
 from etl.tables import TableWriter
-from graph.facts import Facts, name_of, texts_of
+from graph.facts import Facts
+from graph.naming import name_of, texts_of
 from graph.ontology import Ids
 from graph.tables import ENTITIES, id_strings, lists
 

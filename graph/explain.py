@@ -23,8 +23,8 @@ from etl.errors import UserError
 from etl.manifest import read_manifest
 from etl.merged_ids import Redirects
 from etl.store import REDIRECTS, EntityStore
-from graph.closure import check_walkable
-from graph.facts import Mask, check_naming, name_of
+from graph.facts import Mask
+from graph.naming import check_naming, name_of
 from graph.ontology import Nodes, Ontology, edge_file, read_subjects
 from graph.paths import Automaton, automaton
 from graph.recipe import (
@@ -39,6 +39,7 @@ from graph.recipe import (
     merged_ids,
     recorded,
 )
+from graph.records import check_walkable
 from graph.selection import Evaluator, Members
 
 
