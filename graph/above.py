@@ -16,10 +16,13 @@ from etl.store import EntityStore
 from graph.naming import name_of, texts_of
 
 INSTANCE_OF, SUBCLASS_OF, PARENT_TAXON = "P31", "P279", "P171"
-TAXON_RANK, TAXON_NAME, COMMON_NAME, IMAGE = "P105", "P225", "P1843", "P18"
+TAXON_RANK, TAXON_NAME, COMMON_NAME = "P105", "P225", "P1843"
+IMAGE, COORDINATES = "P18", "P625"
 
 #: Properties that a store must have kept for natural types and visuality.
-NEEDED: Final = (INSTANCE_OF, SUBCLASS_OF, PARENT_TAXON, TAXON_RANK, TAXON_NAME, COMMON_NAME, IMAGE)
+NEEDED: Final = (
+    INSTANCE_OF, SUBCLASS_OF, PARENT_TAXON, TAXON_RANK, TAXON_NAME, COMMON_NAME, IMAGE, COORDINATES,
+)  # fmt: skip
 
 _MOST = 400_000  # nodes kept in memory: some 250 MB
 
@@ -37,7 +40,8 @@ class Node:
     ranks: tuple[str, ...]
     taxon_names: tuple[str, ...]
     common_names: tuple[str, ...]  # in the languages of the label list
-    pictured: bool
+    pictured: bool  # it has an image (P18)
+    placed: bool  # it has coordinates (P625)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -84,7 +88,8 @@ class Nodes:
             self._objects(record, TAXON_RANK),
             tuple(texts_of(record, TAXON_NAME)),
             tuple(texts_of(record, COMMON_NAME, self._languages)),
-            bool(record.claims.get(IMAGE)) and bool(record.truthy(IMAGE)),
+            IMAGE in record.claims and bool(record.truthy(IMAGE)),
+            COORDINATES in record.claims and bool(record.truthy(COORDINATES)),
         )
 
     def superclasses(self, first: Sequence[str]) -> Iterator[list[str]]:

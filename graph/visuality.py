@@ -7,7 +7,8 @@ physical = visual).  Here the graph answers, by the first of these rules that ap
 2. *class*: of the classes in `graph/recipes/visuality.tsv`, the nearest above the entity decides,
    itself included: along P279, beginning at P31 for what is no class.  Where a concrete and an
    abstract one are equally near, an image (P18) makes it visual.
-3. *image*: nothing above is in the list: visual if it has an image.
+3. *image*, *place*: nothing above is in the list: visual if it has an image (P18) or stands
+   somewhere (P625 coordinates).
 
 Each answer says which rule decided and by what.
 """
@@ -84,6 +85,8 @@ def visuality(node: Node, nodes: Nodes) -> Visuality:
             return _by_class(node, met, steps)
     if node.pictured:
         return Visuality(True, "image: no class above it is known, and it has one")
+    if node.placed:
+        return Visuality(True, "place: no class above it is known, and it has coordinates")
     return Visuality(False, "image: no class above it is known, and it has none")
 
 

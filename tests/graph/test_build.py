@@ -550,8 +550,8 @@ def test_a_column_whose_property_the_store_did_not_keep_is_empty_and_said_so(tmp
     assert manifest["warnings"] == [
         "the store did not keep P18: the column `images` is empty.",
         "the store did not keep P1843: the column `common_names` is empty.",
-        "the store did not keep P31, P171, P105, P1843, P18: natural types and visuality are told "
-        "without.",
+        "the store did not keep P31, P171, P105, P1843, P18, P625: natural types and visuality are "
+        "told without.",
         "the store did not keep P462, P1672, P1552, P1535, P4733, P1034, P3095, P361, P527, P1542, "
         "P1963, P136, P793, P1056, P186, P2079, P137, P2283, P366, P5869, P2974, P183, P9566, "
         "P1419: there are no attributes of them.",
