@@ -11,11 +11,15 @@ from pathlib import Path
 
 from etl.entity import ENTITY_ID, Record, entity_id, is_entity_id, numeric_id
 from etl.errors import UserError
+from etl.inverse import Inverse, inverse_name
 from etl.store import EntityStore
 from graph.naming import name_of
 
 # Datatypes of a property whose values are items or properties (Wikibase's names for them).
 _WALKABLE = ("wikibase-item", "wikibase-property")
+
+# Subjects turned into Python objects at once; 12 million items are a P31 of Q5.
+_MOST_FOUND = 1_000_000
 
 
 class Records:
@@ -33,6 +37,9 @@ class Records:
     def __init__(self, store: EntityStore) -> None:
         self.store = store
         self._met: dict[str, Record | None] = {}
+        self._objects: dict[tuple[str, str], list[str]] = {}
+        self._subjects: dict[tuple[str, str], list[str]] = {}
+        self._inverses: dict[str, Inverse | None] = {}
 
     def get(self, id: str) -> Record | None:
         """Return the record of an item or property, None where the store has none.
@@ -50,6 +57,12 @@ class Records:
 
         They come in the order of the statements; none of an entity that the store has no record of.
         """
+        key = id, property_id
+        if key not in self._objects:
+            self._objects[key] = self._read_objects(id, property_id)
+        return self._objects[key]
+
+    def _read_objects(self, id: str, property_id: str) -> list[str]:
         record = self.get(id)
         if record is None:
             return []
@@ -60,31 +73,70 @@ class Records:
     def subjects(self, id: str, property_id: str) -> list[str]:
         """Return the entities whose statements lead to one, each once, in the order of the store.
 
-        The property's whole file of edges is looked through: its rows are ordered by subject.
+        None for an id that was merged into another: what led to it leads to that one.
 
         Raises
         ------
-        UserError : the file is listed in the store's manifest and not there.
+        UserError : the file of edges is listed in the store's manifest and not there.
         """
-        import numpy as np
+        self.find_subjects([id], property_id)
+        return self._subjects[id, property_id]
 
-        from etl.merged_ids import Redirects
-        from graph.ontology import edge_file, read_subjects
+    def find_subjects(self, ids: Iterable[str], property_id: str) -> None:
+        """Find the subjects of several entities at once, for :meth:`subjects` to return.
 
-        path, outputs = Path(self.store.path), self.store.manifest["outputs"]
-        file = edge_file(path, outputs, property_id)
-        if file is None or self.store.resolve(id) != id:  # to a merged id nothing leads any more
-            return []
-        object = np.array([numeric_id(id)])
-        merged = Redirects.load(path, outputs).leading_to(object)
-        found = read_subjects(file, np.concatenate((object, merged)))
-        return list(dict.fromkeys(map(entity_id, found.column("subject").to_pylist())))
+        The store has a look-up file for the properties in `etl.inverse.INVERSE`.  Of others, and
+        of a store that was built before there were such files, the whole file of edges is looked
+        through, with numpy and pyarrow: once a call, so that a walk calls this once a layer.
+        """
+        new = [id for id in ids if (id, property_id) not in self._subjects]
+        self._subjects |= {(id, property_id): [] for id in new}
+        new = [id for id in new if self.store.resolve(id) == id]
+        if inverse := self._inverse(property_id):
+            for id in new:
+                found = inverse.subjects(numeric_id(id))
+                self._subjects[id, property_id] = list(map(entity_id, found))
+        elif new and f"edges/{property_id}.parquet" in self.store.manifest["outputs"]:
+            for id, subject in _looked_through(self.store, new, property_id):
+                self._subjects[id, property_id].append(subject)
+
+    def _inverse(self, property_id: str) -> Inverse | None:
+        if property_id not in self._inverses:
+            name = inverse_name(property_id)
+            there = name in self.store.manifest["outputs"]
+            self._inverses[property_id] = Inverse(Path(self.store.path) / name) if there else None
+        return self._inverses[property_id]
 
     def name(self, id: str, labels: Sequence[str]) -> str | None:
         """Return an entity's name: the first of `labels` (languages, properties) that it has."""
         record = self.get(id)
         named = None if record is None else name_of(record, labels)
         return named[0] if named else None
+
+
+def _looked_through(
+    store: EntityStore, ids: Iterable[str], property_id: str
+) -> Iterable[tuple[str, str]]:
+    """Return (object, subject) of the edges to some objects, each pair once, by subject."""
+    import numpy as np  # what nobody waits for who asks of a property with a look-up file
+
+    from etl.merged_ids import Redirects
+    from graph.ontology import edge_file, read_subjects
+
+    path, outputs = Path(store.path), store.manifest["outputs"]
+    file = edge_file(path, outputs, property_id)
+    assert file is not None, "asked for edges that the manifest doesn't list"
+    redirects = Redirects.load(path, outputs)
+    objects = np.array([numeric_id(id) for id in ids])
+    found = read_subjects(file, np.concatenate((objects, redirects.leading_to(objects))))
+    if found.num_rows > _MOST_FOUND:
+        raise UserError(
+            f"{found.num_rows:,} entities are found by ^{property_id}, more than "
+            f"{_MOST_FOUND:,}: ask a built graph instead, with --graph and without --store."
+        )
+    object = redirects.followed(found.column("object").to_numpy()).tolist()
+    subject = found.column("subject").to_pylist()
+    return dict.fromkeys(zip(map(entity_id, object), map(entity_id, subject), strict=True))
 
 
 def check_walkable(properties: Iterable[str], store: EntityStore) -> None:

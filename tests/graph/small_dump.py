@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 from etl.ingest import ingest
+from etl.inverse import inverse_name
 from etl.kept import DEFAULT_LANGUAGES, Kept, read_properties
 from etl.manifest import digests, read_manifest, write_manifest
+from etl.merge_inverse import write_inverses
+from etl.merged_ids import Redirects
 from etl.plan import Options
 from etl.redirects import RedirectJob, build_redirects, read_redirects
 from etl.store import DATA, REDIRECTS
@@ -106,7 +109,9 @@ def redirect(store: Path, merged: dict[str, str]) -> Path:
     manifest = read_manifest(store, "store")
     del manifest["manifest_sha256"]
     manifest["redirects"] = build_redirects(pairs, store)
-    manifest["outputs"] |= digests(store, [DATA, REDIRECTS], quiet=True)
+    listed = [p for p in manifest["kept"]["properties"] if inverse_name(p) in manifest["outputs"]]
+    inverses = write_inverses(store, listed, Redirects.load(store, [REDIRECTS]))
+    manifest["outputs"] |= digests(store, [DATA, REDIRECTS, *inverses], quiet=True)
     write_manifest(store, manifest)
     return store
 
