@@ -284,12 +284,15 @@ def _table(rows: Iterable[tuple[str, str, str]]) -> None:
 @_recipe
 @_path("--out", "Directory to write the data set to.", required=True)
 @click.option("--strict", is_flag=True, help="Take warnings (a root that is missing) as errors.")
+@click.option("--fresh", is_flag=True, help="Build all anew, also what hasn't changed.")
 @_quiet
 @_json
 def graph_command(
-    store: Path, recipe: str, out: Path, strict: bool, quiet: bool, as_json: bool
+    store: Path, recipe: str, out: Path, strict: bool, fresh: bool, quiet: bool, as_json: bool
 ) -> None:
-    """Evaluate a recipe over a store: entities, memberships, hierarchy.
+    """Evaluate a recipe over a store: entities, attributes, queries.
+
+    Only what a change of the store, the recipe or a model's answers concerns is built again.
 
     \b
     Example:
@@ -299,7 +302,7 @@ def graph_command(
     from graph.recipe import load
     from graph.report import rows
 
-    manifest = build(store, load(recipe), out, strict=strict, quiet=quiet)
+    manifest = build(store, load(recipe), out, strict=strict, fresh=fresh, quiet=quiet)
     if as_json:
         found = {"out": str(out), **manifest["counts"], "warnings": manifest["warnings"]}
         _print_json({**found, "seconds": manifest["seconds"]["all"]})

@@ -13,10 +13,10 @@ from typing import Final
 
 from etl.entity import ENTITY_ID, Record, is_entity_id
 from etl.store import EntityStore
-from graph.naming import name_of, texts_of
+from graph.naming import COMMON_NAME, TAXON_NAME, name_of, texts_of
 
 INSTANCE_OF, SUBCLASS_OF, PARENT_TAXON = "P31", "P279", "P171"
-TAXON_RANK, TAXON_NAME, COMMON_NAME = "P105", "P225", "P1843"
+TAXON_RANK = "P105"
 IMAGE, COORDINATES = "P18", "P625"
 
 #: Properties that a store must have kept for natural types and visuality.

@@ -19,6 +19,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import ujson
 
@@ -26,12 +28,15 @@ from etl.entity import numeric_id
 from etl.manifest import MANIFEST, digests, read_manifest, tool_versions
 from etl.progress import Progress
 from etl.store import REDIRECTS, EntityStore
+from graph.attributes import Attribute
 from graph.checks import emptied, refuse_if_strict, warnings_of
 from graph.directory import building, check_out, publish
+from graph.enrich.answers import digest_of_answers, read_attributes
+from graph.enrich.prompts import ATTRIBUTES, TYPES, VISUALITY
 from graph.entities import write_entities
 from graph.facts import Facts
 from graph.gathered import Gathered, gather, hierarchy_of, rows_of, write_hierarchy
-from graph.kinds import Answers, Kinds
+from graph.kinds import Kinds, read_answers
 from graph.memberships import United
 from graph.naming import check_naming, name_of
 from graph.ontology import Ontology
@@ -231,6 +236,8 @@ def _entities_depend(work: Work) -> Any:
         ],
         "edges": _origin(work.store.manifest, work.recipe)["outputs"],
         "visuality": _table("visuality.tsv"),
+        "answers": [digest_of_answers(work.out, task) for task in (TYPES.name, VISUALITY.name)],
+        "models": work.recipe.attributes.models,
     }
 
 
@@ -249,7 +256,8 @@ def _entities(work: Work) -> Made:
         file = work.directory / "hierarchy.parquet"
         write_hierarchy(file, graph.ids, hierarchy, progress.add)
     entities = rows_of(graph, rows)
-    kinds = [Kinds(work.store, part, recipe.root_ids(), Answers.none()) for part in recipe.parts()]
+    answers = read_answers(work.out, recipe.attributes.models)
+    kinds = [Kinds(work.store, part, recipe.root_ids(), answers) for part in recipe.parts()]
     with work.progress("writing", len(entities.ids), " entities") as progress:
         file = work.directory / "entities.parquet"
         write_entities(file, work.store, work.facts, entities, kinds, progress.add)
@@ -266,6 +274,8 @@ def _attributes_depend(work: Work) -> Any:
         "settings": asdict(work.recipe.attributes),
         "parts": [[part.name, part.labels, part.rules] for part in work.recipe.parts()],
         "rules": _table("attributes.tsv"),
+        "answers": digest_of_answers(work.out, ATTRIBUTES.name),
+        "budget": [work.recipe.queries.budget, work.recipe.queries.seed],
     }
 
 
@@ -278,10 +288,42 @@ def _attributes(work: Work) -> Made:
             work.store,
             work.facts,
             work.recipe,
-            {},
+            _answered(work, entities),
             progress.add,
         )
     return Made({"attributes": counts})
+
+
+def _answered(work: Work, entities: Path) -> dict[str, list[Attribute]]:
+    """Return the attributes that language models gave, by entity, as many as the budget allows."""
+    settings = work.recipe.queries
+    found: dict[str, list[Attribute]] = {}
+    for given in read_attributes(
+        work.out,
+        _most_linked_first(entities),
+        work.recipe.attributes.models,
+        budget=settings.budget,
+        seed=settings.seed,
+    ):
+        attribute = Attribute(
+            None,
+            None,
+            given.category,
+            None,
+            given.attribute,
+            source=f"llm:{given.model}",
+            query=given.query,
+        )
+        found.setdefault(given.entity, []).append(attribute)
+    return found
+
+
+def _most_linked_first(entities: Path) -> list[str]:
+    table = pq.read_table(entities, columns=["id", "sitelinks"])
+    # rows stand in the order of their ids, so a stable sort breaks ties by id
+    order = np.argsort(-table.column("sitelinks").to_numpy().astype(np.int64), kind="stable")
+    ids: list[str] = table.column("id").take(pa.array(order)).to_pylist()
+    return ids
 
 
 # --- queries

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from etl.store import EntityStore
 from etl.tables import TableWriter
 from graph.facts import Facts
 from graph.kinds import Kinds
-from graph.naming import name_of, texts_of
+from graph.naming import COMMON_NAME, TAXON_NAME, names_of, texts_of
 from graph.ontology import Ids
 from graph.recipe import Recipe
 from graph.tables import ENTITIES, id_strings, lists
 
-IMAGE, TAXON_NAME, COMMON_NAME = "P18", "P225", "P1843"
+IMAGE = "P18"
 
 #: Properties that fill a column besides those that a recipe needs.
 COLUMN_PROPERTIES = {"images": IMAGE, "taxon_names": TAXON_NAME, "common_names": COMMON_NAME}
@@ -136,18 +136,12 @@ def texts_of_record(record: Record, labels: Sequence[str]) -> dict[str, object]:
     The description and the aliases are those of the first language of `labels` that has any;
     common names (P1843) those in any of these languages.  All lists are in the dump's order.
     """
+    names = names_of(record, labels)
     languages = [label for label in labels if not label.startswith("P")]
-    name, name_lang = name_of(record, labels) or (None, None)
     return {
-        "name": name,
-        "name_lang": name_lang,
+        **asdict(names),
         "description": next(
             (record.descriptions[code] for code in languages if code in record.descriptions), None
         ),
-        "aliases": next(
-            (record.aliases[code] for code in languages if record.aliases.get(code)), []
-        ),
-        "common_names": texts_of(record, COMMON_NAME, languages),
-        "taxon_names": texts_of(record, TAXON_NAME),
         "images": texts_of(record, IMAGE),
     }

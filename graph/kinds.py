@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from etl.entity import Record
 from etl.store import EntityStore
 from graph.above import Nodes
+from graph.enrich.answers import read_types, read_visuality
 from graph.natural_types import NaturalType, NaturalTypes
 from graph.recipe import Recipe
 from graph.visuality import Visuality, visuality
@@ -27,6 +29,24 @@ class Answers:
     @classmethod
     def none(cls) -> Answers:
         return cls({}, {})
+
+
+def read_answers(graph: Path, models: Sequence[str]) -> Answers:
+    """Read the answers that stand in a data set's directory, of several the best model's.
+
+    Raises
+    ------
+    UserError : a file of answers is damaged.
+    """
+    types = {
+        entity: NaturalType(a.natural_type, a.natural_type_name, f"llm:{a.model}: {a.explanation}")
+        for entity, a in read_types(graph, models).items()
+    }
+    seen = {
+        entity: Visuality(a.visual, f"llm:{a.model}: {a.explanation}")
+        for entity, a in read_visuality(graph, models).items()
+    }
+    return Answers(types, seen)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from typing import Final
 
 import ujson
 
-from etl.names import fold
+from etl.fold import fold
 from graph.attributes import WIKIDATA, fill, rules
 from graph.settings import Engine, QuerySettings, QueryType
 

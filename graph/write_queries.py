@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.entity import numeric_id
-from etl.names import fold
+from etl.fold import fold
 from etl.tables import TableWriter
 from graph.attributes import ENGLISH
 from graph.queries import (
