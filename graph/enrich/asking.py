@@ -168,6 +168,7 @@ class Asking:
                 try:
                     done.put(self._lines(batch, session))
                 except Exception as error:  # for the main thread to raise
+                    self._pace.stop()  # before another thread is refused the same
                     done.put(error)
 
     def _lines(self, batch: list[Asked], session: requests.Session) -> list[Line]:
