@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -96,21 +97,14 @@ class Asking:
 
         When the run can't go on, nothing new is asked; what is under way is waited for and
         written, since it is paid for.
+
+        Raises
+        ------
+        UserError : the server can't be asked, or too many entities failed.
         """
-        todo: queue.SimpleQueue[list[Asked] | None] = queue.SimpleQueue()
-        done: queue.SimpleQueue[list[Line] | Exception] = queue.SimpleQueue()
-        count = self._options.concurrency
-        for _ in range(count):
-            threading.Thread(target=self._work, args=(todo, done), daemon=True).start()
         end: Exception | None = None
-        under_way = 0
-        try:
-            for batch in islice(batches, 2 * count):  # a second one each, lest a thread wait
-                todo.put(batch)
-                under_way += 1
-            while under_way:
-                found = done.get()
-                under_way -= 1
+        with closing(self._outcomes(batches)) as outcomes:  # stops asking, whatever happens here
+            for found in outcomes:
                 if isinstance(found, list):
                     write(self._counted(found))
                     end = end or self._too_many_failures()
@@ -118,21 +112,41 @@ class Asking:
                     end = end or found
                 if end is not None:
                     self._pace.stop()
-                    continue
-                try:
-                    batch = next(batches, [])
-                except UserError as error:  # a record of the store that can't be read, say
-                    end = error
-                    continue
-                if batch:
+        if end is not None:
+            raise end
+
+    def _outcomes(
+        self, batches: Iterator[list[Asked]]
+    ) -> Generator[list[Line] | Exception, None, None]:
+        """Yield what becomes of every batch, in the order they end; none begins after a stop."""
+        todo: queue.SimpleQueue[list[Asked] | None] = queue.SimpleQueue()
+        done: queue.SimpleQueue[list[Line] | Exception] = queue.SimpleQueue()
+        count = self._options.concurrency
+        for _ in range(count):
+            threading.Thread(target=self._work, args=(todo, done), daemon=True).start()
+        under_way = 0
+        try:
+            while True:
+                # a second one for each thread, lest it wait for this one
+                while under_way < 2 * count and not self._pace.is_stopped():
+                    try:
+                        batch = next(batches, [])
+                    except UserError as error:  # a record of the store that can't be read, say
+                        yield error
+                        break
+                    if not batch:
+                        break
                     todo.put(batch)
                     under_way += 1
+                if not under_way:
+                    return
+                found = done.get()
+                under_way -= 1
+                yield found
         finally:
             self._pace.stop()
             for _ in range(count):
                 todo.put(None)
-        if end is not None:
-            raise end
 
     def _counted(self, lines: list[Line]) -> list[Line]:
         for line in lines:

@@ -25,6 +25,7 @@ from graph.enrich.asking import Options, parsed_parameters
 from graph.enrich.client import LONGEST_REPLY, TRIES, completions_address, server_at
 from graph.enrich.journal import Journal, cached_prompts, model_directory, model_of
 from graph.enrich.pace import Pace, StoppedError
+from graph.enrich.prompts import Candidate
 from graph.enrich.run import Summary, enrich, estimate
 from graph.enrich.sources import sources
 from graph.recipe import load
@@ -448,8 +449,9 @@ def test_a_request_that_is_refused_for_itself_fails_alone(ask: Asker) -> None:
 
 def test_a_redirect_is_not_followed(ask: Asker) -> None:
     with model_server.running() as other:
-        ask.server.behave = lambda body, number: error(307, "", Location=f"{other.endpoint}/v1/x")
-        with pytest.raises(UserError, match=r"redirects to .*/v1/x, which isn't followed"):
+        target = f"{other.endpoint}/v1/sk-abcdefghij"
+        ask.server.behave = lambda body, number: error(307, "", Location=target)
+        with pytest.raises(UserError, match=r"redirects to .*/v1/\[key\], which isn't followed"):
             ask(key="sk-abcdefghij")
         assert other.asked == []
 
@@ -529,6 +531,22 @@ def test_a_server_that_is_not_there_is_one_sentence(ask: Asker) -> None:
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
         with pytest.raises(UserError, match="see whether it is running"):
             ask(endpoint=endpoint, concurrency=1)
+
+
+def test_a_record_that_cannot_be_read_ends_the_run_and_loses_no_answer(ask: Asker) -> None:
+    server = server_at(ask.server.endpoint, "", named=True, timeout=60)
+    options = Options(model=MODEL, quiet=True, concurrency=1)
+    with sources(ask.graph, ask.store) as (candidates, hints):
+
+        def broken(id: str) -> list[Candidate]:
+            if id == MEMBERS[4]:
+                raise UserError("what it has of it can't be read")
+            return candidates(id)
+
+        with pytest.raises(UserError, match="can't be read"):
+            enrich(ask.graph, "types", server, options, broken, hints)
+    assert [line["entity"] for line in ask.lines()] == [LOWER, *MEMBERS[: len(ask.lines()) - 1]]
+    assert len(ask.server.asked) == len(ask.lines()) >= 1
 
 
 def test_what_is_under_way_when_a_run_ends_is_kept(ask: Asker) -> None:
@@ -664,6 +682,13 @@ def test_two_runs_on_one_model_refuse_each_other(ask: Asker) -> None:
     with Journal(ask.directory, "visuality"), pytest.raises(UserError, match="another"):
         ask()
     assert ask().answered == 13
+
+
+def test_a_data_set_that_is_built_again_keeps_its_answers(ask: Asker) -> None:
+    ask()
+    build(ask.store, load(str(ask.store.parent / "test.toml")), ask.graph, quiet=True)
+    assert ask().skipped.answered_before == 13
+    assert len(ask.server.asked) == 13
 
 
 def test_answers_are_appended_and_never_rewritten(ask: Asker) -> None:
