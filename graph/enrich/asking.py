@@ -88,7 +88,6 @@ class Asking:
 
     def __init__(self, task: Task, options: Options, server: Server, pace: Pace) -> None:
         self._task, self._options, self._server, self._pace = task, options, server, pace
-        self.answered = self.failed = 0
         self.spent = Tally()
         self.last_reason = ""
 
@@ -152,23 +151,24 @@ class Asking:
         for line in lines:
             self.spent.add_cost(line)
             if line.answer is None:
-                self.failed += 1
+                self.spent.failed += 1
                 self.last_reason = f"{line.entity}: {line.reason}"
             else:
-                self.answered += 1
+                self.spent.answered += 1
         return lines
 
     def _too_many_failures(self) -> UserError | None:
-        if not self.answered and self.failed >= HOPELESS:
+        answered, failed = self.spent.answered, self.spent.failed
+        if not answered and failed >= HOPELESS:
             return UserError(
-                f"none of the first {self.failed} entities got an answer that can be used "
+                f"none of the first {failed} entities got an answer that can be used "
                 f"(the last, {self.last_reason}); see whether {self._options.model} on "
                 f"{self._server.host} is a model that follows a JSON schema."
             )
-        if self.failed > self._options.max_failures:
+        if failed > self._options.max_failures:
             return UserError(
-                f"{self.failed} entities failed, more than --max-failures allows (the last, "
-                f"{self.last_reason}); the other {self.answered:,} answers are kept."
+                f"{failed} entities failed, more than --max-failures allows (the last, "
+                f"{self.last_reason}); the other {answered:,} answers are kept."
             )
         return None
 

@@ -51,10 +51,10 @@ class Line(msgspec.Struct, omit_defaults=True):
 
 @dataclass
 class Tally:
-    """Sums over the lines of a task."""
+    """Sums over the lines of a task, or of a run at it."""
 
     answered: int = 0  # entities
-    failed: int = 0  # entities whose last try failed and that have no answer
+    failed: int = 0  # entities that were asked about and have no answer
     requests: int = 0
     tokens_in: int = 0
     tokens_out: int = 0

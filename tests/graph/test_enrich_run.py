@@ -738,7 +738,7 @@ def test_a_killed_run_goes_on_and_pays_for_no_answer_twice(
     done = run(words, graph)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["answered"] == 13 - kept
+    assert found["spent"]["answered"] == found["total"]["answered"] - kept == 13 - kept
     counted = Counter(server.entities_asked())
     assert set(counted) == ASKED
     assert sum(counted.values()) == 8 + 13 - kept
