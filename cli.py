@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import click
 import ujson
 
-from etl.engine import default_workers
 from etl.errors import UserError, is_disk_full
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -52,10 +51,18 @@ def _path(name: str, what: str, **more: Any) -> Callable[[_Command], _Command]:
 
 
 _store = _path("--store", "Directory of the store.", required=True)
+
+
+def _cores() -> int:
+    from etl.engine import default_workers  # multiprocessing, of which few commands have a use
+
+    return default_workers()
+
+
 _workers = click.option(
     "--workers",
     type=click.IntRange(1),
-    default=default_workers,
+    default=_cores,
     show_default="cores",
     help="Processes to work with.",
 )

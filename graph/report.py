@@ -9,7 +9,7 @@ from typing import Any
 
 from etl.manifest import read_manifest
 from etl.show import counted, printable
-from graph.explain import Chain, Explanation, Verdict
+from graph.explanation import Chain, Explanation, Verdict
 
 Row = tuple[str, str, str]
 

@@ -19,7 +19,7 @@ from etl.errors import UserError
 from etl.manifest import read_manifest
 from etl.store import EntityStore
 from graph.enrich.prompts import Candidate, Hint, Subject
-from graph.facts import name_of
+from graph.naming import name_of
 from graph.recipe import recorded
 
 SUBCLASS_OF, INSTANCE_OF = "P279", "P31"
