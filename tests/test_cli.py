@@ -129,6 +129,8 @@ def test_the_recipe_of_the_docs_builds(built: Path) -> None:
         "etl data/sample/dump.json.gz --store data/sample/store --json",
         "etl data/sample/dump.json.gz --store data/new --dry-run --json",
         "graph --store data/sample/store --recipe world --out data/world --json",
+        "enrich types --graph data/sample/graph/entitynet --store data/sample/store --model m "
+        "--dry-run --json",
     ],
 )
 def test_json_is_for_machines(built: Path, command: str) -> None:

@@ -10,6 +10,7 @@ does.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,21 +167,21 @@ def read_attributes(
     """Return the attributes of `entities` (best known first), as many as the budget has room for.
 
     Within an entity and category an attribute is dropped where its text or its query equals an
-    earlier one, case aside; better models come earlier.  All are kept where they fit.  Otherwise,
-    first every pair of entity and category keeps as many as an even share of the budget, rounded
-    up; then the least known entities lose one in each category, until the budget is met.  Which
-    ones a pair keeps depends on the seed, the entity, the category and the text alone.
+    earlier one, case aside; better models come earlier.  All are kept where they fit.
+
+    Otherwise, first every pair of entity and category keeps an equal share: the budget over the
+    number of pairs, rounded up, or more where small pairs leave room (which the reference leaves
+    unused).  Then the least known entities lose one in each category, until the budget is met.
+    Which ones a pair keeps depends on the seed, the entity, the category and the text alone.
 
     Rows are ordered as `entities`, then by category, then best model first.  Answers are read one
     entity at a time, twice; what is held is the place of each answer and the rows that are kept.
     """
     with _Answers(graph, models) as answers:
-        pairs = attributes = 0
-        for entity in entities:
-            by_category = answers.merged(entity)
-            pairs += len(by_category)
-            attributes += sum(map(len, by_category.values()))
-        share = attributes if attributes <= budget else -(-budget // max(pairs, 1))
+        sizes = Counter(
+            len(items) for entity in entities for items in answers.merged(entity).values()
+        )
+        share = _share(sizes, budget)
         kept = [
             _drawn(items, share, seed)
             for entity in entities
@@ -188,6 +189,17 @@ def read_attributes(
         ]
     _trim(kept, budget)
     return [item for _, items in kept for item in items]
+
+
+def _share(sizes: Counter[int], budget: int) -> int:
+    """Return the least share that fills the budget; of `sizes`, how many pairs have so many items.
+
+    Never less than the budget over the number of pairs.  Where nothing fills it, the largest size.
+    """
+    for share in range(max(sizes, default=0)):
+        if sum(min(size, share) * count for size, count in sizes.items()) >= budget:
+            return share
+    return max(sizes, default=0)
 
 
 def _drawn(
@@ -206,7 +218,7 @@ def _lot(item: Attribute, seed: int) -> bytes:
 def _trim(kept: list[tuple[list[Attribute], list[Attribute]]], budget: int) -> None:
     """Drop the item drawn last of a pair, from the last pair on, until the budget is met.
 
-    The shares are rounded up, so what is above the budget is less than one a pair.
+    A share less by one would not fill the budget, so what is above it is less than one a pair.
     """
     above = sum(len(items) for _, items in kept) - budget
     for drawn, items in reversed(kept[-above:] if above > 0 else []):

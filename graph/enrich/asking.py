@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -87,7 +88,6 @@ class Asking:
 
     def __init__(self, task: Task, options: Options, server: Server, pace: Pace) -> None:
         self._task, self._options, self._server, self._pace = task, options, server, pace
-        self.answered = self.failed = 0
         self.spent = Tally()
         self.last_reason = ""
 
@@ -96,21 +96,14 @@ class Asking:
 
         When the run can't go on, nothing new is asked; what is under way is waited for and
         written, since it is paid for.
+
+        Raises
+        ------
+        UserError : the server can't be asked, or too many entities failed.
         """
-        todo: queue.SimpleQueue[list[Asked] | None] = queue.SimpleQueue()
-        done: queue.SimpleQueue[list[Line] | Exception] = queue.SimpleQueue()
-        count = self._options.concurrency
-        for _ in range(count):
-            threading.Thread(target=self._work, args=(todo, done), daemon=True).start()
         end: Exception | None = None
-        under_way = 0
-        try:
-            for batch in islice(batches, 2 * count):  # a second one each, lest a thread wait
-                todo.put(batch)
-                under_way += 1
-            while under_way:
-                found = done.get()
-                under_way -= 1
+        with closing(self._outcomes(batches)) as outcomes:  # stops asking, whatever happens here
+            for found in outcomes:
                 if isinstance(found, list):
                     write(self._counted(found))
                     end = end or self._too_many_failures()
@@ -118,43 +111,64 @@ class Asking:
                     end = end or found
                 if end is not None:
                     self._pace.stop()
-                    continue
-                try:
-                    batch = next(batches, [])
-                except UserError as error:  # a record of the store that can't be read, say
-                    end = error
-                    continue
-                if batch:
+        if end is not None:
+            raise end
+
+    def _outcomes(
+        self, batches: Iterator[list[Asked]]
+    ) -> Generator[list[Line] | Exception, None, None]:
+        """Yield what becomes of every batch, in the order they end; none begins after a stop."""
+        todo: queue.SimpleQueue[list[Asked] | None] = queue.SimpleQueue()
+        done: queue.SimpleQueue[list[Line] | Exception] = queue.SimpleQueue()
+        count = self._options.concurrency
+        for _ in range(count):
+            threading.Thread(target=self._work, args=(todo, done), daemon=True).start()
+        under_way = 0
+        try:
+            while True:
+                # a second one for each thread, lest it wait for this one
+                while under_way < 2 * count and not self._pace.is_stopped():
+                    try:
+                        batch = next(batches, [])
+                    except UserError as error:  # a record of the store that can't be read, say
+                        yield error
+                        break
+                    if not batch:
+                        break
                     todo.put(batch)
                     under_way += 1
+                if not under_way:
+                    return
+                found = done.get()
+                under_way -= 1
+                yield found
         finally:
             self._pace.stop()
             for _ in range(count):
                 todo.put(None)
-        if end is not None:
-            raise end
 
     def _counted(self, lines: list[Line]) -> list[Line]:
         for line in lines:
             self.spent.add_cost(line)
             if line.answer is None:
-                self.failed += 1
+                self.spent.failed += 1
                 self.last_reason = f"{line.entity}: {line.reason}"
             else:
-                self.answered += 1
+                self.spent.answered += 1
         return lines
 
     def _too_many_failures(self) -> UserError | None:
-        if not self.answered and self.failed >= HOPELESS:
+        answered, failed = self.spent.answered, self.spent.failed
+        if not answered and failed >= HOPELESS:
             return UserError(
-                f"none of the first {self.failed} entities got an answer that can be used "
+                f"none of the first {failed} entities got an answer that can be used "
                 f"(the last, {self.last_reason}); see whether {self._options.model} on "
                 f"{self._server.host} is a model that follows a JSON schema."
             )
-        if self.failed > self._options.max_failures:
+        if failed > self._options.max_failures:
             return UserError(
-                f"{self.failed} entities failed, more than --max-failures allows (the last, "
-                f"{self.last_reason}); the other {self.answered:,} answers are kept."
+                f"{failed} entities failed, more than --max-failures allows (the last, "
+                f"{self.last_reason}); the other {answered:,} answers are kept."
             )
         return None
 
@@ -168,6 +182,7 @@ class Asking:
                 try:
                     done.put(self._lines(batch, session))
                 except Exception as error:  # for the main thread to raise
+                    self._pace.stop()  # before another thread is refused the same
                     done.put(error)
 
     def _lines(self, batch: list[Asked], session: requests.Session) -> list[Line]:

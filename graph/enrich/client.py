@@ -237,9 +237,13 @@ def _received(response: requests.Response, server: Server) -> bytes:
             raise UnansweredError(f"the reply is longer than {LONGEST_REPLY >> 20} MB")
         if time.monotonic() > until:
             raise requests.ReadTimeout
-    if len(server.key) >= _SHORTEST_SECRET:
-        return bytes(text.replace(server.key.encode(), b"[key]"))
-    return bytes(text)
+    return _without_key(bytes(text), server)
+
+
+def _without_key(text: bytes, server: Server) -> bytes:
+    if len(server.key) < _SHORTEST_SECRET:
+        return text
+    return text.replace(server.key.encode(), b"[key]")
 
 
 def _piece(response: requests.Response) -> bytes:
@@ -253,6 +257,7 @@ def _refused(server: Server, status: int, text: bytes, location: str) -> Excepti
     """Say what a server means that will not answer, ever or just this once."""
     where = f"{public(server.address)}: HTTP {status}"
     if 300 <= status < 400:
+        location = _without_key(location.encode(errors="replace"), server).decode()
         target = public(urljoin(server.address, location))
         return UserError(
             f"{where}: it redirects to {printable(target[:_SAID])}, which isn't followed: prompts "

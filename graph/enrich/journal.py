@@ -51,10 +51,10 @@ class Line(msgspec.Struct, omit_defaults=True):
 
 @dataclass
 class Tally:
-    """Sums over the lines of a task."""
+    """Sums over the lines of a task, or of a run at it."""
 
     answered: int = 0  # entities
-    failed: int = 0  # entities whose last try failed and that have no answer
+    failed: int = 0  # entities that were asked about and have no answer
     requests: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
@@ -203,12 +203,12 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in (self._answers, self._failures):
-            file.flush()
-            os.fsync(file.fileno())
-            if not file.seek(0, os.SEEK_END):
-                Path(file.name).unlink()  # an empty one would look like a task that was begun
-        self._stack.close()
+        with self._stack:
+            for file in (self._answers, self._failures):
+                file.flush()
+                os.fsync(file.fileno())
+                if not file.seek(0, os.SEEK_END):
+                    Path(file.name).unlink()  # an empty one would look like a task that was begun
 
     def append(self, lines: Iterable[Line]) -> None:
         """Write lines and hand each to the system, so that a kill takes none of them back."""

@@ -39,6 +39,10 @@ class Pace:
         """End all waits, now and from now on."""
         self._stopped.set()
 
+    def is_stopped(self) -> bool:
+        """Say whether nothing more is to be asked."""
+        return self._stopped.is_set()
+
     def turn(self) -> None:
         """Wait until a request may go out.
 
@@ -68,5 +72,5 @@ class Pace:
         self._check()
 
     def _check(self) -> None:
-        if self._stopped.is_set():
+        if self.is_stopped():
             raise StoppedError

@@ -23,8 +23,11 @@ _REASONS = {
 def rows(summary: Summary, options: Options) -> list[Row]:
     """Return the table at the end of a run."""
     spent, total = summary.spent, summary.total
-    table = [("entities asked about", f"{summary.answered + summary.failed:,}", "")]
-    table += [(f"  {what}", f"{count:,}", "") for what, count in _left_out(summary.skipped)]
+    asked, left_out = summary.answered + summary.failed, _left_out(summary.skipped)
+    table = [("entities", f"{asked + sum(count for _, count in left_out):,}", "")]
+    table += [
+        (f"  {what}", f"{count:,}", "") for what, count in (("asked about", asked), *left_out)
+    ]
     table += [
         ("answered", f"{summary.answered:,}", f"{total.answered:,} in all"),
         (
@@ -39,7 +42,7 @@ def rows(summary: Summary, options: Options) -> list[Row]:
     if spent.estimated:
         table.append(("  estimated for", f"{spent.estimated:,}", "the server didn't count"))
     if options.price_in or options.price_out:
-        table.append(("cost", f"{summary.cost:,.2f}", f"{summary.total_cost:,.2f} in all"))
+        table.append(("cost", _money(summary.cost), f"{_money(summary.total_cost)} in all"))
     table.append(("files", "", str(summary.directory)))
     return [(name, figure, printable(remark)) for name, figure, remark in table]
 
@@ -76,13 +79,17 @@ def described(expected: Estimate, options: Options) -> Iterator[str]:
     )
 
 
+def _money(amount: float) -> str:
+    return f"{amount:,.{2 if amount >= 1 else 4}f}"
+
+
 def _entities(count: int) -> str:
     return f"{count:,} {'entity' if count == 1 else 'entities'}"
 
 
 def _price(expected: Estimate, options: Options) -> str:
     if options.price_in or options.price_out:
-        return f", {expected.cost:,.2f} at the given prices. Nothing was sent."
+        return f", {_money(expected.cost)} at the given prices. Nothing was sent."
     return "; --price-in and --price-out say what they cost. Nothing was sent."
 
 

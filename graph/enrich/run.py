@@ -76,15 +76,22 @@ class Summary:
 
     directory: Path
     task: str
-    entities: int
-    answered: int  # by this run, as are the next three
-    failed: int
     skipped: Skipped
-    spent: Tally
-    total: Tally  # of all runs
+    spent: Tally  # by this run
+    total: Tally  # by all runs
     cost: float  # of `spent`
     total_cost: float  # of `total`, at this run's prices
     last_reason: str  # of a failure
+
+    @property
+    def answered(self) -> int:
+        """Entities that this run got an answer about."""
+        return self.spent.answered
+
+    @property
+    def failed(self) -> int:
+        """Entities that this run asked about in vain."""
+        return self.spent.failed
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,7 @@ def _to_ask(
 
 
 def _subjects(graph: Path, task: Task, options: Options) -> Subjects:
-    # the others' attributes are asked for nothing: no image will be looked for
+    # no image is looked for of what can't be seen, so its attributes would be paid for in vain
     return Subjects(graph, limit=options.limit, visible=task is ATTRIBUTES)
 
 
@@ -229,8 +236,9 @@ def enrich(
 
             def write(lines: list[Line]) -> None:
                 journal.append(lines)
-                seen = run.answered + run.failed + sum(asdict(skipped).values())
-                progress.note = f"{run.failed} failed" if run.failed else ""
+                spent = run.spent
+                seen = spent.answered + spent.failed + sum(asdict(skipped).values())
+                progress.note = f"{spent.failed} failed" if spent.failed else ""
                 progress.add(max(0, seen - skipped.not_visual - progress.done))
 
             run.ask_all(batched(asked, options.batch), write)
@@ -240,9 +248,6 @@ def enrich(
     return Summary(
         directory,
         task.name,
-        len(subjects),
-        run.answered,
-        run.failed,
         skipped,
         run.spent,
         total,
