@@ -17,7 +17,7 @@ from graph.explain import explain
 from graph.paths import parse
 from graph.recipe import Recipe, load
 from graph.records import Records
-from tests.graph import worlds
+from tests.graph import walks, worlds
 from tests.graph.oracle import as_text
 from tests.graph.slow_explain import explain_slowly
 from tests.graph.small_dump import entity, recipe_of, redirect, store_of
@@ -99,6 +99,77 @@ def test_shipped_recipes_are_explained_as_the_arrays_do(world: World) -> None:
         store = worlds.store(world, Path(directory))
         for name in ("reference", "entitynet"):
             compare(store, load(name), world)
+
+
+class Statements:
+    """Records of a few edges (subject, property, object), without a store."""
+
+    def __init__(self, edges: walks.Edges) -> None:
+        self._edges = edges
+
+    def objects(self, id: str, property_id: str) -> list[str]:
+        return [f"Q{o}" for s, p, o in self._edges if (f"Q{s}", p) == (id, property_id)]
+
+    def subjects(self, id: str, property_id: str) -> list[str]:
+        return [f"Q{s}" for s, p, o in self._edges if (p, f"Q{o}") == (property_id, id)]
+
+    def find_subjects(self, ids: list[str], property_id: str) -> None:
+        """There is nothing to look up."""
+
+
+def written(found: walk.Walk) -> tuple[str, ...]:
+    return tuple(f"^{p}" if inverse else p for p, inverse in found.steps)
+
+
+DENSE = st.sets(st.tuples(walks.NODES, st.sampled_from(walks.NAMES), walks.NODES), min_size=8)
+LONGEST = 4  # the brute force writes out every walk up to here
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.one_of(walks.EDGES, DENSE), walks.TREES, st.sets(walks.NODES, min_size=1, max_size=2))
+def test_a_walk_is_the_best_that_brute_force_finds(edges, tree, ends):
+    path, of = parse(walks.text_of(tree)), tuple(f"Q{end}" for end in ends)
+    longest = LONGEST if len(edges) <= 10 else 2
+    for start in range(1, 7):
+        found = walk.Walks(Statements(edges), f"Q{start}").best(path, of)
+        best = walks.best_walk(tree, edges, start, ends, longest)
+        if best is None:
+            assert found is None or len(found.steps) > longest
+        else:
+            assert found is not None
+            assert (found.ids, written(found)) == (tuple(f"Q{n}" for n in best[0]), best[1])
+
+
+@pytest.mark.parametrize(
+    ("edges", "path", "ids", "steps"),
+    [
+        ("9 P279 2, 2 P31 1, 9 P31 3, 3 P31 1", "(P31|P279)+", "9 2 1", "P279 P31"),
+        ("9 P279 1, 1 P279 9", "P279|^P279", "9 1", "P279"),
+        ("9 P31 2, 9 P279 2, 2 P31 1", "(P279|P31)/P31", "9 2 1", "P31 P31"),
+        # after P31 nothing leads on by P31, and the lower step alone would be a dead end
+        ("9 P31 2, 9 P279 2, 2 P171 1", "(P31/P31)|(P279/P171)", "9 2 1", "P279 P171"),
+        ("9 P31 2, 9 P279 2, 2 P31 1, 2 P171 1", "(P31/P171)|(P279/P31)", "9 2 1", "P31 P171"),
+        ("9 P31 10, 10 P31 1, 9 P31 100, 100 P31 1", "P31+", "9 10 1", "P31 P31"),
+    ],
+)
+def test_ids_come_before_properties_and_both_by_number(edges, path, ids, steps):
+    statements = {(int(s), p, int(o)) for s, p, o in map(str.split, edges.split(", "))}
+    found = walk.Walks(Statements(statements), "Q9").best(parse(path), ("Q1",))
+    assert found is not None
+    assert " ".join(id.removeprefix("Q") for id in found.ids) == ids
+    assert " ".join(written(found)) == steps
+
+
+def test_of_branches_with_the_same_chain_the_first_is_named(tmp_path):
+    store = store_of(tmp_path, [entity("Q1"), entity("Q2", claims={"P279": ["Q1"]})])
+    text = (
+        'min_sitelinks = 0\n[[root]]\nid = "Q1"\nany = [{ path = "P31|P279+" }, { path = "P279*" }]'
+    )
+    (found,) = explain(store, load(recipe_of(tmp_path, text)), "Q2").verdicts
+    assert (found.member, found.via) == (True, "1: P279+")
+    text = text.replace('"P279*" }]', '"P279*" }, { path = "P279" }]').replace("P31|P279+", "P31")
+    (found,) = explain(store, load(recipe_of(tmp_path, text)), "Q2").verdicts
+    assert (found.member, found.via) == (True, "2: P279*")
 
 
 # --------------------------------------------------------------------------------------------------
