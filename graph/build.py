@@ -33,6 +33,7 @@ from graph.entities import COLUMN_PROPERTIES, Grouped, Rows, write_entities
 from graph.facts import Facts, check_naming, name_of
 from graph.memberships import Memberships, United
 from graph.ontology import Ids, Nodes, Ontology, distinct
+from graph.quality import QUALITY_FILE, write_quality
 from graph.recipe import Recipe, check_store, followed, matches, merged_ids
 from graph.selection import Evaluator, Kept, select
 from graph.tables import (
@@ -45,7 +46,7 @@ from graph.tables import (
 #: Version of what stands in a graph data set.
 GRAPH_FORMAT: Final = 1
 
-OUTPUTS: Final = ("entities.parquet", "memberships.parquet", "hierarchy.parquet")
+OUTPUTS: Final = ("entities.parquet", "memberships.parquet", "hierarchy.parquet", QUALITY_FILE)
 
 #: The directory inside a data set in which a build writes until its files are complete.  Inside, so
 #: that moving them never crosses to another file system, whatever `out` is a link to or a mount of.
@@ -58,7 +59,6 @@ _OURS = frozenset(
         *OUTPUTS,
         "attributes.parquet",
         "queries.parquet",
-        "quality.parquet",
         "enrich",
         BUILDING,
         MANIFEST,
@@ -115,6 +115,9 @@ def build(
         selected = time.perf_counter()
         with _building(out) as directory:
             count = _write(directory, graph, entities, facts, quiet)
+            flaws = write_quality(
+                directory / QUALITY_FILE, directory, entities, facts, recipe, quiet=quiet
+            )
             manifest = {
                 "step": "graph",
                 "format": GRAPH_FORMAT,
@@ -122,7 +125,7 @@ def build(
                 "recipe": {"name": recipe.name, "texts": recipe.texts(), "merged": merged},
                 "store": _origin(entities.manifest, recipe),
                 "options": {"strict": strict},
-                "counts": {"entities": count, "roots": graph.counts},
+                "counts": {"entities": count, "roots": graph.counts, "quality": flaws},
                 "warnings": warnings,
                 "outputs": digests(directory, OUTPUTS, quiet=quiet),
                 "seconds": {
