@@ -6,7 +6,8 @@ it.  An id that was merged stands for what it was merged into.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from etl.entity import entity_id
 from etl.merged_ids import Redirects
 from etl.progress import Progress, Tick
 from etl.store import EntityStore
-from graph.cycles import cycles, cyclic_core, loops
+from graph.cycles import Cycle, cycles, cyclic_core, loops
 from graph.entities import Grouped
 from graph.facts import Facts
 from graph.findings import NAMED, NO_IDS, Findings, Named, Rows, Scope, among, several
@@ -39,12 +40,13 @@ def check_ontology(
 ) -> Iterator[Findings]:
     """Yield what can be found of the properties that the store kept.
 
-    P171 and P279 are loaded one after the other; of P31, which has 120 million edges in all of
-    Wikidata, a row group at a time is compared with P279.
+    P171 and P279 are loaded one after the other; P31, which has 120 million edges in all of
+    Wikidata, is read a row group at a time.
     """
     outputs = store.manifest["outputs"]
     files = {p: edge_file(store.path, outputs, p) for p in (PARENT_TAXON, SUBCLASS_OF, INSTANCE_OF)}
-    total = sum(truthy_rows(pq.ParquetFile(file)) for file in files.values() if file)
+    sizes = {p: truthy_rows(pq.ParquetFile(file)) for p, file in files.items() if file}
+    total = sum(sizes.values()) + sizes.get(INSTANCE_OF, 0)  # which is read twice
     with Progress("checking", total, unit=" edges", quiet=quiet) as progress:
         for property_id, cycle, missing in (
             (PARENT_TAXON, "cycle_parent_taxon", "missing_parent_taxon"),
@@ -63,8 +65,8 @@ def check_ontology(
             elif INSTANCE_OF in store.properties:
                 progress.note = INSTANCE_OF
                 redirects = Redirects.load(store.path, outputs)
-                instances = _truthy(files[INSTANCE_OF], redirects, progress.add)
-                yield from _instances(instances, ontology, edges, scope)
+                read = partial(_truthy, files[INSTANCE_OF], redirects, progress.add)
+                yield from _instances(read, ontology, edges, scope)
 
 
 def _cycles(
@@ -76,38 +78,48 @@ def _cycles(
     itself is a finding of its own: it is mended by itself.
     """
     core = cyclic_core(edges, ontology.size)
-    found = [([node], [node]) for node in loops(edges).tolist()]
+    found = [Cycle([node], [node]) for node in loops(edges).tolist()]
     try:
-        found += [(cycle.nodes, cycle.component) for cycle in cycles(core)]
+        found += cycles(core)
     except OverflowError:
-        return _one_tangle(kind, property_id, len(distinct(core.subject)))
-    found.sort(key=lambda one: (one[0][0], len(one[1])))
-    walks, components = ([ontology.ids[one[n]] for one in found] for n in (0, 1))
-    count = np.array([len(component) for component in components], np.int64)
-    related = _grouped(walks)
+        return _one_tangle(kind, property_id, core)
+    return _of_cycles(kind, property_id, found, ontology.ids, scope)
+
+
+def _of_cycles(kind: str, property_id: str, found: list[Cycle], ids: Ids, scope: Scope) -> Findings:
+    """Make findings of cycles of nodes that are called `ids`."""
+    found = sorted(found, key=lambda cycle: (cycle.nodes[0], len(cycle.component)))
+    related = _grouped([ids[cycle.nodes] for cycle in found])
+    components = _grouped([ids[cycle.component] for cycle in found])
+    count = np.diff(components.start)
 
     def sentence(row: int, named: Named) -> str:
         start, end = related.start[row : row + 2].tolist()
         return _ring(related.values[start:end].tolist(), int(count[row]), property_id, named)
 
-    inside = scope.any_inside(_grouped(components))
-    firsts = related.values[related.start[:-1]]
+    firsts, inside = related.values[related.start[:-1]], scope.any_inside(components)
     return Findings(kind, property_id, firsts, count, inside, related, sentence)
 
 
 def _ring(ids: list[int], items: int, property_id: str, named: Named) -> str:
-    relation = _RELATION[property_id]
     if len(ids) == 1:
-        return f"{named(ids[0])} is {relation} itself ({property_id})."
+        return f"{named(ids[0])} is {_RELATION[property_id]} itself ({property_id})."
     ring = [named(id) for id in ids[:NAMED]]
     ring += [f"… ({len(ids) - NAMED:,} more)"] * (len(ids) > NAMED)
-    together = f"; {items:,} items lie on such cycles together" if items > len(ids) else ""
     walk = " → ".join([*ring, ring[0]])
-    return f"Each is {relation} the next ({property_id}): {walk}{together}."
+    together = f"; {items:,} items lie on such cycles together" if items > len(ids) else ""
+    relation = f"Each is {_RELATION[property_id]} the next ({property_id})"
+    if property_id == INSTANCE_OF:
+        relation = (
+            f"The first is an instance ({INSTANCE_OF}) of the next, the others are instances or "
+            f"subclasses ({SUBCLASS_OF})"
+        )
+    return f"{relation}: {walk}{together}."
 
 
-def _one_tangle(kind: str, property_id: str, items: int) -> Findings:
+def _one_tangle(kind: str, property_id: str, core: Edges) -> Findings:
     """Return the one finding where so many items lie on cycles that they can't be told apart."""
+    items = len(distinct(core.subject))
     text = (
         f"{items:,} items lie on cycles of {property_id} or between them, too many to list the "
         "cycles: is the store of a Wikidata dump?"
@@ -173,8 +185,13 @@ def _several_parents(ontology: Ontology, edges: Edges, scope: Scope) -> Findings
     return Findings(kind, PARENT_TAXON, ids, count, scope.inside(ids), related, sentence)
 
 
-def _truthy(file: Path | None, redirects: Redirects, advance: Tick) -> Iterator[tuple[Ids, Ids]]:
-    """Yield subjects and objects of a file's truthy edges, a row group at a time."""
+# A piece of the P31 edges: subjects; the classes, of which one may come twice where a merged id
+# stands for it; and for each subject the place of its class among them.
+_Piece = tuple[Ids, Ids, Rows]
+
+
+def _truthy(file: Path | None, redirects: Redirects, advance: Tick) -> Iterator[_Piece]:
+    """Yield a file's truthy edges, a row group at a time."""
     if file is None:
         return
     parquet = pq.ParquetFile(file)
@@ -183,39 +200,71 @@ def _truthy(file: Path | None, redirects: Redirects, advance: Tick) -> Iterator[
         if left <= 0:
             break
         table = parquet.read_row_group(group, columns=["subject", "object"]).slice(0, left)
-        # objects repeat: each is looked up once
-        objects = table.column("object").combine_chunks().dictionary_encode()
-        merged = redirects.followed(objects.dictionary.to_numpy(zero_copy_only=False))
-        yield table.column("subject").to_numpy(), merged[objects.indices.to_numpy()]
+        coded = table.column("object").combine_chunks().dictionary_encode()
+        classes = redirects.followed(coded.dictionary.to_numpy(zero_copy_only=False))
+        yield table.column("subject").to_numpy(), classes, coded.indices.to_numpy()
         left -= len(table)
         advance(len(table))
 
 
 def _instances(
-    instances: Iterator[tuple[Ids, Ids]], ontology: Ontology, edges: Edges, scope: Scope
+    read: Callable[[], Iterator[_Piece]], ontology: Ontology, edges: Edges, scope: Scope
 ) -> Iterator[Findings]:
-    """Find instances of themselves, and items that are instance and subclass of the same class."""
+    """Find what P31 has to do with P279; `read` reads P31 from its beginning, `edges` are P279's.
+
+    Two passes over P31, so that nothing of it stays but what may be on a cycle.
+    """
     subclass = _packed(edges.subject, edges.object)
-    classes = ontology.ids[edges.forward.rows]
-    itself, both = [NO_IDS], [np.empty(0, np.uint64)]
-    for subject, object in instances:
-        itself.append(subject[subject == object])
-        rows = np.flatnonzero(among(subject, classes))
-        nodes = [ontology.find(ids[rows]) for ids in (subject, object)]
-        known = nodes[1] >= 0
-        pairs = _packed(*(side[known] for side in nodes))
+    below = ontology.ids[edges.forward.rows]
+    itself, both, used = [NO_IDS], [np.empty(0, np.uint64)], NO_IDS
+    for subject, classes, place in read():
+        used = distinct(np.concatenate([used, classes]))
+        itself.append(subject[subject == classes[place]])
+        rows = np.flatnonzero(among(subject, below))
+        item, class_ = ontology.find(subject[rows]), ontology.find(classes[place[rows]])
+        pairs = _packed(item[class_ >= 0], class_[class_ >= 0])
         both.append(pairs[among(pairs, subclass)])
     yield _of_themselves(distinct(np.concatenate(itself)), scope)
     pairs = distinct(np.concatenate(both))
-    first, second = pairs >> np.uint64(32), pairs.astype(np.uint32)
-    yield _instance_and_subclass(ontology.ids[first], ontology.ids[second], scope)
+    item, class_ = (pairs >> np.uint64(32)).astype(np.int64), pairs.astype(np.uint32)
+    yield _instance_and_subclass(ontology.ids[item], ontology.ids[class_], scope)
+    yield _mixed_cycles(read(), used, ontology, edges, scope)
+
+
+def _mixed_cycles(
+    instances: Iterator[_Piece], used: Ids, ontology: Ontology, edges: Edges, scope: Scope
+) -> Findings:
+    """Find components that P31 and P279 make together, and in each a shortest cycle with a P31.
+
+    Only items that are used as a class can be on a cycle: `used` are the values of P31.
+    """
+    above = distinct(np.concatenate([used, ontology.ids[edges.backward.rows]]))
+    subjects, objects = [NO_IDS], [NO_IDS]
+    for subject, classes, place in instances:
+        rows = np.flatnonzero(among(subject, above))
+        subjects.append(subject[rows])
+        objects.append(classes[place[rows]])
+    kept = among(ontology.ids, above)[edges.subject]
+    pairs = [np.concatenate(subjects), np.concatenate(objects)]
+    joined = [
+        np.concatenate([column, ontology.ids[side[kept]]])
+        for column, side in zip(pairs, (edges.subject, edges.object), strict=True)
+    ]
+    ids = distinct(np.concatenate(joined))
+    instance_of, all_edges = (
+        Edges.of(*(np.searchsorted(ids, column) for column in columns))
+        for columns in (pairs, joined)
+    )
+    core = cyclic_core(all_edges, len(ids))
+    try:
+        found = list(cycles(core, through=instance_of))
+    except OverflowError:
+        return _one_tangle("cycle_mixed", INSTANCE_OF, core)
+    return _of_cycles("cycle_mixed", INSTANCE_OF, found, ids, scope)
 
 
 def _of_themselves(ids: Ids, scope: Scope) -> Findings:
-    """Make findings of the items with a P31 to themselves.
-
-    Only direct statements: `class` is an instance of itself by way of its own classes, and rightly.
-    """
+    """Make findings of the items with a P31 to themselves."""
     ones = np.ones(len(ids), np.int64)
     related = Grouped(np.arange(len(ids) + 1), ids)
 

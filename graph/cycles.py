@@ -29,7 +29,7 @@ _LOOKS = 50
 class Cycle:
     """A strongly connected component of more than one node, by their numbers."""
 
-    nodes: list[int]  # a shortest cycle, in the order of its edges, from its lowest node on
+    nodes: list[int]  # a shortest cycle, in the order of its edges
     component: list[int]  # all that lie on cycles with these, ascending
 
 
@@ -68,8 +68,11 @@ def _peeled(edges: Edges, size: int) -> Edges:
     return Edges(edges.subject[left], edges.object[left])
 
 
-def cycles(core: Edges) -> Iterator[Cycle]:
+def cycles(core: Edges, through: Edges | None = None) -> Iterator[Cycle]:
     """Yield the strongly connected components of a core that :func:`cyclic_core` returned.
+
+    A cycle begins at its lowest node.  Where edges are given to go `through`, only components that
+    have one are yielded, and a cycle begins with one.
 
     Of a component with more than 50 nodes the cycle may not be the shortest: the search for a
     shorter one is given up after 50 looks at every edge.
@@ -82,32 +85,59 @@ def cycles(core: Edges) -> Iterator[Cycle]:
         raise OverflowError(f"{len(core.subject)} edges on and between cycles")
     graph: nx.DiGraph[int] = nx.DiGraph()
     graph.add_edges_from(zip(core.subject.tolist(), core.object.tolist(), strict=True))
-    for component in nx.strongly_connected_components(graph):
-        if len(component) > 1:
-            yield Cycle(_shortest_cycle(graph, component), sorted(component))
+    components = [c for c in nx.strongly_connected_components(graph) if len(c) > 1]
+    links = _links_within(components, through) if through is not None else None
+    for number, component in enumerate(components):
+        if links is None:
+            starts = [(node, node) for node in sorted(component)]
+        else:
+            starts = links.get(number, [])
+        if starts:
+            above = {node: [to for to in graph[node] if to in component] for node in component}
+            yield Cycle(_shortest_cycle(above, starts), sorted(component))
 
 
-def _shortest_cycle(graph: nx.DiGraph[int], component: set[int]) -> list[int]:
-    """Return a shortest cycle, of equally short ones that with the lowest node.
+def _links_within(components: list[set[int]], edges: Edges) -> dict[int, list[tuple[int, int]]]:
+    """Return by component the edges, loops left out, that have both ends in it, in their order."""
+    number_of = {node: number for number, nodes in enumerate(components) for node in nodes}
+    inside = np.isin(edges.subject, np.fromiter(number_of, np.uint32, len(number_of)))
+    inside &= edges.subject != edges.object
+    links: dict[int, list[tuple[int, int]]] = {}
+    pairs = zip(edges.subject[inside].tolist(), edges.object[inside].tolist(), strict=True)
+    for node, to in pairs:
+        if number_of[node] == number_of.get(to):
+            links.setdefault(number_of[node], []).append((node, to))
+    return links
 
-    Cycles are looked for by their lowest node: a search from each node in order, over those above.
+
+def _shortest_cycle(above: dict[int, list[int]], starts: list[tuple[int, int]]) -> list[int]:
+    """Return a shortest cycle, of equally short ones the first that is found.
+
+    `above` are the edges of a component.  `starts` are the edges that a cycle may begin with; or
+    (node, node) for every node, ascending: then a cycle is looked for from its lowest node, so that
+    each is come to once.
     """
-    above = {node: [to for to in graph[node] if to in component] for node in component}
     looks = _LOOKS * sum(map(len, above.values()))
     best: list[int] = []
-    for start in sorted(component):
+    for node, to in starts:
         if len(best) == 2 or (best and looks <= 0):
             break
-        found, looked = _cycle_through(start, above, len(best) or len(component) + 1)
-        best = found or best
+        alone = node == to
+        limit = (len(best) or len(above) + 1) - (not alone)
+        found, looked = _way(to, node, above, limit, node if alone else -1)
+        if found:
+            best = found if alone else [node, *found]
         looks -= looked
     return best
 
 
-def _cycle_through(
-    start: int, above: dict[int, list[int]], limit: int
+def _way(
+    start: int, goal: int, above: dict[int, list[int]], limit: int, floor: int
 ) -> tuple[list[int] | None, int]:
-    """Return a shortest cycle of less than `limit` nodes, none below `start`; and edges seen."""
+    """Return a shortest way of less than `limit` nodes, the goal not counted; and edges seen.
+
+    It has one edge at the least, also where it ends where it starts, and no node below `floor`.
+    """
     came: dict[int, int] = {start: start}
     layer, looked = [start], 0
     for _ in range(limit - 1):
@@ -115,9 +145,9 @@ def _cycle_through(
         for node in layer:
             looked += len(above[node])
             for to in above[node]:
-                if to == start:
+                if to == goal:
                     return _walked_back(node, came), looked
-                if to > start and to not in came:
+                if to >= floor and to not in came:
                     came[to] = node
                     fresh.append(to)
         layer = fresh

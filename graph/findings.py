@@ -19,6 +19,7 @@ from graph.tables import id_numbers
 
 #: Every kind of finding, in the order of the rows, and what it is.
 KINDS: Final = {
+    "cycle_mixed": "items that are above themselves by P31 and P279 together",
     "cycle_parent_taxon": "taxa that are above themselves by P171",
     "cycle_subclass": "classes that are above themselves by P279",
     "instance_and_subclass": "items that are instance (P31) and subclass (P279) of the same class",

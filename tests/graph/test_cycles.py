@@ -44,6 +44,26 @@ def test_components_and_shortest_cycles_are_networkx_own(pairs):
         assert cycle[0] == min(min(one) for one in every if len(one) == shortest)
 
 
+@given(pairs_of_a_graph, pairs_of_a_graph)
+def test_cycles_through_some_edges_are_the_shortest_that_networkx_has(pairs, some):
+    through = [pair for pair in some if pair[0] != pair[1]]
+    plain = nx.DiGraph([pair for pair in {*pairs, *some} if pair[0] != pair[1]])
+    core = cyclic_core(edges_of({*pairs, *some}), NODES)
+    answer = {tuple(c.component): c.nodes for c in cycles(core, edges_of(some))}
+    expected = {}
+    for component in nx.strongly_connected_components(plain):
+        inside = [(a, b) for a, b in through if {a, b} <= component]
+        if inside:
+            lengths = [nx.shortest_path_length(plain, b, a) + 1 for a, b in inside]
+            expected[tuple(sorted(component))] = min(lengths)
+    assert {component: len(nodes) for component, nodes in answer.items()} == expected
+    for nodes in answer.values():
+        assert (nodes[0], nodes[1]) in through
+        assert len(nodes) == len(set(nodes))
+        ring = zip(nodes, nodes[1:] + nodes[:1], strict=True)
+        assert all(plain.has_edge(a, b) for a, b in ring)
+
+
 @given(pairs_of_a_graph)
 def test_the_core_is_what_lies_on_and_between_cycles(pairs):
     core = cyclic_core(edges_of(pairs), NODES)
