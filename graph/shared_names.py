@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from etl.names import fold_all
 from graph.entities import Grouped
-from graph.ontology import distinct
+from graph.ontology import Compact, distinct
 from graph.tables import id_numbers
 
 Numbers = npt.NDArray[np.int64]
@@ -39,31 +39,34 @@ def shared_names(entities: Path) -> SharedNames:
     """Find the names (`name` and `aliases`) that two entities of an `entities.parquet` have.
 
     Names are compared folded (:func:`etl.names.fold`): case, compatibility forms and white space
-    don't count.  Takes some 70 bytes a name besides the text of every name.
+    don't count.  At the peak it takes some 140 bytes a name of 20 letters: 4 GB for 10 million
+    entities with 30 million names.
     """
     parquet = pq.ParquetFile(entities)
     owner, code, texts = _folded(parquet)
+    pairs = distinct((code.astype(np.uint64) << _LOW) | owner)
+    count = np.bincount((pairs >> _LOW).astype(np.int64), minlength=len(texts))
+    pairs = pairs[count[pairs >> _LOW] > 1]
+    shared = _in_order(np.flatnonzero(count > 1), count, texts)
+    place = np.full(len(texts), -1)  # of a name in the answer
+    place[shared] = np.arange(len(shared))
+
     head = parquet.read(columns=["id", "sitelinks"])
     ids = id_numbers(head.column("id").combine_chunks())
     sitelinks = head.column("sitelinks").to_numpy().astype(np.int64)
-
-    pairs = distinct((code.astype(np.uint64) << _LOW) | owner.astype(np.uint64))
-    of, who = (pairs >> _LOW).astype(np.int64), pairs.astype(np.uint32).astype(np.int64)
-    count = np.bincount(of, minlength=len(texts))
-    shared = np.flatnonzero(count > 1)
-    keys = [("count", "descending"), ("folded", "ascending")]
-    table = pa.table({"count": count[shared], "folded": texts.take(pa.array(shared))})
-    shared = shared[pc.sort_indices(table, sort_keys=keys).to_numpy()]
-
-    place = np.full(len(texts), -1)  # of a name in the answer
-    place[shared] = np.arange(len(shared))
-    wanted = place[of] >= 0
-    at, who = place[of[wanted]], who[wanted]
-    order = np.lexsort((who, -sitelinks[who], at))
+    who = pairs.astype(np.uint32).astype(np.int64)
+    who = who[np.lexsort((who, -sitelinks[who], place[pairs >> _LOW]))]
     start = np.concatenate(([0], np.cumsum(count[shared])))
-    groups = Grouped(start, who[order])
-    names = _written(parquet, _first_written(owner, place[code], groups.values[start[:-1]]))
-    return SharedNames(names, count[shared], Grouped(start, ids[groups.values]))
+    names = _written(parquet, _first_written(owner, place[code], who[start[:-1]]))
+    return SharedNames(names, count[shared], Grouped(start, ids[who]))
+
+
+def _in_order(codes: Numbers, count: Numbers, texts: pa.LargeStringArray) -> Numbers:
+    """Sort the numbers of names by how many have them, most first, then by the name."""
+    keys = [("count", "descending"), ("folded", "ascending")]
+    table = pa.table({"count": count[codes], "folded": texts.take(pa.array(codes))})
+    ordered: Numbers = codes[pc.sort_indices(table, sort_keys=keys).to_numpy()]
+    return ordered
 
 
 def _names(parquet: pq.ParquetFile) -> Iterator[tuple[Numbers, pa.StringArray]]:
@@ -78,22 +81,23 @@ def _names(parquet: pq.ParquetFile) -> Iterator[tuple[Numbers, pa.StringArray]]:
         first += len(table)
 
 
-def _folded(parquet: pq.ParquetFile) -> tuple[Numbers, Numbers, pa.Array]:
-    """Return of every name its entity's row and the number of its folded form; and the forms.
-
-    What folds to nothing has the number of the form "" and is nobody's.
-    """
-    owners, folded = [np.empty(0, np.int64)], [pa.array([], pa.large_string())]
+def _folded(parquet: pq.ParquetFile) -> tuple[Compact, Compact, pa.LargeStringArray]:
+    """Return of every name its entity's row and the number of its folded form; and the forms."""
+    owners, folded = [np.empty(0, np.uint32)], [pa.array([], pa.large_string())]
     for owner, names in _names(parquet):
         texts = fold_all(names)
-        # one entity for all that is no name: then it is shared by none
-        owners.append(np.where(pc.binary_length(texts).to_numpy() > 0, owner, 0))
+        # what folds to nothing is no name: as if all of it were one entity's, nobody shares it
+        owners.append(np.where(pc.binary_length(texts).to_numpy() > 0, owner, 0).astype(np.uint32))
         folded.append(texts.cast(pa.large_string()))
-    coded = pa.concat_arrays(folded).dictionary_encode()
-    return np.concatenate(owners), coded.indices.to_numpy().astype(np.int64), coded.dictionary
+    coded = pa.chunked_array(folded).dictionary_encode()
+    codes = [np.empty(0, np.uint32)]
+    codes += [chunk.indices.to_numpy().astype(np.uint32) for chunk in coded.chunks]
+    # all chunks have the one dictionary, and without a name there is no chunk
+    forms = coded.chunk(0).dictionary if coded.num_chunks else folded[0]
+    return np.concatenate(owners), np.concatenate(codes), forms
 
 
-def _first_written(owner: Numbers, place: Numbers, best: Numbers) -> Numbers:
+def _first_written(owner: Compact, place: Numbers, best: Numbers) -> Numbers:
     """Return for each shared name the number of the first name by which its best entity has it.
 
     `owner` and `place` (-1: not shared) are of every name, `best` of every shared one.
