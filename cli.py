@@ -383,6 +383,33 @@ def explain(
 
 
 @cli.command()
+@_path("--graph", "Directory of a data set.", required=True)
+@click.option("--kind", help="Findings of this kind only, such as cycle_subclass.")
+@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="At most.")
+@_json
+def quality(graph: Path, kind: str | None, limit: int, as_json: bool) -> None:
+    """Count what looks wrong with a data set's ontology, and show the worst of it.
+
+    Cycles, classes that are instances of their superclasses, taxa with several parents, roots
+    inside others, names in common and more: all of it is in quality.parquet, explained in
+    docs/quality.md. What touches the data set comes first.
+
+    \b
+    Example:
+      sparqless quality --graph data/sample/graph/entitynet
+      sparqless quality --graph data/sample/graph/entitynet --kind cycle_subclass --json
+    """
+    from graph.read_quality import as_plain, lines, read_quality
+
+    found = read_quality(graph, kind, limit)
+    if as_json:
+        _print_json(as_plain(found))
+        return
+    for line in lines(found):
+        click.echo(line)
+
+
+@cli.command()
 @click.argument("entity_id", metavar="ID")
 @_store
 @_json

@@ -40,6 +40,7 @@ from graph.kinds import Kinds, read_answers
 from graph.memberships import United
 from graph.naming import check_naming, name_of
 from graph.ontology import Ontology
+from graph.quality import QUALITY_FILE, write_quality
 from graph.recipe import Recipe, check_store, followed, matches, merged_ids
 from graph.records import check_walkable
 from graph.write_attributes import write_attributes
@@ -352,6 +353,32 @@ def _queries(work: Work) -> Made:
     return Made({"queries": counts})
 
 
+# --- quality
+
+
+def _quality_depends(work: Work) -> Any:
+    outputs = work.store.manifest["outputs"]
+    return {
+        "tables": [work.sha256(name) for name in STAGES[0].outputs],
+        "edges": [outputs.get(f"edges/{p}.parquet") for p in ("P31", "P279", "P171")],
+        "nodes": outputs["nodes.parquet"],
+        "labels": [part.labels for part in work.recipe.parts()],
+        "roots": work.recipe.root_ids(),
+    }
+
+
+def _quality(work: Work) -> Made:
+    counts = write_quality(
+        work.directory / QUALITY_FILE,
+        work.file("entities.parquet").parent,  # where its memberships and hierarchy are, too
+        work.store,
+        work.facts,
+        work.recipe,
+        quiet=work.quiet,
+    )
+    return Made({"quality": counts})
+
+
 def _rows(file: Path) -> int:
     return int(pq.ParquetFile(file).metadata.num_rows)
 
@@ -366,6 +393,7 @@ STAGES: Final = (
     ),
     Stage("attributes", ("attributes.parquet",), _attributes_depend, _attributes),
     Stage("queries", ("queries.parquet", "queries.jsonl"), _queries_depend, _queries),
+    Stage("quality", (QUALITY_FILE,), _quality_depends, _quality),
 )
 
 

@@ -25,6 +25,7 @@ OUTPUTS: Final = (
     "attributes.parquet",
     "queries.parquet",
     "queries.jsonl",
+    "quality.parquet",
 )
 
 #: The directory inside a data set in which a build writes until its files are complete.  Inside, so

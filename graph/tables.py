@@ -84,6 +84,20 @@ QUERIES: Final = pa.schema(
     ]
 )
 
+#: Ordered by kind, then by the number of `id`; what is about no one item in an order of its own.
+QUALITY: Final = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("id", pa.string()),  # the item that it is about; null where it is about none
+        ("name", pa.string()),
+        ("property", pa.string()),  # of the statements that are wrong; null where none is
+        ("related", _STRINGS),  # ids: what the kind says, bounded
+        ("count", pa.int64()),  # what the kind counts, without a bound
+        ("in_data_set", pa.bool_()),  # it is an entity, or stands above one in the hierarchy
+        ("detail", pa.string()),  # a sentence
+    ]
+)
+
 # In a written walk, numbers from here on are steps, everything below is an id.
 _STEP = 1 << 60
 
@@ -91,6 +105,13 @@ _STEP = 1 << 60
 def id_strings(ids: Ids) -> pa.StringArray:
     """Write ids as text: 144 -> Q144, -31 -> P31."""
     return _prefixed(np.where(ids < 0, 0, 1), np.abs(ids))
+
+
+def id_numbers(ids: pa.StringArray) -> Ids:
+    """Read ids that were written as text: Q144 -> 144, P31 -> -31."""
+    number: Ids = pc.utf8_slice_codeunits(ids, 1).cast(pa.int64()).to_numpy()
+    is_property = pc.starts_with(ids, "P").to_numpy(zero_copy_only=False)
+    return np.where(is_property, -number, number)
 
 
 def step_numbers(property_id: str, inverse: bool) -> int:
