@@ -62,6 +62,13 @@ _recipe = click.option(
 )
 
 
+def _limit(default: int | None) -> Callable[[_Command], _Command]:
+    shown = default is not None
+    return click.option(
+        "--limit", type=click.IntRange(1), default=default, show_default=shown, help="At most."
+    )
+
+
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -332,6 +339,50 @@ def closure(entity_id: str, path: str, store: Path, names: bool, as_json: bool) 
             click.echo(id_)
 
 
+@cli.command(name="gaps")
+@_store
+@_recipe
+@click.option(
+    "--min-sitelinks",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="Fewer, and an item isn't popular.",
+)
+@_limit(20)
+@click.option(
+    "--all", "everything", is_flag=True, help="Set nothing aside, find no class too general."
+)
+@_json
+def gaps_command(
+    store: Path, recipe: str, min_sitelinks: int, limit: int, everything: bool, as_json: bool
+) -> None:
+    """Find popular items that match no root, by the class that would catch most of them.
+
+    \b
+    Example:
+      sparqless gaps --store data/sample/store --recipe living --limit 5
+    """
+    from dataclasses import asdict
+
+    from graph.gaps import described, gaps
+    from graph.recipe import load
+
+    found = gaps(
+        store,
+        load(recipe),
+        min_sitelinks=min_sitelinks,
+        limit=limit,
+        everything=everything,
+        quiet=as_json,
+    )
+    if as_json:
+        _print_json(asdict(found))
+        return
+    for line in described(found):
+        click.echo(line)
+
+
 @cli.command()
 @click.argument("entity_id", metavar="ID")
 @_path("--store", "Directory of the store; asks the rules, one by one.")
@@ -402,7 +453,7 @@ def entity(entity_id: str, store: Path, as_json: bool) -> None:
 @click.option(
     "--language", "languages", multiple=True, metavar="CODE", help="Names in this language only."
 )
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most.")
+@_limit(20)
 @_json
 def find(
     text: str, store: Path, prefix: bool, languages: tuple[str, ...], limit: int, as_json: bool
