@@ -442,6 +442,39 @@ def entity(entity_id: str, store: Path, as_json: bool) -> None:
             click.echo(line)
 
 
+@cli.command(name="diff")
+@click.argument("a", type=click.Path(path_type=Path), metavar="A")
+@click.argument("b", type=click.Path(path_type=Path), metavar="B")
+@_path("--store-a", "The store of A: says for sure why what came was not there.")
+@_path("--store-b", "The store of B: says for sure why what went is gone.")
+@_limit(20)
+@_json
+def diff_command(
+    a: Path, b: Path, store_a: Path | None, store_b: Path | None, limit: int, as_json: bool
+) -> None:
+    """Compare two data sets: what came, went and changed, and by which statement.
+
+    Up to --limit changes of a kind and root are listed. With --json, a line for the counts, then
+    one for every change.
+
+    \b
+    Example:
+      sparqless graph --store data/sample/store --recipe living --out data/sample/graph/living
+      sparqless diff data/sample/graph/entitynet data/sample/graph/living
+    """
+    from graph.diff import as_plain, changes, described, diff, summary
+
+    stores = (store_a, store_b)
+    found = diff(a, b, stores=stores, limit=limit)
+    if as_json:
+        _print_json(summary(found))
+        for change in changes(a, b, stores=stores):
+            _print_json(as_plain(change))
+        return
+    for line in described(found):
+        click.echo(line)
+
+
 @cli.command()
 @click.argument("text")
 @_store

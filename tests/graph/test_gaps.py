@@ -59,8 +59,9 @@ def test_a_gap_is_a_popular_item_that_no_root_reaches(tmp_path):
 
 def test_what_the_rules_of_a_root_take_away_is_no_gap(tmp_path):
     recipe = (
-        'labels = ["en-gb"]\nmin_sitelinks = 1000\nrequire = ["P18"]\nlimit = 1\n[[root]]\nid = "Q1"\n'
-        'any = [{ path = "P279*" }]\nminus = [{ path = "P279*", of = ["Q20"] }]\n'
+        'labels = ["en-gb"]\nmin_sitelinks = 1000\nrequire = ["P18"]\nlimit = 1\n'
+        '[[root]]\nid = "Q1"\nany = [{ path = "P279*" }]\n'
+        'minus = [{ path = "P279*", of = ["Q20"] }]\n'
     )
     more = [entity("Q4", claims={"P279": ["Q1", "Q20"]})]
     found = found_in(tmp_path, [*WORLD, *more], recipe)
