@@ -22,7 +22,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,7 +66,7 @@ class Change:
     what: str  # entity, edge, membership, or the column of an entity that changed
     change: str  # came, went, changed
     id: str  # the entity, or the edge's child
-    name: str | None = None  # of an entity
+    name: str | None = None  # of the entity; of edges and memberships `changes` leaves it out
     root: str | None = None  # of a membership
     before: Any = None  # A's value: of a column, of a membership its chain, of an edge itself
     after: Any = None  # B's
@@ -112,8 +112,26 @@ def diff(
             kept.append(change)
     rows = tuple(int(side.manifest["counts"]["entities"]) for side in sides)
     return Diff(
-        tuple(_manifest_differences(*sides)), (rows[0], rows[1]), counts, by_root, tuple(kept)
+        tuple(_manifest_differences(*sides)),
+        (rows[0], rows[1]),
+        counts,
+        by_root,
+        tuple(_with_names(kept, sides)),
     )
+
+
+def _with_names(kept: list[Change], sides: tuple[_Side, _Side]) -> Iterator[Change]:
+    """Name the entities of memberships and edges, whose tables hold ids alone."""
+    wanted = pa.array([change.id for change in kept if change.name is None], pa.string())
+    names: dict[str, str] = {}
+    for side in sides:
+        rows = pq.read_table(
+            side.path / "entities.parquet",
+            columns=["id", "name"],
+            filters=pc.field("id").isin(wanted),
+        )
+        names |= zip(*(column.to_pylist() for column in rows.columns), strict=True)
+    return (replace(c, name=names.get(c.id)) if c.name is None else c for c in kept)
 
 
 def changes(
@@ -572,12 +590,24 @@ def _heading(change: Change) -> str:
 
 def _line(change: Change) -> str:
     named = f"{change.id} {change.name}" if change.name else change.id
-    if change.what == "edge":
-        return " ".join(change.edge or ())
+    if change.what == "edge" and change.edge:
+        return f"{named}: {' '.join(change.edge)}"
     if change.what == "membership":
-        edge = f": {' '.join(change.edge)}" if change.edge else ""
-        chain = change.before if change.before is not None else change.after
-        return f"{named}, {change.rule}{edge}  ({' '.join(chain)})"
+        edge = " ".join(change.edge or ())
+        chains = [" ".join(path) for path in (change.before, change.after) if path is not None]
+        return f"{named}: {_WHY[change.rule or ''].format(edge=edge)} ({' -> '.join(chains)})"
     if change.what in LISTED:
         return f"{named}: {change.before} -> {change.after}"
     return named
+
+
+#: What is lacking, in the data set that has not the membership or has another chain for it.
+_WHY: Final[Mapping[str, str]] = {
+    "edge": "{edge} is not there",
+    "edge?": "{edge} is not there, or a rule keeps the entity out (name the store to know)",
+    "root": "the recipe has not this root",
+    "recipe": "all statements are there, the recipe is another",
+    "entity": "all statements are there: a rule about the entity, or a limit",
+    **{rule: f"all statements are there, kept out by {rule}" for rule in RULES},
+    "absent": "the store has no record of it",
+}
