@@ -48,6 +48,7 @@ def _path(name: str, what: str, **more: Any) -> Callable[[_Command], _Command]:
 
 
 _store = _path("--store", "Directory of the store.", required=True)
+_graph = _path("--graph", "Directory of the data set.", required=True)
 _workers = click.option(
     "--workers",
     type=click.IntRange(1),
@@ -440,6 +441,74 @@ def entity(entity_id: str, store: Path, as_json: bool) -> None:
             return
         for line in described(record, opened, entity_id):
             click.echo(line)
+
+
+@cli.group()
+def export() -> None:
+    """Write a data set in other forms: EntityNet's layout, JSON lines, CSV, GraphML."""
+
+
+@export.command(name="entitynet")
+@_graph
+@_path("--out", "Directory to write to.", required=True)
+@_json
+def export_entitynet_command(graph: Path, out: Path, as_json: bool) -> None:
+    """Write a data set in the layout of EntityNet's release.
+
+    \b
+    Example:
+      sparqless export entitynet --graph data/sample/graph/entitynet --out data/sample/entitynet
+    """
+    from graph.entitynet import export_entitynet
+
+    counts = export_entitynet(graph, out)["counts"]
+    if as_json:
+        _print_json({"out": str(out), **counts})
+        return
+    if counts["queries"] is None:
+        click.echo(f"Warning: {graph} has no queries; entities were exported alone.", err=True)
+    _table((name, f"{n:,}", "") for name, n in counts.items() if n is not None)
+
+
+@export.command(name="table")
+@_graph
+@click.option(
+    "--table",
+    required=True,
+    type=click.Choice(["entities", "memberships", "hierarchy", "attributes", "queries", "quality"]),
+    help="Which one.",
+)
+@click.option(
+    "--format",
+    "format_",
+    default="jsonl",
+    show_default=True,
+    type=click.Choice(["jsonl", "csv", "graphml"]),
+    help="csv guards cells that look like formulas; graphml is for the hierarchy.",
+)
+@click.option("--out", required=True, metavar="FILE", help="File to write; - for standard output.")
+def export_table_command(graph: Path, table: str, format_: str, out: str) -> None:
+    """Write a table of a data set as JSON lines, CSV or GraphML.
+
+    \b
+    Example:
+      sparqless export table --graph data/sample/graph/entitynet --table entities --out -
+    """
+    from graph.export import export_table, write_table
+
+    if out == "-":
+        # whatever the locale says, and with newlines as they are written
+        with open(1, "w", encoding="utf-8", newline="", closefd=False) as stdout:
+            done = write_table(graph, table, format_, stdout)
+    else:
+        done = export_table(graph, table, format_, Path(out))
+        click.echo(f"{out}: {done.rows:,} {'elements' if format_ == 'graphml' else 'rows'}")
+    if done.guarded:
+        click.echo(
+            f"{done.guarded:,} cells begin as a formula would and got an apostrophe in front; "
+            "jsonl has them as they are.",
+            err=True,
+        )
 
 
 @cli.command(name="diff")

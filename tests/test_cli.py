@@ -11,10 +11,10 @@ import click
 import pytest
 
 from cli import cli
-from docs.commands import TARGET, reference
+from docs.commands import TARGET, commands, reference
 from tests.console import ROOT, run, start
 
-COMMANDS = sorted(cli.commands)
+COMMANDS = {name: context.command for name, context in commands()}
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def help_of(name: str) -> str:
-    command = cli.commands[name]
-    return command.get_help(click.Context(command, info_name=name))
+    return COMMANDS[name].get_help(click.Context(COMMANDS[name], info_name=name))
 
 
 def examples(text: str) -> list[str]:
@@ -42,7 +41,7 @@ def examples(text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_says_what_it_does_in_one_line_and_shows_an_example(name: str) -> None:
-    short = cli.commands[name].get_short_help_str(200)
+    short = COMMANDS[name].get_short_help_str(200)
     assert short.endswith(".")
     assert len(short) < 90
     assert any(example.startswith(f"{name} ") for example in examples(help_of(name)))
@@ -50,7 +49,7 @@ def test_every_command_says_what_it_does_in_one_line_and_shows_an_example(name: 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_explained(name: str) -> None:
-    for parameter in cli.commands[name].params:
+    for parameter in COMMANDS[name].params:
         if isinstance(parameter, click.Option) and not parameter.hidden:
             assert parameter.help, parameter.name
 
@@ -58,7 +57,7 @@ def test_every_option_is_explained(name: str) -> None:
 def test_an_option_of_one_name_means_the_same_everywhere() -> None:
     seen: dict[str, tuple[str, object]] = {}
     for name in COMMANDS:
-        for parameter in cli.commands[name].params:
+        for parameter in COMMANDS[name].params:
             if isinstance(parameter, click.Option) and parameter.opts[0] in ("--json", "--quiet"):
                 found = (parameter.help or "", parameter.is_flag)
                 assert seen.setdefault(parameter.opts[0], found) == found
@@ -129,6 +128,9 @@ def test_the_recipe_of_the_docs_builds(built: Path) -> None:
         "etl data/sample/dump.json.gz --store data/sample/store --json",
         "etl data/sample/dump.json.gz --store data/new --dry-run --json",
         "graph --store data/sample/store --recipe world --out data/world --json",
+        "gaps --store data/sample/store --recipe living --json",
+        "diff data/sample/graph/entitynet data/sample/graph/entitynet --json",
+        "export entitynet --graph data/sample/graph/entitynet --out data/entitynet --json",
     ],
 )
 def test_json_is_for_machines(built: Path, command: str) -> None:
@@ -161,6 +163,8 @@ def test_closure_prints_ids_and_entity_prints_names(built: Path) -> None:
         ("graph --store data/sample/store --recipe bad.toml --out data/y", "labelz"),
         ("closure Q729 --path 'P279**)' --store data/sample/store", "^\n"),
         ("etl data/sample/dump.json.gz --store data/sample/store --limit 3", "another --limit"),
+        ("diff data/sample/graph/entitynet data/sample/store", "manifest of 'store'"),
+        ("export table --graph data/sample/store --table entities --out -", "of 'store'"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_exit_1(built: Path, command: str, sentence: str) -> None:

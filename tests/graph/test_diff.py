@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from random import Random
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import graph.diff
 from etl.errors import UserError
-from etl.manifest import digests, read_manifest, write_manifest
 from graph.build import build
 from graph.diff import changes, described, diff, summary
 from graph.recipe import load
+from tests.graph.data_sets import with_columns
 from tests.graph.small_dump import entity, recipe_of, store_of
 
 ONE = '[[root]]\nid = "Q1"\nany = [{ path = "P279*" }]\n'
@@ -136,15 +135,8 @@ def test_names_and_types_are_listed_and_other_columns_counted(tmp_path):
     a, _ = built(tmp_path, "a", OLD)
     hound = entity("Q10", label="hound", aliases={"en": ["dog"]}, claims={"P279": ["Q2"]})
     b, _ = built(tmp_path, "b", changed(OLD, hound))
-    for folder, values in ((a, ["Q2", None, None]), (b, ["Q1", None, "Q9"])):
-        table = pq.read_table(folder / "entities.parquet")
-        types = [values[0] if id == "Q10" else values[1] for id in table.column("id").to_pylist()]
-        at = table.schema.get_field_index("natural_type")
-        table = table.set_column(at, "natural_type", pa.array(types, pa.string()))
-        pq.write_table(table, folder / "entities.parquet")
-        manifest = read_manifest(folder, "graph")
-        manifest["outputs"] |= digests(folder, ["entities.parquet"], quiet=True)
-        write_manifest(folder, {k: v for k, v in manifest.items() if k != "manifest_sha256"})
+    with_columns(a, natural_type={"Q10": "Q2"}, visual={"Q11": True})
+    with_columns(b, natural_type={"Q10": "Q1"}, visual={"Q11": True})
     found = diff(a, b)
     assert found.counts == {
         ("name", "changed"): 1,
