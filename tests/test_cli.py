@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -97,6 +98,18 @@ def test_the_python_of_the_readme_runs(built: Path) -> None:
     done = start([sys.executable, "-W", "ignore", "-c", code], built)
     assert done.returncode == 0, done.stderr
     assert "dog" in done.stdout
+
+
+def test_the_python_of_the_docs_runs(built: Path) -> None:
+    """Block after block, as one session; `# needs pandas` begins a block that may be left out."""
+    text = (ROOT / "docs" / "python.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+    needs = [re.findall(r"^# needs (\w+)$", block, re.MULTILINE) for block in blocks]
+    runnable = [b for b, n in zip(blocks, needs, strict=True) if all(map(find_spec, n))]
+    assert len(runnable) >= 10
+    done = start([sys.executable, "-W", "error", "-c", "\n".join(runnable)], built)
+    assert done.returncode == 0, done.stderr
+    assert "dog ['Q729']" in done.stdout
 
 
 def test_the_recipe_of_the_docs_builds(built: Path) -> None:

@@ -36,20 +36,10 @@ WORLD = [
 RECIPE = "min_sitelinks = 5\n" + "".join(
     f'[[root]]\nid = "{id}"\nany = [{{ path = "P279*" }}]\n' for id in ("Q729", "Q42889")
 )
-COLUMNS = [
-    "query_hash",
-    "query",
-    "query_type",
-    "entity",
-    "attribute",
-    "attribute_category",
-    "entity_type",
-    "or_terms",
-    "exclude",
-    "engine",
-    "ambiguous_with",
-    "source",
-]
+COLUMNS = (
+    "query_hash", "query", "query_type", "entity", "attribute", "attribute_category", "entity_type",
+    "or_terms", "exclude", "engine", "ambiguous_with", "source",
+)  # fmt: skip
 ASKED = [
     ("h1", "robin", "name", "Q7", None, "Q5113", None),
     ("h2", "redbreast", "alias", "Q7", None, "Q5113", "bing"),
