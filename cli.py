@@ -51,6 +51,7 @@ def _path(name: str, what: str, **more: Any) -> Callable[[_Command], _Command]:
 
 
 _store = _path("--store", "Directory of the store.", required=True)
+_graph = _path("--graph", "Directory of the data set.", required=True)
 
 
 def _cores() -> int:
@@ -71,6 +72,13 @@ _quiet = click.option("--quiet", is_flag=True, help="No progress and no table.")
 _recipe = click.option(
     "--recipe", default="entitynet", show_default=True, help="A shipped recipe or a .toml file."
 )
+
+
+def _limit(default: int | None) -> Callable[[_Command], _Command]:
+    shown = default is not None
+    return click.option(
+        "--limit", type=click.IntRange(1), default=default, show_default=shown, help="At most."
+    )
 
 
 @click.group(
@@ -346,6 +354,50 @@ def closure(entity_id: str, path: str, store: Path, names: bool, as_json: bool) 
             click.echo(id_)
 
 
+@cli.command(name="gaps")
+@_store
+@_recipe
+@click.option(
+    "--min-sitelinks",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="Fewer, and an item isn't popular.",
+)
+@_limit(20)
+@click.option(
+    "--all", "everything", is_flag=True, help="Set nothing aside, find no class too general."
+)
+@_json
+def gaps_command(
+    store: Path, recipe: str, min_sitelinks: int, limit: int, everything: bool, as_json: bool
+) -> None:
+    """Find popular items that match no root, by the class that would catch most of them.
+
+    \b
+    Example:
+      sparqless gaps --store data/sample/store --recipe living --limit 5
+    """
+    from dataclasses import asdict
+
+    from graph.gaps import described, gaps
+    from graph.recipe import load
+
+    found = gaps(
+        store,
+        load(recipe),
+        min_sitelinks=min_sitelinks,
+        limit=limit,
+        everything=everything,
+        quiet=as_json,
+    )
+    if as_json:
+        _print_json(asdict(found))
+        return
+    for line in described(found):
+        click.echo(line)
+
+
 @cli.command()
 @click.argument("entity_id", metavar="ID")
 @_path("--store", "Directory of the store; asks the rules, one by one.")
@@ -383,7 +435,7 @@ def explain(
 
 
 @cli.command()
-@_path("--graph", "Directory of a data set.", required=True)
+@_graph
 @click.option("--kind", help="Findings of this kind only, such as cycle_subclass.")
 @click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="At most.")
 @_json
@@ -432,6 +484,112 @@ def entity(entity_id: str, store: Path, as_json: bool) -> None:
             click.echo(line)
 
 
+@cli.group()
+def export() -> None:
+    """Write a data set in other forms: EntityNet's layout, JSON lines, CSV, GraphML.
+
+    \b
+    Example:
+      sparqless export entitynet --graph data/sample/graph/entitynet --out data/sample/entitynet
+    """
+
+
+@export.command(name="entitynet")
+@_graph
+@_path("--out", "Directory to write to.", required=True)
+@_json
+def export_entitynet_command(graph: Path, out: Path, as_json: bool) -> None:
+    """Write a data set in the layout of EntityNet's release.
+
+    \b
+    Example:
+      sparqless export entitynet --graph data/sample/graph/entitynet --out data/sample/entitynet
+    """
+    from graph.entitynet import export_entitynet
+
+    counts = export_entitynet(graph, out)["counts"]
+    if as_json:
+        _print_json({"out": str(out), **counts})
+        return
+    if counts["queries"] is None:
+        click.echo(f"Warning: {graph} has no queries; entities were exported alone.", err=True)
+    _table((name, f"{n:,}", "") for name, n in counts.items() if n is not None)
+
+
+@export.command(name="table")
+@_graph
+@click.option(
+    "--table",
+    required=True,
+    type=click.Choice(["entities", "memberships", "hierarchy", "attributes", "queries", "quality"]),
+    help="Which one.",
+)
+@click.option(
+    "--format",
+    "format_",
+    default="jsonl",
+    show_default=True,
+    type=click.Choice(["jsonl", "csv", "graphml"]),
+    help="csv guards cells that look like formulas; graphml is for the hierarchy.",
+)
+@click.option("--out", required=True, metavar="FILE", help="File to write; - for standard output.")
+def export_table_command(graph: Path, table: str, format_: str, out: str) -> None:
+    """Write a table of a data set as JSON lines, CSV or GraphML.
+
+    \b
+    Example:
+      sparqless export table --graph data/sample/graph/entitynet --table entities --out -
+    """
+    from graph.export import export_table, write_table
+
+    if out == "-":
+        # whatever the locale says, and with newlines as they are written
+        with open(1, "w", encoding="utf-8", newline="", closefd=False) as stdout:
+            done = write_table(graph, table, format_, stdout)
+    else:
+        done = export_table(graph, table, format_, Path(out))
+        click.echo(f"{out}: {done.rows:,} {'elements' if format_ == 'graphml' else 'rows'}")
+    if done.guarded:
+        click.echo(
+            f"{done.guarded:,} cells begin as a formula would and got an apostrophe in front; "
+            "jsonl has them as they are.",
+            err=True,
+        )
+
+
+@cli.command(name="diff")
+@click.argument("a", type=click.Path(path_type=Path), metavar="A")
+@click.argument("b", type=click.Path(path_type=Path), metavar="B")
+@_path("--store-a", "The store of A: says for sure why what came was not there.")
+@_path("--store-b", "The store of B: says for sure why what went is gone.")
+@_limit(20)
+@_json
+def diff_command(
+    a: Path, b: Path, store_a: Path | None, store_b: Path | None, limit: int, as_json: bool
+) -> None:
+    """Compare two data sets: what came, went and changed, and by which statement.
+
+    Up to --limit changes of a kind and root are listed. With --json, a line for the counts, then
+    one for every change.
+
+    \b
+    Example:
+      sparqless graph --store data/sample/store --recipe living --out data/sample/graph/living
+      sparqless diff data/sample/graph/entitynet data/sample/graph/living
+    """
+    from graph.diff import as_plain, changes, described, diff, summary
+
+    stores = (store_a, store_b)
+    found = diff(a, b, stores=stores, limit=limit)
+    if as_json:
+        _print_json(summary(found))
+        for change in changes(a, b, stores=stores):
+            _print_json(as_plain(change))
+        return
+    for line in described(found):
+        click.echo(line)
+
+
 @cli.command()
 @click.argument("text")
 @_store
@@ -443,7 +601,7 @@ def entity(entity_id: str, store: Path, as_json: bool) -> None:
 @click.option(
     "--language", "languages", multiple=True, metavar="CODE", help="Names in this language only."
 )
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most.")
+@_limit(20)
 @_json
 def find(
     text: str, store: Path, prefix: bool, languages: tuple[str, ...], limit: int, as_json: bool
@@ -498,7 +656,7 @@ def enrich() -> None:
 def _enrich_options(command: _Command) -> _Command:
     for option in reversed(
         [
-            _path("--graph", "Directory of a data set.", required=True),
+            _graph,
             _store,
             click.option(
                 "--endpoint",

@@ -107,11 +107,24 @@ def id_strings(ids: Ids) -> pa.StringArray:
     return _prefixed(np.where(ids < 0, 0, 1), np.abs(ids))
 
 
-def id_numbers(ids: pa.StringArray) -> Ids:
-    """Read ids that were written as text: Q144 -> 144, P31 -> -31."""
-    number: Ids = pc.utf8_slice_codeunits(ids, 1).cast(pa.int64()).to_numpy()
-    is_property = pc.starts_with(ids, "P").to_numpy(zero_copy_only=False)
-    return np.where(is_property, -number, number)
+def id_numbers(ids: pa.Array | pa.ChunkedArray) -> Ids:
+    """Read ids back: Q144 -> 144, P31 -> -31; the inverse of :func:`id_strings`."""
+    number = _numbers(pc.utf8_slice_codeunits(ids, 1))
+    return np.where(_are(pc.starts_with(ids, "P")), -number, number)
+
+
+def step_column(properties: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Read a column of properties as steps sort: P279 -> 558, ^P279 -> 559."""
+    inverse = _are(pc.starts_with(properties, "^"))
+    return _numbers(pc.utf8_ltrim(properties, "^P")) * 2 + inverse
+
+
+def _numbers(digits: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    return np.asarray(pc.cast(digits, pa.int64()).to_numpy(zero_copy_only=False))
+
+
+def _are(mask: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(mask.to_numpy(zero_copy_only=False))
 
 
 def step_numbers(property_id: str, inverse: bool) -> int:
