@@ -19,7 +19,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import networkx as nx
 import numpy as np
@@ -86,7 +86,9 @@ class Edges:
     @classmethod
     def of(cls, subject: npt.ArrayLike, object: npt.ArrayLike) -> Edges:
         """Sort pairs and drop repeats (two statements may say the same)."""
-        return cls(*_unpacked(_sorted_pairs(subject, object)))
+        # Of a store's edges the subjects ascend already, which a stable sort makes use of: 0.02 s
+        # instead of 0.66 for 10 million P31.
+        return cls(*_unpacked(_sorted_pairs(subject, object, "stable")))
 
     @cached_property
     def forward(self) -> Csr:
@@ -98,7 +100,9 @@ class Edges:
         return _csr(target, source)
 
 
-def _sorted_pairs(high: npt.ArrayLike, low: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+def _sorted_pairs(
+    high: npt.ArrayLike, low: npt.ArrayLike, kind: Literal["quicksort", "stable"] = "quicksort"
+) -> npt.NDArray[np.uint64]:
     """Pack two columns of 32 bits into one of 64, sort, drop repeats.
 
     Sorting packed numbers in place is several times as fast as an argsort of one column and needs
@@ -107,7 +111,7 @@ def _sorted_pairs(high: npt.ArrayLike, low: npt.ArrayLike) -> npt.NDArray[np.uin
     packed = np.asarray(high).astype(np.uint64)
     packed <<= np.uint64(32)
     packed |= np.asarray(low).astype(np.uint64)
-    packed.sort()
+    packed.sort(kind=kind)
     if len(packed):
         fresh = np.empty(len(packed), bool)
         fresh[0] = True
@@ -365,10 +369,11 @@ class Ontology:
             name: followed(column.dictionary.to_numpy(zero_copy_only=False))
             for name, column in coded.items()
         }
+        orders = {name: np.argsort(found) for name, found in objects.items()}
         runs = [np.unique(np.fromiter(including, np.int64))]
         for name, table in columns.items():
             runs.append(_without_repeats(table.column("subject").to_numpy()))
-            runs.append(np.sort(objects[name]))
+            runs.append(objects[name][orders[name]])
         ids = np.concatenate(runs)
         ids.sort(kind="stable")
         ids = _without_repeats(ids)
@@ -377,7 +382,9 @@ class Ontology:
         edges = {}
         for name, table in columns.items():
             subject = np.searchsorted(ids, table.column("subject").to_numpy()).astype(np.uint32)
-            numbers = np.searchsorted(ids, objects[name]).astype(np.uint32)
+            numbers = np.empty(len(objects[name]), np.uint32)
+            # in order, because a search stays near the one before it: a fifth of the time
+            numbers[orders[name]] = np.searchsorted(ids, objects[name][orders[name]])
             edges[name] = Edges.of(subject, numbers[coded[name].indices.to_numpy()])
         return cls(ids, edges)
 
