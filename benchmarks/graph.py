@@ -170,7 +170,8 @@ def tables(figures: dict[str, Any]) -> str:
         for name in _ALL
     ]
     lines = [
-        f"{items:,} items, {megabytes(figures['record_bytes'])} MB of records.",
+        f"{items:,} items, {megabytes(figures['record_bytes'])} MB of records; the store was "
+        f"made in {figures['store_seconds']:.0f} s.",
         "",
         table(["statements of", "", "an item", "an item of Wikidata"], per_item),
         "",
