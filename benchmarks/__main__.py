@@ -1,4 +1,4 @@
-"""The measuring room of the ingest.
+"""The measuring room.
 
     python -m benchmarks                          lists what there is
     python -m benchmarks etl --json-bytes 2G      runs one, prints its tables
@@ -29,6 +29,7 @@ NAMES = {
     "update": "--update-from beside a full build",
     "kills": "processes killed at random, and what is in the store in the end",
     "judged": "how often natural types and visuality are right, on items that were judged",
+    "graph": "a data set of a store of 10 million items, beside networkx and rustworkx",
 }
 
 #: Those that measure on a dump that is given, too.
