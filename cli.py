@@ -10,13 +10,19 @@ from typing import Any, TypeVar
 import click
 import ujson
 
-from etl.engine import default_workers
 from etl.errors import UserError, is_disk_full
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-class _Commands(click.Group):
+class _InOrder(click.Group):
+    """Lists commands in the order of the work, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+class _Commands(_InOrder):
     """Turns what a user can mend into one sentence and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -39,19 +45,24 @@ class _Commands(click.Group):
             where = f"{error.filename}: " if error.filename else ""
             raise click.ClickException(f"{where}{error.strerror or error}") from error
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order of the work, not of the alphabet
-
 
 def _path(name: str, what: str, **more: Any) -> Callable[[_Command], _Command]:
     return click.option(name, type=click.Path(path_type=Path), help=what, **more)
 
 
 _store = _path("--store", "Directory of the store.", required=True)
+
+
+def _cores() -> int:
+    from etl.engine import default_workers  # multiprocessing, of which few commands have a use
+
+    return default_workers()
+
+
 _workers = click.option(
     "--workers",
     type=click.IntRange(1),
-    default=default_workers,
+    default=_cores,
     show_default="cores",
     help="Processes to work with.",
 )
@@ -273,12 +284,15 @@ def _table(rows: Iterable[tuple[str, str, str]]) -> None:
 @_recipe
 @_path("--out", "Directory to write the data set to.", required=True)
 @click.option("--strict", is_flag=True, help="Take warnings (a root that is missing) as errors.")
+@click.option("--fresh", is_flag=True, help="Build all anew, also what hasn't changed.")
 @_quiet
 @_json
 def graph_command(
-    store: Path, recipe: str, out: Path, strict: bool, quiet: bool, as_json: bool
+    store: Path, recipe: str, out: Path, strict: bool, fresh: bool, quiet: bool, as_json: bool
 ) -> None:
-    """Evaluate a recipe over a store: entities, memberships, hierarchy.
+    """Evaluate a recipe over a store: entities, attributes, queries.
+
+    Only what a change of the store, the recipe or a model's answers concerns is built again.
 
     \b
     Example:
@@ -288,7 +302,7 @@ def graph_command(
     from graph.recipe import load
     from graph.report import rows
 
-    manifest = build(store, load(recipe), out, strict=strict, quiet=quiet)
+    manifest = build(store, load(recipe), out, strict=strict, fresh=fresh, quiet=quiet)
     if as_json:
         found = {"out": str(out), **manifest["counts"], "warnings": manifest["warnings"]}
         _print_json({**found, "seconds": manifest["seconds"]["all"]})
@@ -465,6 +479,201 @@ def find(
             f"no name in {store} {how} {text!r}; "
             + ("try a shorter beginning." if prefix else "--prefix finds what begins so.")
         )
+
+
+@cli.group(cls=_InOrder)
+def enrich() -> None:
+    """Ask a language model for natural types, visuality or attributes.
+
+    Any server will do that speaks OpenAI's chat completions: vLLM, llama.cpp, Ollama, a paid one.
+    What it answers stands in the data set's directory, for the next `sparqless graph`.
+
+    \b
+    Example:
+      sparqless enrich types --graph data/sample/graph/entitynet --store data/sample/store \
+--model Qwen/Qwen2.5-7B-Instruct --dry-run
+    """
+
+
+def _enrich_options(command: _Command) -> _Command:
+    for option in reversed(
+        [
+            _path("--graph", "Directory of a data set.", required=True),
+            _store,
+            click.option(
+                "--endpoint",
+                metavar="URL",
+                help="Such as http://localhost:8000/v1; without a path, /v1.  [sparqless.toml]",
+            ),
+            click.option(
+                "--model", metavar="NAME", help="As the server names it.  [sparqless.toml]"
+            ),
+            click.option(
+                "--key-env",
+                metavar="NAME",
+                help="Environment variable with the key.  [OPENAI_API_KEY, where it is set]",
+            ),
+            click.option(
+                "--concurrency",
+                type=click.IntRange(1, 256),
+                default=8,
+                show_default=True,
+                help="Requests at once.",
+            ),
+            click.option(
+                "--rate",
+                type=click.FloatRange(0),
+                default=0.0,
+                metavar="R",
+                help="Requests a second, at most.  [no limit]",
+            ),
+            click.option(
+                "--batch",
+                type=click.IntRange(1, 100),
+                default=1,
+                show_default=True,
+                help="Entities a request: fewer tokens, and answers that may colour each other.",
+            ),
+            click.option(
+                "--limit", type=click.IntRange(1), help="Only the first N entities by sitelinks."
+            ),
+            click.option(
+                "--parameters",
+                metavar="JSON",
+                help="Fields of a request to set, null to leave one out, as "
+                """'{"seed": null}'.  [temperature 0, seed 42, max_tokens]""",
+            ),
+            click.option(
+                "--timeout",
+                type=click.FloatRange(0, min_open=True),
+                default=300.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="How long to wait for an answer.",
+            ),
+            click.option(
+                "--price-in",
+                type=click.FloatRange(0),
+                default=0.0,
+                metavar="PRICE",
+                help="Of a million tokens read.",
+            ),
+            click.option(
+                "--price-out",
+                type=click.FloatRange(0),
+                default=0.0,
+                metavar="PRICE",
+                help="Of a million tokens written.",
+            ),
+            click.option(
+                "--max-failures",
+                type=click.IntRange(0),
+                default=100,
+                show_default=True,
+                help="Entities without a usable answer to put up with.",
+            ),
+            click.option(
+                "--dry-run",
+                is_flag=True,
+                help="Print prompts and an estimate; send nothing.",
+            ),
+            _quiet,
+            _json,
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _enrich(
+    task: str,
+    *,
+    graph: Path,
+    store: Path,
+    endpoint: str | None,
+    model: str | None,
+    key_env: str | None,
+    timeout: float,
+    parameters: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **more: Any,
+) -> None:
+    from etl.config import key_from, required
+    from graph.enrich.asking import Options, parsed_parameters
+    from graph.enrich.client import server_at
+    from graph.enrich.report import as_plain, described, rows, warning
+    from graph.enrich.run import enrich, estimate
+    from graph.enrich.sources import sources
+
+    options = Options(
+        model=required("model", model, "Qwen/Qwen2.5-7B-Instruct"),
+        parameters=parsed_parameters(parameters),
+        quiet=quiet,
+        **more,
+    )
+    if dry_run:
+        with sources(graph, store) as (candidates, hints):
+            expected = estimate(graph, task, options, candidates, hints)
+        if as_json:
+            _print_json(as_plain(expected))
+            return
+        for line in described(expected, options):
+            click.echo(line)
+        return
+    key, named = key_from(key_env)
+    address = required("endpoint", endpoint, "http://localhost:8000/v1")
+    server = server_at(address, key, named=named, timeout=timeout)
+    with sources(graph, store) as (candidates, hints):
+        summary = enrich(graph, task, server, options, candidates, hints)
+    if remark := warning(summary):
+        click.echo(f"Warning: {remark}", err=True)
+    if as_json:
+        _print_json(as_plain(summary))
+    elif not quiet:
+        _table(rows(summary, options))
+
+
+@enrich.command(name="types")
+@_enrich_options
+def enrich_types(**options: Any) -> None:
+    """Have a model choose every entity's natural type among the classes above it.
+
+    \b
+    Example:
+      sparqless enrich types --graph data/sample/graph/entitynet --store data/sample/store \
+--model Qwen/Qwen2.5-7B-Instruct --dry-run
+    """
+    _enrich("types", **options)
+
+
+@enrich.command(name="visuality")
+@_enrich_options
+def enrich_visuality(**options: Any) -> None:
+    """Have a model say of every entity whether a photograph can show it.
+
+    \b
+    Example:
+      sparqless enrich visuality --graph data/sample/graph/entitynet --store data/sample/store \
+--model llama3.1:8b --batch 10 --dry-run
+    """
+    _enrich("visuality", **options)
+
+
+@enrich.command(name="attributes")
+@_enrich_options
+def enrich_attributes(**options: Any) -> None:
+    """Have a model list what can be seen of every entity, with a query for each.
+
+    Entities that are known not to be visual are left out.
+
+    \b
+    Example:
+      sparqless enrich attributes --graph data/sample/graph/entitynet --store data/sample/store \
+--model gpt-4o-mini --price-in 0.15 --price-out 0.60 --limit 500 --dry-run
+    """
+    _enrich("attributes", **options)
 
 
 @cli.command()

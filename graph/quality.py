@@ -26,8 +26,9 @@ from etl.store import EntityStore
 from etl.tables import TableWriter
 from graph.check_data_set import names_in_common, swallowed_roots, unlabelled_classes
 from graph.check_ontology import check_ontology
-from graph.facts import Facts, name_of
+from graph.facts import Facts
 from graph.findings import KINDS, MOST_ROWS, NAMED, Findings, Rows, Scope, among
+from graph.naming import name_of
 from graph.ontology import Ids, distinct
 from graph.recipe import Recipe
 from graph.tables import QUALITY, id_strings, lists

@@ -27,8 +27,10 @@ ENTITIES: Final = pa.schema(
         ("roots", _STRINGS),
         ("depths", pa.list_(pa.int32())),
         ("parents", _STRINGS),
-        ("natural_type", pa.string()),  # this and the next three: null until that stage runs
+        ("recipe", pa.string()),  # the part of the recipe that keeps it, the first of several
+        ("natural_type", pa.string()),
         ("natural_type_name", pa.string()),
+        ("natural_type_reason", pa.string()),
         ("visual", pa.bool_()),
         ("visual_reason", pa.string()),
         ("revision", pa.int64()),
@@ -47,6 +49,39 @@ MEMBERSHIPS: Final = pa.schema(
 
 HIERARCHY: Final = pa.schema(
     [("child", pa.string()), ("property", pa.string()), ("parent", pa.string())]
+)
+
+ATTRIBUTES: Final = pa.schema(
+    [
+        ("entity", pa.string()),
+        ("property", pa.string()),  # ^P361 for a statement of the value about the entity
+        ("property_name", pa.string()),
+        ("category", pa.string()),
+        ("value_id", pa.string()),
+        ("value", pa.string()),
+        ("qualifier", pa.string()),
+        ("inherited_from", pa.string()),
+        ("distance", pa.int32()),
+        ("source", pa.string()),  # wikidata, or llm:<model>
+        ("query", pa.string()),
+    ]
+)
+
+QUERIES: Final = pa.schema(
+    [
+        ("query_hash", pa.string()),
+        ("query", pa.string()),
+        ("query_type", pa.string()),  # name, alias, attribute_type, attribute_name
+        ("entity", pa.string()),  # null for attribute_type, which is about a type
+        ("attribute", pa.string()),
+        ("attribute_category", pa.string()),
+        ("entity_type", pa.string()),
+        ("or_terms", _STRINGS),
+        ("exclude", _STRINGS),
+        ("engine", pa.string()),
+        ("ambiguous_with", _STRINGS),
+        ("source", pa.string()),
+    ]
 )
 
 #: Ordered by kind, then by the number of `id`; what is about no one item in an order of its own.

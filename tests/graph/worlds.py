@@ -199,6 +199,22 @@ def worlds(draw: st.DrawFn) -> World:
     return _linked(World(map(entity, ids)), links)
 
 
+Merged = dict[str, str]  # id -> what it was merged into
+
+
+@st.composite
+def merged_worlds(draw: st.DrawFn) -> tuple[World, Merged]:
+    """Draw a world, some of whose ids lost their records, and redirects from and to anything."""
+    world = draw(worlds())
+    ids = [line["id"] for line in world]
+    gone = draw(st.lists(st.sampled_from(ids), max_size=4, unique=True))
+    items = [*dict.fromkeys([*(id for id in ids if id.startswith("Q")), *ABSENT])]
+    merged: Merged = {}
+    for id in [*gone, ABSENT[0], *draw(st.lists(st.sampled_from(ids), max_size=2))]:
+        merged[id] = draw(st.sampled_from(items if id.startswith("Q") else ["P31", "P1647"]))
+    return World(line for line in world if line["id"] not in gone), merged
+
+
 # What the reference's rules look at: few draws for much variety, each a way to be in or out.
 _LABELS = [{"en": "x"}] * 5 + [{"mul": "m"}, {"de": "y", "en-gb": "z"}, {"en": "x", "mul": "m"}, {}]
 _ALIASES: list[dict[str, list[str]]] = [
