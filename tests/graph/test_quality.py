@@ -534,6 +534,21 @@ def test_nothing_wrong_is_an_empty_table(tmp_path):
     assert [count.found for count in read.counts] == [0] * len(KINDS)
 
 
+def test_what_changes_outside_the_data_set_is_found_by_the_next_build(tmp_path):
+    """The data set's own tables stay as they are."""
+    out, recipe = tmp_path / "out", load(recipe_of(tmp_path, ONE))
+    outside = classes(Q1=[], Q2=["Q1"], Q5=["Q90"])
+    store = store_of(tmp_path / "data", outside)
+    build(store, recipe, out, quiet=True)
+    assert rows(out, "missing_superclass")[0]["detail"].endswith("the Q5 (Q5).")
+    renamed = entity("Q5", label="new", claims={"P279": ["Q90"]})
+    store = store_of(tmp_path / "data", [*outside[:2], renamed])
+    build(store, recipe, out, quiet=True)
+    assert rows(out, "missing_superclass")[0]["detail"].endswith("new (Q5).")
+    build(redirect(store, {"Q90": "Q1"}), recipe, out, quiet=True)
+    assert not rows(out, "missing_superclass")
+
+
 # --- reading --------------------------------------------------------------------------------------
 
 
