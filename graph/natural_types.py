@@ -125,6 +125,18 @@ class NaturalTypes:
             return NaturalType(roots[0], name or roots[0], "no class within the root: the root")
         return None
 
+    def choices(self, node: Node, roots: Sequence[str]) -> list[str]:
+        """Return what a language model may choose among: candidates and, for a taxon, ancestors.
+
+        Those ancestors that people have a word for.  The ten with the most sitelinks in all, ties
+        by the lower id; all of them by the rules of reference-living.
+        """
+        known = {c.id: c.sitelinks for c in self.candidates(node, roots)}
+        if self._rules == "sparqless":
+            known |= {above.id: above.sitelinks for _, above, _ in self._known_ancestors(node)}
+        ordered = sorted(known, key=lambda id: (-known[id], _number(id)))
+        return ordered if self._rules == "reference-living" else ordered[:TOP]
+
     def candidates(self, node: Node, roots: Sequence[str]) -> list[Candidate]:
         """Return the candidates that the rules allow, the most linked first, ties by the lower id.
 
@@ -180,35 +192,36 @@ class NaturalTypes:
         return HOPS
 
     def _of_taxon(self, taxon: Node) -> NaturalType | None:
-        """Return the nearest ancestor that people have a word for, None if there is none."""
+        """Return the nearest ancestor that people have a word for, None if there is none.
+
+        One of the rank of class or order, or else the nearest of any rank.
+        """
+        nearest: NaturalType | None = None
+        for steps, node, word in self._known_ancestors(taxon):
+            ranked = not CLASS_OR_ORDER.isdisjoint(node.ranks)
+            rank = "class or order" if ranked else "no class or order that people know; this is"
+            reason = f"P171 in {_steps(steps)}: {rank}, {node.sitelinks} sitelinks"
+            found = NaturalType(node.id, word, reason)
+            if ranked:
+                return found
+            nearest = nearest or found
+        return nearest
+
+    def _known_ancestors(self, taxon: Node) -> Iterator[tuple[int, Node, str]]:
+        """Yield (steps, ancestor, word for it) along P171, the nearest first, ties by the id."""
         met = {taxon.id}
-        layer = taxon.parent_taxa
-        last_resort: NaturalType | None = None
+        layer = set(taxon.parent_taxa)
         for steps in range(1, _FARTHEST_TAXON):
-            nodes = [
-                node
-                for id in sorted(set(layer) - met, key=_number)
-                if (node := self._nodes.get(id))
-            ]
-            if not nodes:
-                break
-            met.update(layer)
+            fresh = sorted(layer - met, key=_number)
+            nodes = [node for id in fresh if (node := self._nodes.get(id))]
+            met |= layer
             for node in nodes:
                 word = _common_word(node)
-                if word is None or node.sitelinks < KNOWN_TAXON:
-                    continue
-                ranked = not CLASS_OR_ORDER.isdisjoint(node.ranks)
-                rank = "class or order" if ranked else "no class or order that people know; this is"
-                found = NaturalType(
-                    node.id,
-                    word,
-                    f"P171 in {_steps(steps)}: {rank}, {node.sitelinks} sitelinks",
-                )
-                if ranked:
-                    return found
-                last_resort = last_resort or found
-            layer = tuple(id for node in nodes for id in node.parent_taxa)
-        return last_resort
+                if word is not None and node.sitelinks >= KNOWN_TAXON:
+                    yield steps, node, word
+            layer = {id for node in nodes for id in node.parent_taxa}
+            if not layer:
+                return
 
 
 def _number(id: str) -> int:
