@@ -28,6 +28,7 @@ NAMES = {
     "scale": "time and memory from 1 to 8 GB of JSON",
     "update": "--update-from beside a full build",
     "kills": "processes killed at random, and what is in the store in the end",
+    "judged": "how often natural types and visuality are right, on items that were judged",
 }
 
 #: Those that measure on a dump that is given, too.
@@ -75,7 +76,7 @@ def _run(name: str, parsed: argparse.Namespace, arguments: list[str]) -> None:
     text = f"{module.tables(figures)}\n\n*{machine}; `{command}`*"
     print(f"\n## {name}\n\n{text}", flush=True)
     if parsed.write:
-        report.put(name, text)
+        report.put(name, text, getattr(module, "PAGE", report.PAGE))
 
 
 def _list() -> str:

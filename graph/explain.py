@@ -10,6 +10,7 @@ rules are written a second time for that; tests hold them to what a build does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from etl.entity import Record, is_entity_id, numeric_id
 from etl.errors import UserError
 from etl.manifest import read_manifest
 from etl.store import REDIRECTS, EntityStore
+from graph.derived import Derived, derive
 from graph.explanation import Chain, Explanation, Verdict
+from graph.kinds import Answers, read_answers
 from graph.naming import check_naming, name_of
 from graph.recipe import (
     Branch,
@@ -37,11 +40,20 @@ from graph.records import Records, check_walkable
 from graph.walk import Walk, Walks
 
 
-def explain(store: Path, recipe: Recipe, id: str) -> Explanation:
+def explain(
+    store: Path,
+    recipe: Recipe,
+    id: str,
+    *,
+    roots: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
+    answers: Answers | None = None,
+) -> Explanation:
     """Say by which chain an entity belongs to each root of a recipe, or which rule keeps it out.
 
     The rules are those of a build, in its order, but for `limit`: which entities are most linked
-    only a build knows, so that `member` is None for a candidate of a root with a limit.
+    only a build knows, so that `member` is None for a candidate of a root with a limit.  A build's
+    manifest tells it: `roots` are the counts that it has by root and recipe.  `answers` are those
+    of language models, which a build puts in place of the rules' own.
 
     Raises
     ------
@@ -63,7 +75,30 @@ def explain(store: Path, recipe: Recipe, id: str) -> Explanation:
         verdicts = tuple(
             judge.verdict(part.name, root) for part in recipe.parts() for root in part.roots
         )
-        return Explanation(id, names.of(id), verdicts, record.sitelinks, merged)
+        if roots is not None:
+            verdicts = tuple(_limited(record, v, roots[v.root, v.recipe]) for v in verdicts)
+        derived = _derived(records, recipe, record, verdicts, answers or Answers.none())
+        return Explanation(id, names.of(id), verdicts, record.sitelinks, merged, derived)
+
+
+def _derived(
+    records: Records,
+    recipe: Recipe,
+    record: Record,
+    verdicts: tuple[Verdict, ...],
+    answers: Answers,
+) -> Derived | None:
+    """Derive what follows from the roots that keep an entity, or keep it unless `limit` does not.
+
+    The first part of the recipe that keeps it names it.
+    """
+    keeping = [verdict for verdict in verdicts if verdict.member is not False]
+    if not keeping:
+        return None
+    part = next(part for part in recipe.parts() if part.name == keeping[0].recipe)
+    met = {verdict.root for verdict in keeping}
+    its_roots = [root for root in recipe.root_ids() if root in met]
+    return derive(records, recipe, part, record, its_roots, answers)
 
 
 def _item(store: EntityStore, id: str) -> Record:
@@ -226,10 +261,10 @@ def explain_built(graph: Path, id: str, store: Path | None = None) -> Explanatio
         return explain_rows(graph, manifest, id)
     if not _is_of(manifest["store"], read_manifest(store, "store")):
         raise UserError(f"{graph} was not built from {store}: name its store, or build it again.")
-    found = explain(store, recorded(manifest["recipe"]["texts"]), id)
-    counts = {(root["root"], root["recipe"]): root for root in manifest["counts"]["roots"]}
-    decided = (_limited(found, v, counts[v.root, v.recipe]) for v in found.verdicts)
-    return replace(found, verdicts=tuple(decided))
+    recipe = recorded(manifest["recipe"]["texts"])
+    roots = {(root["root"], root["recipe"]): root for root in manifest["counts"]["roots"]}
+    answers = read_answers(graph, recipe.attributes.models)
+    return explain(store, recipe, id, roots=roots, answers=answers)
 
 
 def _is_of(origin: dict[str, Any], store: dict[str, Any]) -> bool:
@@ -238,13 +273,12 @@ def _is_of(origin: dict[str, Any], store: dict[str, Any]) -> bool:
     return bool(origin["contents"] == store["contents"] and redirects[0] == redirects[1])
 
 
-def _limited(entity: Explanation, verdict: Verdict, root: dict[str, Any]) -> Verdict:
+def _limited(record: Record, verdict: Verdict, root: Mapping[str, Any]) -> Verdict:
     """Decide what only `limit` left open: by the last entity that a build kept."""
     if verdict.member is not None:
         return verdict
-    last, sitelinks = root["last_kept"], entity.sitelinks
-    assert sitelinks is not None, "explain always knows the sitelinks"
-    if last is None or (sitelinks, -numeric_id(entity.id)) >= (
+    last, sitelinks = root["last_kept"], record.sitelinks
+    if last is None or (sitelinks, -numeric_id(record.id)) >= (
         last["sitelinks"],
         -numeric_id(last["entity"]),
     ):

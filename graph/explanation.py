@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from graph.derived import Derived
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -47,3 +49,5 @@ class Explanation:
     sitelinks: int | None = None  # None where a built graph that lacks the entity was asked
     # ids that were asked for or stand in the recipe, and what they were merged into
     merged: Mapping[str, str] = field(default_factory=dict)
+    # what follows from its being in a data set; None where no root may have it
+    derived: Derived | None = None

@@ -55,6 +55,11 @@ class Facts:
         at[at == len(self._items)] = 0
         return np.where(self._items[at] == ids, at + self._properties, -1)
 
+    def popular(self, min_sitelinks: int) -> Ids:
+        """Return the items with at least so many sitelinks, ascending."""
+        linked = self._column("sitelinks").to_numpy()[self._properties :] >= min_sitelinks
+        return np.asarray(self._items[linked])
+
     def _of(self, column: str, rows: Rows) -> pa.Array:
         return self._column(column).take(pa.array(rows))
 

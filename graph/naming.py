@@ -7,10 +7,15 @@ needs no arrays, and loading those would take longer than the reading.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from etl.entity import Record
 from etl.errors import UserError
 from etl.store import EntityStore
+
+TAXON_NAME: Final = "P225"
+COMMON_NAME: Final = "P1843"
 
 # Datatypes of a property whose values are texts (Wikibase's names for them).
 _TEXTS = (
@@ -70,3 +75,27 @@ def texts_of(record: Record, property_id: str, languages: Sequence[str] | None =
         ):
             texts.append(str(snak.value.get("text", "")))
     return list(dict.fromkeys(texts))
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """All that a record calls its entity, by a list of labels; lists are in the dump's order."""
+
+    name: str | None
+    name_lang: str | None
+    aliases: Sequence[str]  # in the first language of the list that has any
+    common_names: Sequence[str]  # P1843, in any language of the list
+    taxon_names: Sequence[str]  # P225
+
+
+def names_of(record: Record, labels: Sequence[str]) -> Names:
+    """Return the names that a row of `entities.parquet` has."""
+    languages = [label for label in labels if not label.startswith("P")]
+    name, name_lang = name_of(record, labels) or (None, None)
+    return Names(
+        name,
+        name_lang,
+        next((record.aliases[code] for code in languages if record.aliases.get(code)), []),
+        texts_of(record, COMMON_NAME, languages),
+        texts_of(record, TAXON_NAME),
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from etl.ingest import ingest
 from etl.inverse import inverse_name
-from etl.kept import DEFAULT_LANGUAGES, Kept
+from etl.kept import DEFAULT_LANGUAGES, Kept, read_properties
 from etl.manifest import digests, read_manifest, write_manifest
 from etl.merge_inverse import write_inverses
 from etl.merged_ids import Redirects
@@ -15,8 +15,6 @@ from etl.plan import Options
 from etl.redirects import RedirectJob, build_redirects, read_redirects
 from etl.store import DATA, REDIRECTS
 from tests.etl.mysqldump import redirect_dumps
-
-KEPT = ("P18", "P31", "P171", "P225", "P279", "P625", "P1582", "P1672", "P1705", "P1843")
 
 
 def entity(id: str, *, label: str | None = "", links: int = 10, **more) -> dict:
@@ -91,14 +89,14 @@ def store_of(
     folder: Path,
     entities: list[dict],
     *,
-    properties: tuple[str, ...] = KEPT,
+    properties: tuple[str, ...] | None = None,
     languages: tuple[str, ...] = DEFAULT_LANGUAGES,
 ) -> Path:
-    """Write a dump and make a store of it."""
+    """Write a dump and make a store of it, with the properties that are kept by default or some."""
     folder.mkdir(parents=True, exist_ok=True)
     dump = folder / "dump.json"
     dump.write_text("[\n" + ",\n".join(json.dumps(e) for e in entities) + "\n]\n", "utf-8")
-    kept = Kept(languages, dict.fromkeys(properties, ()))
+    kept = Kept(languages, dict.fromkeys(properties, ()) if properties else read_properties())
     ingest((str(dump),), folder / "store", Options(kept, workers=0, quiet=True, fresh=True))
     return folder / "store"
 

@@ -83,9 +83,8 @@ def living_part(service: QueryService, limit: int | None = None) -> Part:
 def with_limit(name: str, limit: int, directory: Path) -> recipes.Recipe:
     """Load a copy of a shipped recipe whose limit is another."""
     text = re.sub(r"(?m)^limit = .*\n", "", (files("graph.recipes") / f"{name}.toml").read_text())
-    first = text.index("[[root]]")
     file = directory / f"{name}.toml"
-    file.write_text(f"{text[:first]}limit = {limit}\n{text[first:]}")
+    file.write_text(f"limit = {limit}\n{text}")
     return recipes.load(file)
 
 

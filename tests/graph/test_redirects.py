@@ -16,8 +16,9 @@ from etl.errors import UserError
 from etl.manifest import read_manifest
 from etl.show import as_plain, described
 from etl.store import EntityStore
-from graph.build import OUTPUTS, build
+from graph.build import build
 from graph.closure import closure
+from graph.directory import OUTPUTS
 from graph.explain import explain, explain_built
 from graph.recipe import load
 from graph.report import described as described_verdicts

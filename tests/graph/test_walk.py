@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,9 @@ def recipes(draw: st.DrawFn) -> str:
 
 
 def said(explained, store: Path, recipe: Recipe, id: str):
-    """What an explanation says, or why it is refused."""
+    """What an explanation says of an entity's roots, or why it is refused."""
     try:
-        return explained(store, recipe, id)
+        return replace(explained(store, recipe, id), derived=None)
     except UserError as error:
         return str(error)
 
