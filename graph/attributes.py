@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
 from itertools import islice
 from typing import Final
 
@@ -33,7 +32,7 @@ from etl.store import EntityStore
 from graph.above import Node, Nodes
 from graph.natural_types import TOO_GENERAL
 from graph.recipe import Recipe
-from graph.settings import AttributeSettings
+from graph.settings import RECIPES, AttributeSettings
 
 #: Finds the entities whose statements lead to one: `subjects("Q144", "P361")`.
 Subjects = Callable[[str, str], Sequence[str]]
@@ -92,7 +91,7 @@ class Attribute:
 @cache
 def rules() -> tuple[Rule, ...]:
     """Return the lines of `graph/recipes/attributes.tsv`, in its order."""
-    return read_rules((files("graph.recipes") / _TABLE).read_text("utf-8"))
+    return read_rules((RECIPES / _TABLE).read_text("utf-8"))
 
 
 def read_rules(text: str) -> tuple[Rule, ...]:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +42,7 @@ from graph.ontology import Ontology
 from graph.quality import QUALITY_FILE, write_quality
 from graph.recipe import Recipe, check_store, followed, matches, merged_ids
 from graph.records import check_walkable
+from graph.settings import RECIPES
 from graph.write_attributes import write_attributes
 from graph.write_queries import write_queries
 
@@ -223,7 +223,7 @@ def _digest(data: Any) -> str:
 
 def _table(name: str) -> str:
     """Digest a table that ships beside the recipes."""
-    return hashlib.sha256((files("graph.recipes") / name).read_bytes()).hexdigest()
+    return hashlib.sha256((RECIPES / name).read_bytes()).hexdigest()
 
 
 # --- entities

@@ -13,7 +13,7 @@ from pathlib import Path
 from etl.entity import Record
 from etl.store import EntityStore
 from graph.above import Nodes
-from graph.enrich.answers import read_types, read_visuality
+from graph.enrich.journal import ENRICH
 from graph.natural_types import NaturalType, NaturalTypes
 from graph.recipe import Recipe
 from graph.visuality import Visuality, visuality
@@ -38,6 +38,10 @@ def read_answers(graph: Path, models: Sequence[str]) -> Answers:
     ------
     UserError : a file of answers is damaged.
     """
+    if not (graph / ENRICH).is_dir():
+        return Answers.none()
+    from graph.enrich.answers import read_types, read_visuality  # takes longer than most answers
+
     types = {
         entity: NaturalType(a.natural_type, a.natural_type_name, f"llm:{a.model}: {a.explanation}")
         for entity, a in read_types(graph, models).items()
