@@ -237,9 +237,17 @@ def _entities_depend(work: Work) -> Any:
         ],
         "edges": _origin(work.store.manifest, work.recipe)["outputs"],
         "visuality": _table("visuality.tsv"),
-        "answers": [digest_of_answers(work.out, task) for task in (TYPES.name, VISUALITY.name)],
-        "models": work.recipe.attributes.models,
+        "answers": _answers(work, TYPES.name, VISUALITY.name),
     }
+
+
+def _answers(work: Work, *tasks: str) -> Any:
+    """What a stage depends on that takes in answers of language models: them and their order.
+
+    None where there are none: then it doesn't matter whose would count more.
+    """
+    found = [digest_of_answers(work.out, task) for task in tasks]
+    return [found, work.recipe.attributes.models] if any(found) else None
 
 
 def _entities(work: Work) -> Made:
@@ -270,13 +278,15 @@ def _entities(work: Work) -> Made:
 
 
 def _attributes_depend(work: Work) -> Any:
+    settings, queries = work.recipe.attributes, work.recipe.queries
+    answers = _answers(work, ATTRIBUTES.name)
     return {
         "entities": work.sha256("entities.parquet"),
-        "settings": asdict(work.recipe.attributes),
+        "settings": [settings.inherit, settings.values],
         "parts": [[part.name, part.labels, part.rules] for part in work.recipe.parts()],
         "rules": _table("attributes.tsv"),
-        "answers": digest_of_answers(work.out, ATTRIBUTES.name),
-        "budget": [work.recipe.queries.budget, work.recipe.queries.seed],
+        # a budget for what models say is kept to where they are taken in
+        "answers": answers and [answers, queries.budget, queries.seed],
     }
 
 

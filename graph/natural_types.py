@@ -34,7 +34,7 @@ from itertools import islice
 from math import log2
 from typing import Final
 
-from graph.above import Node, Nodes
+from graph.above import INSTANCE_OF, SUBCLASS_OF, Node, Nodes
 from graph.settings import Rules
 
 #: physical object, object, entity, concrete object: left out of the candidates by
@@ -118,7 +118,8 @@ class NaturalTypes:
         candidates = sorted(self.candidates(node, roots), key=_rank)
         if candidates:
             best = candidates[0]
-            return NaturalType(best.id, best.name, _reason(node, candidates), tuple(candidates))
+            reason = _reason(self._first_step(node, best), candidates)
+            return NaturalType(best.id, best.name, reason, tuple(candidates))
         if self._rules == "reference-living" and roots:
             root = self._nodes.get(roots[0])
             name = root.name if root else None
@@ -171,6 +172,16 @@ class NaturalTypes:
             for id in layer:
                 if id.startswith("Q") and self._reaches(id, frozenset(roots)):
                     yield id, steps
+
+    def _first_step(self, node: Node, to: Candidate) -> str:
+        """Return the property whose statement is the first step from an entity to a candidate."""
+        if not node.subclass_of:
+            return INSTANCE_OF
+        if self._rules == "reference-living":  # which begins at both
+            layers = self._nodes.superclasses(node.subclass_of)
+            if to.id not in next(islice(layers, to.steps - 1, None), ()):
+                return INSTANCE_OF
+        return SUBCLASS_OF
 
     def _candidate(self, node: Node, steps: int) -> Candidate:
         if node.id not in self._inside:
@@ -239,9 +250,8 @@ def _common_word(taxon: Node) -> str | None:
     return taxon.common_names[0] if taxon.common_names else None
 
 
-def _reason(node: Node, candidates: Sequence[Candidate]) -> str:
+def _reason(way: str, candidates: Sequence[Candidate]) -> str:
     best = candidates[0]
-    way = "P279" if node.subclass_of else "P31"
     inside = ", in a root of the recipe" if best.inside else ""
     general = "" if best.above == HOPS else f", {_steps(best.above)} below the top"
     return (
