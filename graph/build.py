@@ -14,7 +14,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -174,9 +174,7 @@ class Work:
 
     def done(self, stage: Stage, before: Mapping[str, Any]) -> dict[str, Any]:
         """Run a stage, or find that `before`, a manifest, has it already; return its record."""
-        key = _digest(
-            [GRAPH_FORMAT, tool_versions(), stage.name, self.contents, stage.depends(self)]
-        )
+        key = _digest([tool_versions(), _code(), stage.name, self.contents, stage.depends(self)])
         earlier = before.get("stages", {}).get(stage.name, {})
         if earlier.get("key") == key and self._stands(stage, before["outputs"]):
             self.reused.append(stage.name)
@@ -219,6 +217,15 @@ def _digest(data: Any) -> str:
     """Digest plain data, whatever the order of its maps."""
     text = ujson.dumps(data, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _code() -> str:
+    """Digest the code of this package: a clone may change without its version changing."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _table(name: str) -> str:
