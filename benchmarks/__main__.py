@@ -28,6 +28,7 @@ NAMES = {
     "scale": "time and memory from 1 to 8 GB of JSON",
     "update": "--update-from beside a full build",
     "kills": "processes killed at random, and what is in the store in the end",
+    "explain": "one explanation, beside the interpreter's start",
     "judged": "how often natural types and visuality are right, on items that were judged",
 }
 

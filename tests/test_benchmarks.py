@@ -240,7 +240,7 @@ def test_the_documentation_has_a_place_for_every_benchmark() -> None:
 
 
 def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
-    names = ("etl", "formats", "stages", "merge", "scale", "update", "kills")
+    names = ("etl", "formats", "stages", "merge", "scale", "update", "kills", "explain")
     small = ["--json-bytes", "3M", "--peer-bytes", "1M", "--sizes", "1M,3M", "--lines", "60"]
     counts = [
         "--records",
@@ -258,7 +258,7 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
     done = subprocess.run([*command, *small, *counts], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     printed = [json.loads(line) for line in done.stdout.splitlines()]
-    etl, formats, stages, merge, scale, update, kills = printed
+    etl, formats, stages, merge, scale, update, kills, explain = printed
     assert [found["benchmark"] for found in printed] == list(names)
 
     limit, ours, *others = etl["rates"]
@@ -283,6 +283,10 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
 
     assert sum(kill["times"] for kill in kills["kills"]) == 2
     assert kills["differences"] == []
+
+    start, *answers, arrays = explain["rows"]
+    assert (start["beyond"], len(answers), explain["asked"]) == (0, 4, 5)
+    assert all(row["seconds"] > 0 for row in (*answers, arrays))
 
     left = {path.name for path in tmp_path.iterdir() if not path.name.startswith("dump-")}
     assert left == {"store"}
