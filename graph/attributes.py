@@ -89,6 +89,11 @@ class Attribute:
     phrase: str | None = None  # how it becomes a query; no column
 
 
+def of_model(category: str, text: str, query: str, model: str) -> Attribute:
+    """Return an attribute that a language model gave, with the query that it wrote for it."""
+    return Attribute(None, None, category, None, text, source=f"llm:{model}", query=query)
+
+
 @cache
 def rules() -> tuple[Rule, ...]:
     """Return the lines of `graph/recipes/attributes.tsv`, in its order."""

@@ -27,7 +27,7 @@ from etl.entity import numeric_id
 from etl.manifest import MANIFEST, digests, read_manifest, tool_versions
 from etl.progress import Progress
 from etl.store import REDIRECTS, EntityStore
-from graph.attributes import Attribute
+from graph.attributes import Attribute, of_model
 from graph.checks import emptied, refuse_if_strict, warnings_of
 from graph.directory import building, check_out, publish
 from graph.enrich.answers import digest_of_answers, read_attributes
@@ -323,15 +323,7 @@ def _answered(work: Work, entities: Path) -> dict[str, list[Attribute]]:
         budget=settings.budget,
         seed=settings.seed,
     ):
-        attribute = Attribute(
-            None,
-            None,
-            given.category,
-            None,
-            given.attribute,
-            source=f"llm:{given.model}",
-            query=given.query,
-        )
+        attribute = of_model(given.category, given.attribute, given.query, given.model)
         found.setdefault(given.entity, []).append(attribute)
     return found
 
