@@ -51,7 +51,7 @@ def _path(name: str, what: str, **more: Any) -> Callable[[_Command], _Command]:
 
 
 _store = _path("--store", "Directory of the store.", required=True)
-_graph = _path("--graph", "Directory of the data set.", required=True)
+_graph = _path("--graph", "Directory of a data set.", required=True)
 
 
 def _cores() -> int:

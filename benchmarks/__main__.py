@@ -1,4 +1,4 @@
-"""The measuring room of the ingest.
+"""The measuring room.
 
     python -m benchmarks                          lists what there is
     python -m benchmarks etl --json-bytes 2G      runs one, prints its tables
@@ -30,6 +30,7 @@ NAMES = {
     "kills": "processes killed at random, and what is in the store in the end",
     "explain": "one explanation, beside the interpreter's start",
     "judged": "how often natural types and visuality are right, on items that were judged",
+    "graph": "a data set of a store of 10 million items, beside networkx and rustworkx",
 }
 
 #: Those that measure on a dump that is given, too.

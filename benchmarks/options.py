@@ -27,6 +27,7 @@ class Options:
     sizes: tuple[int, ...] = (10**9, 2 * 10**9, 4 * 10**9, 8 * 10**9)
     lines: int = 20_000
     records: int = 5_000_000
+    items: int = 10_000_000
     changed: float = 0.05
     kills: int = 50
 
@@ -67,7 +68,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     add(
         "--install-peers",
         action="store_true",
-        help="etl: install KGTK (pip) and wikibase-dump-filter (npm) below --work first",
+        help="etl: install KGTK (pip) and wikibase-dump-filter (npm) below --work first; "
+        "graph: rustworkx (pip)",
     )
     add(
         "--sizes",
@@ -78,6 +80,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     add("--lines", type=int, default=default.lines, metavar="N", help="stages  [20,000]")
     add("--records", type=parse_size, default=default.records, metavar="N", help="merge  [5M]")
+    add("--items", type=parse_size, default=default.items, metavar="N", help="graph  [10M]")
     add(
         "--changed",
         type=float,

@@ -45,39 +45,40 @@ cli_entry.handlers = [found for found in cli_entry.handlers if found[0] == "impo
 sys.exit(cli_entry.cli_entry())
 """
 _DUMP_FILTER = "wikibase-dump-filter@6.1.1"
+_PIP = ("-m", "pip", "--disable-pip-version-check", "install", "--quiet")
 _PIPE = 'set -o pipefail; gzip -dc "$0" | "$@" > /dev/null'
 
 
 def install(work: Path) -> list[str]:
     """Install KGTK and wikibase-dump-filter; a line for each that can't be."""
-    failed = []
-    for name, there, steps in (
-        (
-            "KGTK",
-            _kgtk(work),
-            [
-                [sys.executable, "-m", "venv", str(work / "kgtk")],
-                [str(_kgtk(work)), *_PIP, "--no-deps", _KGTK],
-                [str(_kgtk(work)), *_PIP, *_KGTK_IMPORTS],
-            ],
-        ),
-        (
-            "wikibase-dump-filter",
-            _dump_filter(work),
-            [["npm", "install", "--no-fund", "--prefix", str(work / "node"), _DUMP_FILTER]],
-        ),
-    ):
-        try:
-            for step in steps:
-                subprocess.run(step, check=True, capture_output=True, text=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            said = getattr(error, "stderr", "") or str(error)
-            failed.append(f"{name} did not install: {_reason(said)}")
-            shutil.rmtree(there.parents[1], ignore_errors=True)
-    return failed
+    kgtk = [
+        [sys.executable, "-m", "venv", str(work / "kgtk")],
+        [str(_kgtk(work)), *_PIP, "--no-deps", _KGTK],
+        [str(_kgtk(work)), *_PIP, *_KGTK_IMPORTS],
+    ]
+    npm = [["npm", "install", "--no-fund", "--prefix", str(work / "node"), _DUMP_FILTER]]
+    failed = [
+        _installed("KGTK", work / "kgtk", kgtk),
+        _installed("wikibase-dump-filter", work / "node", npm),
+    ]
+    return [line for line in failed if line is not None]
 
 
-_PIP = ("-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+def put_below(directory: Path, package: str) -> str | None:
+    """Install a package of this Python alone into a directory; a line where it can't be."""
+    pip = [sys.executable, *_PIP, "--upgrade", "--no-deps", "--target", str(directory), package]
+    return _installed(package, directory, [pip])
+
+
+def _installed(name: str, directory: Path, steps: list[list[str]]) -> str | None:
+    try:
+        for step in steps:
+            subprocess.run(step, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", "") or str(error)
+        shutil.rmtree(directory, ignore_errors=True)
+        return f"{name} did not install: {_reason(said)}"
+    return None
 
 
 def _reason(said: str) -> str:

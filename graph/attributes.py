@@ -28,6 +28,7 @@ from typing import Final
 
 from etl.entity import ENTITY_ID, Record, Statement, is_entity_id
 from etl.errors import UserError
+from etl.fold import fold
 from etl.store import EntityStore
 from graph.above import Node, Nodes
 from graph.natural_types import TOO_GENERAL
@@ -273,9 +274,10 @@ class Attributes:
 def phrased(attribute: Attribute, name: str, *, english: bool) -> str | None:
     """Return the query for an attribute of something called `name`, None where it makes none.
 
-    The table's phrases are English; in other languages name and value stand side by side.
+    None either where the name says it already (the white of a *white stork*).  The table's phrases
+    are English; in other languages name and value stand side by side.
     """
-    if attribute.phrase is None:
+    if attribute.phrase is None or fold(attribute.value) in fold(name):
         return None
     if not english:
         return f"{name} {attribute.value}"

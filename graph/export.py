@@ -4,7 +4,7 @@
 
 Rows are streamed, in the table's own order.
 
-**jsonl** has every value as it is, lists as lists.  **csv** (RFC 4180, UTF-8, LF) has lists as JSON
+**jsonl** has every value as it is, lists as lists.  **csv** (RFC 4180, UTF-8) has lists as JSON
 arrays in one cell and nothing for null.  Anybody may edit Wikidata, and a spreadsheet takes a cell
 that begins with `=`, `+`, `-` or `@` for a formula; such cells, and those that begin with a tab or
 a carriage return, get an apostrophe in front (OWASP, "CSV Injection"), and it is said how many did.
@@ -133,7 +133,8 @@ def _write_jsonl(graph: Path, table: str, file: IO[str]) -> Exported:
 
 
 def _write_csv(graph: Path, table: str, file: IO[str]) -> Exported:
-    writer = csv.writer(file, lineterminator="\n")
+    # with both, so that a text with one of them alone is put into quotes
+    writer = csv.writer(file, lineterminator="\r\n")
     rows, guarded = 0, 0
     for batch in batches(graph, table):
         if not rows:

@@ -23,6 +23,18 @@ Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]  # of nodes.parquet
 
 
+def _ids(file: Path) -> Ids:
+    """Read the ids of `nodes.parquet`, by row groups: at once they take 2.5 times the memory."""
+    parquet = pq.ParquetFile(file)
+    ids = np.empty(parquet.metadata.num_rows, np.int64)
+    at = 0
+    for group in range(parquet.num_row_groups):
+        read = parquet.read_row_group(group, columns=["id"]).column(0).to_numpy()
+        ids[at : at + len(read)] = read
+        at += len(read)
+    return ids
+
+
 class Facts:
     """`nodes.parquet` of a store: items are found by id, columns read when they are first needed.
 
@@ -33,7 +45,7 @@ class Facts:
         self._store = store
         self._file = Path(store.path) / "nodes.parquet"
         self._columns: dict[str, pa.Array] = {}
-        ids = self._column("id").to_numpy()
+        ids = _ids(self._file)
         # Key order: properties (negative) stand first, so the rest ascends.
         self._properties = int(np.count_nonzero(ids < 0))
         self._items = ids[self._properties :]

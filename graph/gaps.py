@@ -25,8 +25,9 @@ lie that are still left.  Alone, that would always be "entity", so three rules w
 3. A class that catches a single item is none.
 
 Cost: the closures of the recipe, as in a build; then the P279 edges, the P31 edges of the popular
-items, and 8 bytes for every pair of (set of direct classes, class above it).  Many items have the
-same direct classes, and are counted together.
+items, and 12 bytes for every pair of a direct class and a class above it.  Many items have the same
+direct classes; those are counted together.  Measured on 10 million made-up items, 4.6 million of
+them popular (Wikidata has some 3 million), of 435,000 classes: 1.4 GB, 2 minutes on two busy cores.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from etl.store import EntityStore
 from graph.ancestors import ancestors
 from graph.facts import Facts, Mask
 from graph.natural_types import TOO_GENERAL
-from graph.ontology import ArrayGraph, Ids, Nodes, Ontology, distinct, edge_file, truthy_rows
+from graph.ontology import ArrayGraph, Csr, Ids, Nodes, Ontology, distinct, edge_file, truthy_rows
 from graph.recipe import Recipe, check_store, followed, matches
 from graph.records import Records, check_walkable
 from graph.selection import Evaluator
@@ -67,6 +68,7 @@ REJECTED: Final = (
 #: Of what the class that catches most does, a subclass must catch more to be taken instead.
 SHARE: Final = 0.5
 
+_TOGETHER = 1 << 14  # sets of direct classes whose classes above are gathered at a time
 _EXAMPLES = 5
 _OVERLAPS = 3  # roots that are named beside a class, those with most in common
 
@@ -285,17 +287,13 @@ class _Search:
         self.open = open_.copy()  # items that no class taken so far catches
         # Items with the same starts are caught by the same classes: one signature stands for them.
         inside = open_[place.row]
-        self._signature, row, start = _signatures(
+        self._signature, row, self._start = _signatures(
             place.row[inside], place.start[inside], len(open_)
         )
-        self._weight = np.bincount(self._signature[self._signature >= 0], minlength=1)
-        rows, nodes = [np.empty(0, np.uint32)], [np.empty(0, np.uint32)]
-        for at, node, _ in ancestors(place.graph, row, start):
-            rows.append(at.astype(np.uint32))
-            nodes.append(node.astype(np.uint32))
-        # (P,) every class that each signature leads to
-        self._pair_row, self._pair_node = np.concatenate(rows), np.concatenate(nodes)
-        self._count = self._summed(np.ones(len(self._pair_row), bool))
+        self._weight = np.bincount(self._signature[self._signature >= 0])
+        self._first = np.searchsorted(row, np.arange(len(self._weight) + 1))  # in `_start`
+        self._above = _lists_of_ancestors(place.graph, distinct(self._start))
+        self._count = self._summed(np.arange(len(self._weight)))
 
     def found(self, limit: int) -> Iterator[tuple[int, Mask]]:
         """Yield up to `limit` classes, and which items each catches that none before it did."""
@@ -306,9 +304,7 @@ class _Search:
             caught = self.open & self._place.below(np.array([class_]))
             yield class_, caught
             self.open &= ~caught
-            gone = np.zeros(len(self._weight), bool)
-            gone[self._signature[caught]] = True
-            self._count -= self._summed(gone[self._pair_row])
+            self._count -= self._summed(distinct(self._signature[caught]))
 
     def _chosen(self) -> int | None:
         count = np.where(self._offered, self._count, 0)
@@ -327,11 +323,34 @@ class _Search:
             at = int(subclasses[np.argmax(count[subclasses])])
             met.add(at)
 
-    def _summed(self, pairs: Mask) -> npt.NDArray[np.int64]:
-        """Return how many items the signatures of some pairs stand for, by class."""
-        weight = self._weight[self._pair_row[pairs]]
-        size = self._place.graph.size
-        return np.bincount(self._pair_node[pairs], weight, minlength=size).astype(np.int64)
+    def _summed(self, signatures: Nodes) -> npt.NDArray[np.int64]:
+        """Return by class how many items of some signatures it catches."""
+        total = np.zeros(self._place.graph.size)
+        for first in range(0, len(signatures), _TOGETHER):
+            some = signatures[first : first + _TOGETHER]
+            row, at = _ranges(self._first[some], self._first[some + 1])
+            i, class_ = self._above.expand(self._start[at])
+            packed = distinct((row[i] << 32) | class_)  # two starts may have a class in common
+            weight = self._weight[some[packed >> 32]]
+            total += np.bincount(packed & 0xFFFFFFFF, weight, minlength=len(total))
+        return total.astype(np.int64)
+
+
+def _lists_of_ancestors(graph: ArrayGraph, starts: Nodes) -> Csr:
+    """Return for every start all that stands above it, itself included: 4 bytes each."""
+    row, node = [np.empty(0, np.uint32)], [np.empty(0, np.uint32)]
+    for at, above, _ in ancestors(graph, np.arange(len(starts)), starts):
+        row.append(at.astype(np.uint32))
+        node.append(above.astype(np.uint32))
+    first = np.searchsorted(np.concatenate(row), np.arange(len(starts) + 1))
+    return Csr(starts.astype(np.uint32), first, np.concatenate(node))
+
+
+def _ranges(first: Nodes, end: Nodes) -> tuple[Nodes, Nodes]:
+    """Return (i, place) of every place from first[i] up to end[i]."""
+    count = end - first
+    at = np.arange(count.sum()) + np.repeat(first - (np.cumsum(count) - count), count)
+    return np.repeat(np.arange(len(count)), count), at
 
 
 def _signatures(row: Nodes, start: Nodes, rows: int) -> tuple[Nodes, Nodes, Nodes]:
@@ -364,9 +383,8 @@ def _signatures(row: Nodes, start: Nodes, rows: int) -> tuple[Nodes, Nodes, Node
     _, chosen, number = np.unique(signature[some], return_index=True, return_inverse=True)
     signature[some] = number
     chosen = some[chosen]
-    count = length[chosen]
-    at = np.arange(count.sum()) + np.repeat(first[chosen] - (np.cumsum(count) - count), count)
-    return signature, np.repeat(np.arange(len(chosen)), count), start[at]
+    row, at = _ranges(first[chosen], first[chosen + 1])
+    return signature, row, start[at]
 
 
 @dataclass(frozen=True)

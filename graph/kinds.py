@@ -76,8 +76,11 @@ class Kinds:
         """Tell the kind of an entity that belongs to some roots."""
         node = self._nodes.of(record)
         answered = self._answers.types.get(record.id)
+        if answered is None or self._nodes.get(answered.id) is None:
+            # a class that a newer dump has no longer is no answer
+            answered = self._types.of(node, roots)
         seen = self._answers.visuality.get(record.id)
-        return Kind(answered or self._types.of(node, roots), seen or visuality(node, self._nodes))
+        return Kind(answered, seen or visuality(node, self._nodes))
 
     def columns(self, record: Record, roots: Sequence[str]) -> dict[str, object]:
         """Return the columns of an entity's row that say what kind of thing it is."""

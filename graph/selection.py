@@ -93,6 +93,7 @@ class Evaluator:
         entity, depth, rank, position, number_, entries = map(
             np.concatenate, zip(*columns, strict=True)
         )
+        del columns  # 48 bytes for each of the 20 million candidates that Wikidata has for animals
         order = np.lexsort((number_, rank, depth, entity))
         _, first = np.unique(entity[order], return_index=True)
         best = order[first]

@@ -17,15 +17,22 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import networkx as nx
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 
 from benchmarks import peers, report
+from benchmarks import world_store as invented_store
 from benchmarks.build import Rate
 from benchmarks.dump import Plan, parse_size, write
 from benchmarks.files import first_part, members_of, shares
 from benchmarks.kinds import FIRST_ITEM, Item, kind_of
 from benchmarks.words import vocabulary
+from benchmarks.world import BIOTA, WIKIDATA, drawn
+from etl.entity import entity_id
+from etl.store import EntityStore
+from etl.verify import verify
 
 ROOT = Path(__file__).parents[1]
 PLAN = Plan(seed=3, entities=700, batch=90)
@@ -211,6 +218,70 @@ def test_a_reader_that_fails_now_and_then_is_measured_when_it_does_not(
             assert ("in 1 of 2 runs" in note) == bool(rates)
 
 
+@pytest.fixture(scope="module")
+def world_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = tmp_path_factory.mktemp("world") / "store"
+    invented_store.write(store, 4000, seed=5, workers=0)
+    return store
+
+
+def test_an_invented_store_is_a_store(world_store: Path) -> None:
+    """What was drawn as arrays, written as runs and merged is what the records say."""
+    assert not any(check.problem for check in verify(world_store))
+    with EntityStore(world_store) as store:
+        nodes = pq.read_table(world_store / "nodes.parquet").to_pylist()
+        records = {node["id"]: store.get(entity_id(node["id"])) for node in nodes}
+    assert len(records) == 4000 + len(store.properties)
+    edges: dict[str, list[tuple[int, int]]] = {}
+    for node in nodes:
+        record = records[node["id"]]
+        assert record is not None
+        assert (record.sitelinks, record.revision) == (node["sitelinks"], node["revision"])
+        for code in store.languages:
+            assert node[f"label_{code}"] == (code in record.labels)
+        assert list(record.claims) == [p for p in store.properties if p in record.claims]
+        for name in store.properties:
+            statements = record.claims.get(name, [])
+            assert node[name] == bool(statements)
+            values = [s.snak.value for s in statements if s.snak.kind == "wikibase-entityid"]
+            edges.setdefault(name, []).extend((node["id"], int(value[1:])) for value in values)
+    for name in ("P31", "P279", "P171", "P361"):
+        table = pq.read_table(world_store / "edges" / f"{name}.parquet")
+        written = zip(*(table[end].to_pylist() for end in ("subject", "object")), strict=True)
+        assert Counter(written) == Counter(edges[name])
+
+
+def test_an_invented_store_depends_on_the_seed_alone(world_store: Path, tmp_path: Path) -> None:
+    def contents(store: Path) -> dict[str, Any]:
+        manifest = json.loads((store / "manifest.json").read_text())
+        outputs: dict[str, Any] = manifest["outputs"]
+        return {**outputs, "data.mdb": manifest["contents"]}
+
+    invented_store.write(tmp_path / "again", 4000, seed=5, workers=1)
+    assert contents(tmp_path / "again") == contents(world_store)
+    invented_store.write(tmp_path / "other", 4000, seed=6, workers=0)
+    assert contents(tmp_path / "other") != contents(world_store)
+
+
+def test_an_invented_world_hangs_together_as_wikidata_does() -> None:
+    world = drawn(200_000, 0)
+    for name, of in WIKIDATA.items():
+        if name != "entities":
+            share = len(world.claims[name].subject) / len(world.ids)
+            assert share == pytest.approx(of / WIKIDATA["entities"], rel=0.1)
+    hierarchy, taxonomy = (
+        nx.DiGraph(zip(c.object.tolist(), world.ids[c.subject].tolist(), strict=True))
+        for c in (world.claims["P279"], world.claims["P171"])
+    )
+    assert any(len(circle) > 1 for circle in nx.strongly_connected_components(hierarchy))
+    assert sum(degree > 1 for _, degree in hierarchy.in_degree()) > 500
+    assert all(root in hierarchy for root in (729, 42889, 11663))
+    depths = nx.single_source_shortest_path_length(taxonomy, BIOTA).values()
+    assert 15 < sum(depths) / len(depths) < 40
+    with pytest.raises(ValueError, match="items at least"):
+        drawn(100, 0)
+
+
 def test_figures_go_where_the_page_has_a_place_for_them(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
@@ -240,11 +311,13 @@ def test_the_documentation_has_a_place_for_every_benchmark() -> None:
 
 
 def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
-    names = ("etl", "formats", "stages", "merge", "scale", "update", "kills", "explain")
+    names = ("etl", "formats", "stages", "merge", "scale", "update", "kills", "graph", "explain")
     small = ["--json-bytes", "3M", "--peer-bytes", "1M", "--sizes", "1M,3M", "--lines", "60"]
     counts = [
         "--records",
         "2k",
+        "--items",
+        "4k",
         "--changed",
         "0.4",
         "--kills",
@@ -258,7 +331,7 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
     done = subprocess.run([*command, *small, *counts], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     printed = [json.loads(line) for line in done.stdout.splitlines()]
-    etl, formats, stages, merge, scale, update, kills, explain = printed
+    etl, formats, stages, merge, scale, update, kills, graph, explain = printed
     assert [found["benchmark"] for found in printed] == list(names)
 
     limit, ours, *others = etl["rates"]
@@ -288,5 +361,13 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
     assert (start["beyond"], len(answers), explain["asked"]) == (0, 4, 5)
     assert all(row["seconds"] > 0 for row in (*answers, arrays))
 
-    left = {path.name for path in tmp_path.iterdir() if not path.name.startswith("dump-")}
+    assert graph["items"] == 4000
+    names_ = [(walk["name"], walk["properties"][-1]) for walk in graph["walks"]]
+    libraries = ("sparqless", "networkx")
+    assert names_ == [(name, last) for last in ("P171", "P31") for name in libraries]
+    assert len(graph["notes"]) == 2  # what is not installed is said
+    assert all(found["entities"] for found in graph["graphs"])
+
+    made = ("dump-", "world-")
+    left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(made)}
     assert left == {"store"}

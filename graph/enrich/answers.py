@@ -92,17 +92,18 @@ def read_visuality(graph: Path, models: Sequence[str] = ()) -> dict[str, Visuali
     }
 
 
-def digest_of_answers(graph: Path, task: str) -> str:
-    """Return a sha256 (hex) over all models' answers to a task, which changes when they do.
+def digest_of_answers(graph: Path, task: str) -> str | None:
+    """Return a sha256 (hex) over all models' answers to a task, None where there are none.
 
-    The same whatever models are preferred; of no answers it is that of nothing.
+    It changes when they do, and is the same whatever models are preferred.
     """
     digest = hashlib.sha256()
-    for file in _files(graph, task, ()):
+    files = _files(graph, task, ())
+    for file in files:
         digest.update(f"{file.parent.name}\n".encode())
         for _, line in read_lines(file):
             digest.update(f"{line.entity} {line.prompt} {line.answer}\n".encode())
-    return digest.hexdigest()
+    return digest.hexdigest() if files else None
 
 
 def _first_answers(

@@ -18,6 +18,13 @@ def rewrite(folder: Path, name: str, table: pa.Table) -> None:
     write_manifest(folder, {k: v for k, v in manifest.items() if k != "manifest_sha256"})
 
 
+def without(folder: Path, name: str) -> None:
+    """Take a table away, as if an older version had built the data set."""
+    manifest = read_manifest(folder, "graph")
+    del manifest["outputs"][f"{name}.parquet"]
+    write_manifest(folder, {k: v for k, v in manifest.items() if k != "manifest_sha256"})
+
+
 def with_columns(folder: Path, **values: dict[str, object]) -> None:
     """Set columns of entities.parquet: column -> {id: value}, null for the others."""
     table = pq.read_table(folder / "entities.parquet")

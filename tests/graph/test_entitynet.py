@@ -15,7 +15,7 @@ from graph.build import build
 from graph.entitynet import ENTITIES_FILE, HIERARCHY_FILE, QUERIES_FILE, export_entitynet
 from graph.read import load
 from graph.recipe import load as recipe
-from tests.graph.data_sets import rewrite, with_columns
+from tests.graph.data_sets import rewrite, with_columns, without
 from tests.graph.small_dump import entity, recipe_of, store_of
 
 WORLD = [
@@ -113,7 +113,15 @@ def test_every_natural_type_is_a_row_and_every_name_a_synonym(built, tmp_path):
         "textsources": ["name"],
     }
     assert {row["entity"]: row["naturalentity"] for row in rows}["Q10"] == "Q10"  # it has no type
-    assert counts == {"entities": 6, "types": 1, "queries": None, "leaves": 4}
+    assert (counts["entities"], counts["types"], counts["leaves"]) == (6, 1, 4)
+
+
+def test_a_data_set_without_queries_is_exported_without(built, tmp_path):
+    export_entitynet(built, tmp_path / "out")
+    assert (tmp_path / "out" / QUERIES_FILE).exists()
+    without(built, "queries")
+    assert export_entitynet(built, tmp_path / "out")["counts"]["queries"] is None
+    assert not (tmp_path / "out" / QUERIES_FILE).exists()
 
 
 def test_a_type_that_is_an_entity_describes_its_own(built, tmp_path):

@@ -37,7 +37,12 @@ RECIPE = '[[root]]\nid = "Q1"\nany = [{ path = "(P31/P279*)|P279*" }]\n'
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     build(store_of(folder, WORLD), recipe(recipe_of(folder, RECIPE)), folder / "out", quiet=True)
-    with_columns(folder / "out", natural_type={"Q2": "Q1"}, visual={"Q2": True, "Q3": False})
+    with_columns(
+        folder / "out",
+        natural_type={"Q2": "Q1"},
+        natural_type_name={},
+        visual={"Q2": True, "Q3": False},
+    )
     return folder / "out"
 
 
@@ -99,7 +104,7 @@ def test_graphml_is_the_graph_that_load_gives(built, tmp_path, monkeypatch, batc
 TEXTS = st.lists(st.none() | st.text(), min_size=1, max_size=5)
 
 
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(TEXTS)
 def test_any_text_survives(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("texts")
@@ -120,7 +125,7 @@ def test_any_text_survives(tmp_path_factory, texts):
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(built, tmp_path):
     for table, format, out, sentence in (
-        ("queries", "csv", tmp_path / "x", "has no table 'queries': it has entities, memberships"),
+        ("nodes", "csv", tmp_path / "x", "has no table 'nodes': it has entities, memberships"),
         ("entities", "graphml", tmp_path / "x", "graphml is for graphs"),
         ("entities", "csv", built / "x", "would stand in the data set itself"),
         ("entities", "csv", tmp_path, "is a directory"),

@@ -40,7 +40,12 @@ def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("read")
     store = store_of(folder, WORLD)
     build(store, recipe(recipe_of(folder, RECIPE)), folder / "out", quiet=True)
-    with_columns(folder / "out", natural_type={"Q10": "Q2"}, visual={"Q10": True, "Q21": False})
+    with_columns(
+        folder / "out",
+        natural_type={"Q10": "Q2"},
+        natural_type_name={},
+        visual={"Q10": True, "Q21": False},
+    )
     return folder / "out"
 
 
