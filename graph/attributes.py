@@ -29,6 +29,7 @@ from typing import Final
 
 from etl.entity import ENTITY_ID, Record, Statement, best_rank, is_entity_id
 from etl.errors import UserError
+from etl.fold import says
 from etl.store import EntityStore
 from graph.above import Node, Nodes
 from graph.natural_types import TOO_GENERAL
@@ -88,6 +89,11 @@ class Attribute:
     source: str = WIKIDATA
     query: str | None = None
     phrase: str | None = None  # how it becomes a query; no column
+
+
+def of_model(category: str, text: str, query: str, model: str) -> Attribute:
+    """Return an attribute that a language model gave, with the query that it wrote for it."""
+    return Attribute(None, None, category, None, text, source=f"llm:{model}", query=query)
 
 
 @cache
@@ -298,9 +304,10 @@ class Attributes:
 def phrased(attribute: Attribute, name: str, *, english: bool) -> str | None:
     """Return the query for an attribute of something called `name`, None where it makes none.
 
-    The table's phrases are English; in other languages name and value stand side by side.
+    None either where the name says it already (the white of a *white stork*).  The table's phrases
+    are English; in other languages name and value stand side by side.
     """
-    if attribute.phrase is None:
+    if attribute.phrase is None or says(name, attribute.value):
         return None
     if not english:
         return f"{name} {attribute.value}"

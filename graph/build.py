@@ -14,7 +14,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from etl.entity import numeric_id
 from etl.manifest import MANIFEST, digests, read_manifest, tool_versions
 from etl.progress import Progress
 from etl.store import REDIRECTS, EntityStore
-from graph.attributes import Attribute
+from graph.attributes import Attribute, of_model
 from graph.checks import emptied, refuse_if_strict, warnings_of
 from graph.directory import building, check_out, publish
 from graph.enrich.answers import digest_of_answers, read_attributes
@@ -174,9 +174,7 @@ class Work:
 
     def done(self, stage: Stage, before: Mapping[str, Any]) -> dict[str, Any]:
         """Run a stage, or find that `before`, a manifest, has it already; return its record."""
-        key = _digest(
-            [GRAPH_FORMAT, tool_versions(), stage.name, self.contents, stage.depends(self)]
-        )
+        key = _digest([tool_versions(), _code(), stage.name, self.contents, stage.depends(self)])
         earlier = before.get("stages", {}).get(stage.name, {})
         if earlier.get("key") == key and self._stands(stage, before["outputs"]):
             self.reused.append(stage.name)
@@ -219,6 +217,15 @@ def _digest(data: Any) -> str:
     """Digest plain data, whatever the order of its maps."""
     text = ujson.dumps(data, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _code() -> str:
+    """Digest the code of this package: a clone may change without its version changing."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _table(name: str) -> str:
@@ -316,15 +323,7 @@ def _answered(work: Work, entities: Path) -> dict[str, list[Attribute]]:
         budget=settings.budget,
         seed=settings.seed,
     ):
-        attribute = Attribute(
-            None,
-            None,
-            given.category,
-            None,
-            given.attribute,
-            source=f"llm:{given.model}",
-            query=given.query,
-        )
+        attribute = of_model(given.category, given.attribute, given.query, given.model)
         found.setdefault(given.entity, []).append(attribute)
     return found
 

@@ -31,8 +31,10 @@ class Answers:
         return cls({}, {})
 
 
-def read_answers(graph: Path, models: Sequence[str]) -> Answers:
+def read_answers(graph: Path, models: Sequence[str], entity: str | None = None) -> Answers:
     """Read the answers that stand in a data set's directory, of several the best model's.
+
+    Those about one `entity` alone, where it is named.
 
     Raises
     ------
@@ -44,11 +46,11 @@ def read_answers(graph: Path, models: Sequence[str]) -> Answers:
 
     types = {
         entity: NaturalType(a.natural_type, a.natural_type_name, f"llm:{a.model}: {a.explanation}")
-        for entity, a in read_types(graph, models).items()
+        for entity, a in read_types(graph, models, entity).items()
     }
     seen = {
         entity: Visuality(a.visual, f"llm:{a.model}: {a.explanation}")
-        for entity, a in read_visuality(graph, models).items()
+        for entity, a in read_visuality(graph, models, entity).items()
     }
     return Answers(types, seen)
 

@@ -8,8 +8,9 @@ comes out the same every time.
 
 **Candidates** (reference-world): what P279 leads to in exactly one, two or three steps, less four
 classes that are too general, with a label; of these the ten with the most sitelinks.  Ours are the
-same, without the entity itself, and begin at P31 for what is no class.  reference-living: all that
-(P31/P279*)|P279+ leads to and that lies within P279* of the entity's roots, else the root.
+same, without the entity itself and what a cycle puts both above and below it, and begin at P31 for
+what is no class.  reference-living: all that (P31/P279*)|P279+ leads to and that lies within P279*
+of the entity's roots, else the root.
 
 **Choice**: the highest score, ties by the lower id:
 
@@ -159,11 +160,18 @@ class NaturalTypes:
         ours = self._rules == "sparqless"
         first = node.kinds if ours else node.subclass_of
         left_out = {*TOO_GENERAL, *((node.id, *_MODELLING) if ours else ())}
+        if ours and any(node.id in layer for layer in self._nodes.superclasses(first)):
+            left_out |= self._round(node, first)
         for steps, layer in enumerate(islice(self._nodes.superclasses(first), HOPS), 1):
             for id in layer:
                 # not properties, which a statement may name by mistake
                 if id not in left_out and id.startswith("Q"):
                     yield id, steps
+
+    def _round(self, node: Node, first: Sequence[str]) -> set[str]:
+        """Return what stands above an entity and below it, too: no class of it, but a cycle."""
+        above = [id for layer in islice(self._nodes.superclasses(first), HOPS) for id in layer]
+        return {id for id in above if self._reaches(id, frozenset([node.id]))}
 
     def _within(self, node: Node, roots: Sequence[str]) -> Iterator[tuple[str, int]]:
         """Yield what (P31/P279*)|P279+ leads to and itself has P279* to one of `roots`."""

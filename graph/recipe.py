@@ -115,6 +115,10 @@ class Recipe:
     attributes: AttributeSettings = field(default_factory=AttributeSettings)
     queries: QuerySettings = field(default_factory=QuerySettings)
 
+    def __hash__(self) -> int:
+        """Hash what the rest follows from: `parts` needs it at every call."""
+        return hash((self.name, self.text))
+
     def parts(self) -> list[Recipe]:
         """Return the recipes that have roots, each once: the included ones, then this one."""
         below = [part for recipe in self.include for part in recipe.parts()]

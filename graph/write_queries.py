@@ -94,7 +94,7 @@ def write_queries(
         budget.add(of_attributes)
         types.add(entity)
         advance(1)
-    of_types = list(types.queries()) if "attribute_type" in settings.types else []
+    of_types = list(types.queries(texts.digests())) if "attribute_type" in settings.types else []
     budget.add(of_types)
     shared, taken = texts.shared(), budget.taken()
     counts: dict[str, int] = {}
@@ -208,9 +208,13 @@ class _Texts:
             self._digests.append(_digest(query.text))
             self._ids.append(number)
 
+    def digests(self) -> Hashes:
+        """Return the digests of all texts, some of them several times."""
+        return self._digests.array()
+
     def shared(self) -> _Shared:
         """Return those that several entities have."""
-        digest, id = self._digests.array(), self._ids.array()
+        digest, id = self.digests(), self._ids.array()
         order = np.lexsort((id, digest))
         digest, id = digest[order], id[order]
         again = np.flatnonzero(digest[1:] == digest[:-1])
@@ -312,10 +316,18 @@ class _Types:
                     text, "attribute_type", None, type_id, trait.value, trait.category, trait.source
                 )
 
-    def queries(self) -> Iterator[Asked]:
-        """Yield the queries by type, then by text."""
-        for type_id, text in sorted(self._met, key=lambda key: (numeric_id(key[0]), key[1])):
-            yield self._met[type_id, text]
+    def queries(self, asked: Hashes) -> Iterator[Asked]:
+        """Yield the queries by type, then by text, without those whose text is in `asked` already.
+
+        A type may be an entity of the data set, of which the same is asked by its name; and an
+        attribute and a type may together be what another entity is called.
+        """
+        keys = sorted(self._met, key=lambda key: (numeric_id(key[0]), key[1]))
+        digests = np.array([_digest(text) for _, text in keys], np.uint64)
+        again = np.isin(digests, asked).tolist()
+        for key, met in zip(keys, again, strict=True):
+            if not met:
+                yield self._met[key]
 
 
 # --------------------------------------------------------------------------------------------------

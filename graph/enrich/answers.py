@@ -60,8 +60,12 @@ class Attribute:
     model: str
 
 
-def read_types(graph: Path, models: Sequence[str] = ()) -> dict[str, TypeAnswer]:
+def read_types(
+    graph: Path, models: Sequence[str] = (), entity: str | None = None
+) -> dict[str, TypeAnswer]:
     """Return the natural type of every entity that a model was asked about: the best model's.
+
+    Of one `entity` alone, where it is named.
 
     Raises
     ------
@@ -75,12 +79,14 @@ def read_types(graph: Path, models: Sequence[str] = ()) -> dict[str, TypeAnswer]
             _member(answer, "explanation", str, file),
             model_of(file.parent),
         )
-        for entity, (file, answer) in _first_answers(graph, TYPES.name, models).items()
+        for entity, (file, answer) in _first_answers(graph, TYPES.name, models, entity).items()
     }
 
 
-def read_visuality(graph: Path, models: Sequence[str] = ()) -> dict[str, VisualityAnswer]:
-    """Return the visuality of every entity that a model was asked about: the best model's."""
+def read_visuality(
+    graph: Path, models: Sequence[str] = (), entity: str | None = None
+) -> dict[str, VisualityAnswer]:
+    """Return the visuality of every entity that a model was asked about, or of one alone."""
     return {
         entity: VisualityAnswer(
             entity,
@@ -88,7 +94,7 @@ def read_visuality(graph: Path, models: Sequence[str] = ()) -> dict[str, Visuali
             _member(answer, "explanation", str, file),
             model_of(file.parent),
         )
-        for entity, (file, answer) in _first_answers(graph, VISUALITY.name, models).items()
+        for entity, (file, answer) in _first_answers(graph, VISUALITY.name, models, entity).items()
     }
 
 
@@ -107,13 +113,17 @@ def digest_of_answers(graph: Path, task: str) -> str | None:
 
 
 def _first_answers(
-    graph: Path, task: str, models: Sequence[str]
+    graph: Path, task: str, models: Sequence[str], entity: str | None
 ) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Return for each entity the answer of the first model that has one, and its file."""
+    """Return for each entity (or one) the answer of the first model that has one, and its file."""
     found: dict[str, tuple[Path, dict[str, Any]]] = {}
     for file in _files(graph, task, models):
         # the last line about an entity counts: the prompt has changed since the others
-        own = {line.entity: line.answer for _, line in read_lines(file) if line.answer is not None}
+        own = {
+            line.entity: line.answer
+            for _, line in read_lines(file, entity)
+            if line.answer is not None and entity in (None, line.entity)
+        }
         found |= {e: (file, answer) for e, answer in own.items() if e not in found}
     return found
 
@@ -203,6 +213,12 @@ def _share(sizes: Counter[int], budget: int) -> int:
     return max(sizes, default=0)
 
 
+def attributes_of(graph: Path, entity: str, models: Sequence[str] = ()) -> list[Attribute]:
+    """Return all valid attributes of one entity, whether the budget has room for them or not."""
+    with _Answers(graph, models, entity) as answers:
+        return [item for items in answers.merged(entity).values() for item in items]
+
+
 def _drawn(
     items: list[Attribute], share: int, seed: int
 ) -> tuple[list[Attribute], list[Attribute]]:
@@ -232,11 +248,15 @@ class _Answers:
     Holds the offset of each entity's last line in every model's file.
     """
 
-    def __init__(self, graph: Path, models: Sequence[str]) -> None:
+    def __init__(self, graph: Path, models: Sequence[str], only: str | None = None) -> None:
         self._paths = _files(graph, ATTRIBUTES.name, models)
         self._files: list[BinaryIO] = []
         self._offsets = [
-            {line.entity: offset for offset, line in read_lines(path) if line.answer is not None}
+            {
+                line.entity: offset
+                for offset, line in read_lines(path, only)
+                if line.answer is not None
+            }
             for path in self._paths
         ]
 
