@@ -21,8 +21,11 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from etl.store import EntityStore
 from graph import recipe as recipes
 from graph.build import build
+from graph.derived import derive
+from graph.records import Records
 from graph.write_queries import water_filled
 from tests.graph.plain import Line
 from tests.graph.small_dump import entity, recipe_of, store_of
@@ -159,6 +162,27 @@ def test_what_the_name_says_makes_no_query(tmp_path: Path) -> None:
 def test_an_attribute_query_that_is_a_name_is_not_asked_twice(tmp_path: Path) -> None:
     bear = thing("Q10", "bear", aliases={"en": ["Brown bear"]}, claims={"P462": ["Q21"]})
     assert of(built(tmp_path, [bear]), "Q10", "query") == ["bear", "Brown bear"]
+
+
+def test_names_of_another_language_make_queries_of_its_words_and_explain_says_the_same(
+    tmp_path: Path,
+) -> None:
+    def german(id: str, label: str, **claims: list[Any]) -> Line:
+        return entity(id, label=None, labels={"de": label}, claims=claims)
+
+    dog = german("Q10", "Hund", P279=["Q3"], P18=["A.jpg"], P527=["Q20"])
+    things = [german("Q1", "Tier"), german("Q3", "Haustier", P279=["Q1"]), dog]
+    store = store_of(tmp_path, [*things, german("Q20", "Rute")], languages=("de",))
+    recipe = recipes.load(recipe_of(tmp_path, f'labels = ["de"]\n{ROOT}'))
+    build(store, recipe, tmp_path / "out", quiet=True)
+    found = [row["query"] for row in rows(tmp_path / "out") if row["attribute"]]
+    assert found == ["Hund Rute", "Haustier Rute"]
+    with EntityStore(store) as entities:
+        records = Records(entities)
+        record = records.get("Q10")
+        assert record is not None
+        told = derive(records, recipe, recipe, record, ["Q1"])
+    assert [query.query for query in told.queries] == ["Hund", *found]
 
 
 # --------------------------------------------------------------------------------------------------
