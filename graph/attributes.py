@@ -20,13 +20,14 @@ Here one entity's statements are read; `graph/write_attributes.py` does it by th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from typing import Final
 
-from etl.entity import ENTITY_ID, Record, Statement, is_entity_id
+from etl.entity import ENTITY_ID, Record, Statement, best_rank, is_entity_id
 from etl.errors import UserError
 from etl.fold import fold
 from etl.store import EntityStore
@@ -46,6 +47,7 @@ CATEGORIES: Final = (
 WIKIDATA: Final = "wikidata"
 
 _TABLE = "attributes.tsv"
+_PLACE = re.compile(r"\{(?:value|name)\}")
 _COLUMNS = 6
 _MOST = 100_000  # ancestors whose attributes are kept in memory
 
@@ -166,10 +168,9 @@ class Attributes:
         `name` is what its queries call it.
         """
         found = [attribute for rule in self._rules() for attribute in self._own(record, rule)]
-        if not self._reference and self._settings.inherit:
-            found += self._inherited(record, {attribute.property for attribute in found})
         if self._reference:
             return found
+        found += self._inherited(record)
         english = name_lang in ENGLISH
         return [replace(a, query=phrased(a, name, english=english)) for a in found]
 
@@ -232,8 +233,16 @@ class Attributes:
             rule.written, name, rule.category, value.id, value.name, qualifier, phrase=rule.phrase
         )
 
-    def _inherited(self, record: Record, has: set[str | None]) -> list[Attribute]:
-        """Return what the nearest ancestors have of properties that the entity has nothing of."""
+    def _inherited(self, record: Record) -> list[Attribute]:
+        """Return what the nearest ancestors have of properties that the entity says nothing of.
+
+        That it has none of something, or something unknown, is said too.
+        """
+        has: set[str | None] = {
+            property_id
+            for property_id, statements in record.claims.items()
+            if best_rank(statements) >= 0
+        }
         found: list[Attribute] = []
         layers = islice(self._ancestors(self._nodes.of(record)), self._settings.inherit)
         for distance, layer in enumerate(layers, 1):
@@ -245,8 +254,24 @@ class Attributes:
                         inherited = replace(attribute, inherited_from=id, distance=distance)
                         here.setdefault(key, inherited)
             has |= {attribute.property for attribute in here.values()}
-            found += here.values()
+            found += self._most_linked(list(here.values()))
         return found
+
+    def _most_linked(self, attributes: Sequence[Attribute]) -> Iterator[Attribute]:
+        """Yield of each property those with one of its `values` most linked values."""
+        of: dict[str | None, dict[str | None, None]] = {}
+        for attribute in attributes:
+            of.setdefault(attribute.property, {})[attribute.value_id] = None
+        kept = {
+            property_id: sorted(ids, key=self._rank)[: self._settings.values]
+            for property_id, ids in of.items()
+        }
+        return (a for a in attributes if a.value_id in kept[a.property])
+
+    def _rank(self, id: str | None) -> tuple[int, int]:
+        node = self._nodes.get(id) if id else None
+        assert node is not None, "a value without a record has no name and is left out"
+        return -node.sitelinks, _number(node.id)
 
     def _ancestors(self, node: Node) -> Iterator[list[str]]:
         """Yield ids at 1, 2, ... steps up along P279 (first P31 for what is no class) and P171."""
@@ -291,8 +316,7 @@ def phrased(attribute: Attribute, name: str, *, english: bool) -> str | None:
 
 def fill(phrase: str, value: str, name: str) -> str:
     """Put value and name into a phrase of the table, whatever braces they hold."""
-    before, _, after = phrase.partition("{value}")
-    return before.replace("{name}", name) + value + after.replace("{name}", name)
+    return _PLACE.sub(lambda place: value if place[0] == "{value}" else name, phrase)
 
 
 def _number(id: str) -> int:

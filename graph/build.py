@@ -350,7 +350,7 @@ def _queries_depend(work: Work) -> Any:
 
 def _queries(work: Work) -> Made:
     entities = work.file("entities.parquet")
-    with work.progress("queries", 3 * _rows(entities), " entities") as progress:
+    with work.progress("queries", 2 * _rows(entities), " entities") as progress:
         counts = write_queries(
             work.directory,
             entities,

@@ -85,10 +85,11 @@ def name_queries(named: Named, types: Sequence[QueryType]) -> Iterator[Asked]:
     met: set[str] = set()
     for text, query_type in _names(named):
         folded = fold(text)
-        if query_type not in types or folded in met or not any(map(str.isalnum, folded)):
+        if folded in met or not any(map(str.isalnum, folded)):
             continue
         met.add(folded)
-        yield Asked(text, query_type, named.id, named.type_id)
+        if query_type in types:
+            yield Asked(text, query_type, named.id, named.type_id)
 
 
 def _names(named: Named) -> Iterator[tuple[str, QueryType]]:
@@ -168,8 +169,11 @@ def excluded(engine: Engine | None) -> list[str]:
 
 
 def told_apart(asked: Asked, type_name: str | None) -> str:
-    """Return the text of a query that others share, with the natural type behind it."""
-    if type_name is None or fold(type_name) in fold(asked.text):
+    """Return the text of a query that others share, with the natural type behind it.
+
+    Not where the type's word stands in the text already: "jaguar cat", though not "catapult".
+    """
+    if type_name is None or f" {fold(type_name)} " in f" {fold(asked.text)} ":
         return asked.text
     return f"{asked.text} {type_name}"
 

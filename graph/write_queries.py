@@ -1,10 +1,10 @@
 """The rows of `queries.parquet` and `queries.jsonl`: queries of a whole data set.
 
-Three passes over the finished tables, none of which holds a row of them for long:
+Two passes over the finished tables, none of which holds a row of them for long:
 
-1. names: which texts do several entities have?  (16 bytes a text)
-2. attributes: which of their queries does the budget take?  (24 bytes a query)
-3. rows, in the order of the entities, then those for types.
+1. Which texts do several entities have (16 bytes a text), and which attribute queries does the
+   budget take (16 bytes a query)?
+2. Rows, in the order of the entities, then those for types.
 
 The queries for types are held in memory: of 165,000 entities some 100,000, of 200 bytes each.
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,36 +81,32 @@ def write_queries(
     """Write the queries of a data set into `directory`.
 
     With `tell_apart`, a text that several entities have gets the natural type behind it.
-    `advance` is called with the number of entities just done, three times in all for each.
+    `advance` is called with the number of visual entities just done, twice in all for each.
 
     Returns
     -------
     The number of rows by type, those `ambiguous`, and `over_budget`: attribute queries left out.
     """
-    shared = _shared(_entities(entities, None), settings, advance)
-    budget = _Budget(settings)
-    types = _Types()
-    asked = _Column(np.uint64)
+    texts, budget, types = _Texts(), _Budget(settings), _Types()
     for entity in _entities(entities, attributes):
-        queries = _of_attributes(entity, settings)
-        budget.add(queries)
-        for query in queries:
-            asked.append(_digest(query.text))
+        of_attributes = _of_attributes(entity, settings)
+        texts.add(entity, chain(name_queries(entity.named, settings.types), of_attributes))
+        budget.add(of_attributes)
         types.add(entity)
         advance(1)
-    of_types = list(types.queries(asked.array())) if "attribute_type" in settings.types else []
+    of_types = list(types.queries(texts.digests())) if "attribute_type" in settings.types else []
     budget.add(of_types)
-    taken = budget.taken()
+    shared, taken = texts.shared(), budget.taken()
     counts: dict[str, int] = {}
     with _Writer(directory, settings, counts) as writer:
         number = 0
         for entity in _entities(entities, attributes):
-            for query in name_queries(entity.named, settings.types):
-                others = shared.others(query)
-                writer.add(query, entity.named, others, tell_apart=tell_apart)
+            named = entity.named
+            for query in name_queries(named, settings.types):
+                writer.add(query, named, shared.others(query), tell_apart=tell_apart)
             for query in _of_attributes(entity, settings):
                 if taken[number]:
-                    writer.add(query, entity.named, [])
+                    writer.add(query, named, shared.others(query), tell_apart=tell_apart)
                 number += 1
             advance(1)
         for query in of_types:
@@ -132,9 +128,9 @@ def _of_attributes(entity: _Entity, settings: QuerySettings) -> list[Asked]:
 # --------------------------------------------------------------------------------------------------
 
 
-def _entities(entities: Path, attributes: Path | None) -> Iterator[_Entity]:
-    """Yield the visual entities of a data set, with their attributes if these are given."""
-    traits = _traits(attributes) if attributes else iter(())
+def _entities(entities: Path, attributes: Path) -> Iterator[_Entity]:
+    """Yield the visual entities of a data set, with their attributes."""
+    traits = _traits(attributes)
     waiting = next(traits, None)
     for batch in _batches(entities, _ENTITY_COLUMNS):
         for row in batch.to_pylist():
@@ -175,7 +171,7 @@ def _batches(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 
 # --------------------------------------------------------------------------------------------------
-# What several entities are called
+# What is asked of several entities
 # --------------------------------------------------------------------------------------------------
 
 
@@ -199,26 +195,35 @@ def _digest(text: str) -> int:
     return priority(0, fold(text))
 
 
-def _shared(
-    entities: Iterable[_Entity], settings: QuerySettings, advance: Callable[[int], None]
-) -> _Shared:
-    digests, ids = _Column(np.uint64), _Column(np.int64)
-    for entity in entities:
+class _Texts:
+    """The texts of all queries that are about an entity, whether the budget takes them or not."""
+
+    def __init__(self) -> None:
+        self._digests, self._ids = _Column(np.uint64), _Column(np.int64)
+
+    def add(self, entity: _Entity, queries: Iterable[Asked]) -> None:
+        """Add queries of an entity, no two of which have the same text."""
         number = numeric_id(entity.named.id)
-        for query in name_queries(entity.named, settings.types):
-            digests.append(_digest(query.text))
-            ids.append(number)
-        advance(1)
-    digest, id = digests.array(), ids.array()
-    order = np.lexsort((id, digest))
-    digest, id = digest[order], id[order]
-    again = np.flatnonzero(digest[1:] == digest[:-1])
-    found: dict[int, list[int]] = {}
-    for at in np.union1d(again, again + 1).tolist():
-        sharing = found.setdefault(int(digest[at]), [])
-        if len(sharing) <= _MOST_SHARING:
-            sharing.append(int(id[at]))
-    return _Shared(found)
+        for query in queries:
+            self._digests.append(_digest(query.text))
+            self._ids.append(number)
+
+    def digests(self) -> Hashes:
+        """Return a digest of each."""
+        return self._digests.array()
+
+    def shared(self) -> _Shared:
+        """Return those that several entities have."""
+        digest, id = self._digests.array(), self._ids.array()
+        order = np.lexsort((id, digest))
+        digest, id = digest[order], id[order]
+        again = np.flatnonzero(digest[1:] == digest[:-1])
+        found: dict[int, list[int]] = {}
+        for at in np.union1d(again, again + 1).tolist():
+            sharing = found.setdefault(int(digest[at]), [])
+            if len(sharing) <= _MOST_SHARING:
+                sharing.append(int(id[at]))
+        return _Shared(found)
 
 
 class _Column:

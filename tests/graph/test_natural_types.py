@@ -23,12 +23,12 @@ from graph.build import build
 from graph.natural_types import NaturalType, NaturalTypes
 from graph.recipe import load
 from graph.settings import Rules
+from tests.graph.plain import Line, links, name, values
 from tests.graph.small_dump import entity, ranked, recipe_of, redirect, store_of
 
 LABELS = ("en", "P225")
 TOO_GENERAL = ("Q223557", "Q488383", "Q35120", "Q4406616")
 CLASS, ORDER, KINGDOM = "Q37517", "Q36602", "Q36732"  # ranks, as P105 names them
-Line = dict[str, Any]
 
 
 def types_of(
@@ -61,21 +61,6 @@ def chosen(folder: Path, entities: list[Line], roots: Sequence[str] = ()) -> str
 # --------------------------------------------------------------------------------------------------
 
 
-def values(line: Line, property_id: str) -> list[Any]:
-    """Return the values of a line's truthy statements, ids for items."""
-    statements = line["claims"].get(property_id, [])
-    best = [s for s in statements if s["rank"] == "preferred"]
-    found = [s["mainsnak"] for s in best or statements if s["rank"] != "deprecated"]
-    given = [snak["datavalue"]["value"] for snak in found if snak["snaktype"] == "value"]
-    return [value.get("id", value) if isinstance(value, dict) else value for value in given]
-
-
-def name(line: Line) -> str | None:
-    if "en" in line["labels"]:
-        return str(line["labels"]["en"]["value"])
-    return next(iter(values(line, "P225")), None)
-
-
 def distances(world: dict[str, Line], first: Sequence[str], property_id: str) -> dict[str, int]:
     """Return the least number of steps to everything above, the ids in `first` being one away."""
     found: dict[str, int] = {}
@@ -85,10 +70,6 @@ def distances(world: dict[str, Line], first: Sequence[str], property_id: str) ->
         layer = {up for id in layer if id in world for up in values(world[id], property_id)}
         steps += 1
     return found
-
-
-def links(line: Line) -> int:
-    return len(line["sitelinks"])
 
 
 def expected_type(world: dict[str, Line], id: str, roots: Sequence[str]) -> tuple[str, str] | None:
@@ -101,7 +82,7 @@ def expected_type(world: dict[str, Line], id: str, roots: Sequence[str]) -> tupl
             continue
         latin = values(world[above], "P225")
         common = [text for text in values(world[above], "P1843") if text["language"] == "en"]
-        if name(world[above]) in {*latin, None} and not common:
+        if name(world[above], LABELS) in {*latin, None} and not common:
             continue
         words.append((steps, int(above[1:]), above))
         if {CLASS, ORDER} & {*values(world[above], "P105")}:
@@ -115,7 +96,7 @@ def expected_type(world: dict[str, Line], id: str, roots: Sequence[str]) -> tupl
     candidates = []
     for above, steps in distances(world, values(line, way), "P279").items():
         left_out = {*TOO_GENERAL, "Q16521", id}
-        if steps <= 3 and above in world and above not in left_out and name(world[above]):
+        if steps <= 3 and above in world and above not in left_out and name(world[above], LABELS):
             candidates.append((-links(world[above]), int(above[1:]), above, steps))
     for _, number, above, steps in sorted(candidates)[:10]:
         upward = distances(world, values(world[above], "P279"), "P279")

@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, event, given, settings
 
-from etl import ingest, sample
-from etl.plan import Options
+from etl import sample
 from etl.store import EntityStore
 from graph import recipe as recipes
 from graph.above import Nodes
@@ -36,6 +35,7 @@ from tests.graph.oracle import (
     emptied,
     number,
 )
+from tests.graph.plain import by_id
 from tests.graph.worlds import ANIMAL, MADE_UP, PLANT, World, entity, qualified, statement
 
 X, Y, Z = MADE_UP[:3]
@@ -55,17 +55,11 @@ def rows(out: Path, table: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], Path]:
     """The sample's items and properties, the newest revision of each, and a store of its dump."""
-    newest: dict[str, Any] = {}
-    for one in sample.entities():
-        if one["type"] in ("item", "property"):
-            before = newest.setdefault(one["id"], one)
-            newest[one["id"]] = max(before, one, key=lambda line: line["lastrevid"])
     folder = tmp_path_factory.mktemp("sample")
     dump = folder / "dump.json.gz"
     sample.write_dump(dump)
-    options = Options(kept=worlds.KEPT_BY_DEFAULT, workers=0, quiet=True)
-    ingest.ingest((str(dump),), folder / "store", options)
-    return list(newest.values()), folder / "store"
+    store = worlds.ingested(dump, folder / "store", worlds.KEPT_BY_DEFAULT)
+    return list(by_id(sample.entities()).values()), store
 
 
 # --------------------------------------------------------------------------------------------------

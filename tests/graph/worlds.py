@@ -150,9 +150,13 @@ def store(world: World, directory: Path, kept: Kept = KEPT) -> Path:
     """Build the store of a world in a fresh directory, in this process; return where it is."""
     dump = directory / "dump.json"
     dump.write_text("[\n" + ",\n".join(map(json.dumps, world)) + "\n]\n")
-    options = Options(kept=kept, workers=0, quiet=True)
-    ingest.ingest((str(dump),), directory / "store", options)
-    return directory / "store"
+    return ingested(dump, directory / "store", kept)
+
+
+def ingested(dump: Path, into: Path, kept: Kept) -> Path:
+    """Make a store of a dump in this process; return where it is."""
+    ingest.ingest((str(dump),), into, Options(kept=kept, workers=0, quiet=True))
+    return into
 
 
 # --------------------------------------------------------------------------------------------------
@@ -332,7 +336,9 @@ def recipe_worlds(draw: st.DrawFn) -> World:
 
 # Statements that attributes are made of, those with a qualifier most of all; beside the qualifier
 # that is asked for there may be another.
-DESCRIBING = ("P361", "P462", "P186", "P1963", "P1672", *["P2283", "P366", "P5869"] * 3)
+DESCRIBING = (
+    "P462", "P186", "P527", "P1963", "P1672", *["P361"] * 4, *["P2283", "P366", "P5869"] * 3,
+)  # fmt: skip
 QUALIFIERS = {"P2283": "P5102", "P366": "P805", "P5869": "P11527"}
 TOO_GENERAL = ("Q223557", "Q488383", "Q35120", "Q4406616")
 KEPT_BY_DEFAULT = Kept(KEPT.languages, read_properties())
