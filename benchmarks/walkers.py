@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import networkx as nx
 import numpy as np
@@ -38,6 +38,14 @@ _ROOTS: Final = "world"
 #: Of one root: entities below it or itself, the sum of their depths, pairs of child and parent.
 Found = tuple[int, int, int]
 Walk = Callable[[], Iterable[Found]]
+Result = TypeVar("Result")
+
+
+class Took(NamedTuple):
+    """Seconds of a step, and processor seconds of all its threads."""
+
+    seconds: float
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,8 @@ class Walked:
 
     name: str
     properties: tuple[str, ...]
-    load_seconds: float
-    walk_seconds: float
+    load: Took
+    walk: Took
     peak: int
     found: list[Found]
 
@@ -68,12 +76,15 @@ def measured(name: str, store: Path, properties: tuple[str, ...], work: Path) ->
 
 def _measure(name: str, store: Path, properties: tuple[str, ...], work: Path) -> Walked:
     sys.path.append(str(work / RUSTWORKX))
-    started = time.perf_counter()
-    walk = WALKERS[name](store, properties)
-    loaded = time.perf_counter()
-    found = list(walk())
-    ended = time.perf_counter()
-    return Walked(name, properties, loaded - started, ended - loaded, _peak(), found)
+    walk, loading = _timed(lambda: WALKERS[name](store, properties))
+    found, walking = _timed(lambda: list(walk()))
+    return Walked(name, properties, loading, walking, _peak(), found)
+
+
+def _timed(step: Callable[[], Result]) -> tuple[Result, Took]:
+    started, cpu = time.perf_counter(), time.process_time()
+    result = step()
+    return result, Took(time.perf_counter() - started, time.process_time() - cpu)
 
 
 def _peak() -> int:

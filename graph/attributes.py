@@ -23,17 +23,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
 from itertools import islice
 from typing import Final
 
 from etl.entity import ENTITY_ID, Record, Statement, is_entity_id
 from etl.errors import UserError
+from etl.fold import fold
 from etl.store import EntityStore
 from graph.above import Node, Nodes
 from graph.natural_types import TOO_GENERAL
 from graph.recipe import Recipe
-from graph.settings import AttributeSettings
+from graph.settings import RECIPES, AttributeSettings
 
 #: Finds the entities whose statements lead to one: `subjects("Q144", "P361")`.
 Subjects = Callable[[str, str], Sequence[str]]
@@ -89,10 +89,15 @@ class Attribute:
     phrase: str | None = None  # how it becomes a query; no column
 
 
+def of_model(category: str, text: str, query: str, model: str) -> Attribute:
+    """Return an attribute that a language model gave, with the query that it wrote for it."""
+    return Attribute(None, None, category, None, text, source=f"llm:{model}", query=query)
+
+
 @cache
 def rules() -> tuple[Rule, ...]:
     """Return the lines of `graph/recipes/attributes.tsv`, in its order."""
-    return read_rules((files("graph.recipes") / _TABLE).read_text("utf-8"))
+    return read_rules((RECIPES / _TABLE).read_text("utf-8"))
 
 
 def read_rules(text: str) -> tuple[Rule, ...]:
@@ -274,9 +279,10 @@ class Attributes:
 def phrased(attribute: Attribute, name: str, *, english: bool) -> str | None:
     """Return the query for an attribute of something called `name`, None where it makes none.
 
-    The table's phrases are English; in other languages name and value stand side by side.
+    None either where the name says it already (the white of a *white stork*).  The table's phrases
+    are English; in other languages name and value stand side by side.
     """
-    if attribute.phrase is None:
+    if attribute.phrase is None or fold(attribute.value) in fold(name):
         return None
     if not english:
         return f"{name} {attribute.value}"

@@ -14,8 +14,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
-from importlib.resources import files
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +27,7 @@ from etl.entity import numeric_id
 from etl.manifest import MANIFEST, digests, read_manifest, tool_versions
 from etl.progress import Progress
 from etl.store import REDIRECTS, EntityStore
-from graph.attributes import Attribute
+from graph.attributes import Attribute, of_model
 from graph.checks import emptied, refuse_if_strict, warnings_of
 from graph.directory import building, check_out, publish
 from graph.enrich.answers import digest_of_answers, read_attributes
@@ -43,6 +42,7 @@ from graph.ontology import Ontology
 from graph.quality import QUALITY_FILE, write_quality
 from graph.recipe import Recipe, check_store, followed, matches, merged_ids
 from graph.records import check_walkable
+from graph.settings import RECIPES
 from graph.write_attributes import write_attributes
 from graph.write_queries import write_queries
 
@@ -174,9 +174,7 @@ class Work:
 
     def done(self, stage: Stage, before: Mapping[str, Any]) -> dict[str, Any]:
         """Run a stage, or find that `before`, a manifest, has it already; return its record."""
-        key = _digest(
-            [GRAPH_FORMAT, tool_versions(), stage.name, self.contents, stage.depends(self)]
-        )
+        key = _digest([tool_versions(), _code(), stage.name, self.contents, stage.depends(self)])
         earlier = before.get("stages", {}).get(stage.name, {})
         if earlier.get("key") == key and self._stands(stage, before["outputs"]):
             self.reused.append(stage.name)
@@ -221,9 +219,18 @@ def _digest(data: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@cache
+def _code() -> str:
+    """Digest the code of this package: a clone may change without its version changing."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 def _table(name: str) -> str:
     """Digest a table that ships beside the recipes."""
-    return hashlib.sha256((files("graph.recipes") / name).read_bytes()).hexdigest()
+    return hashlib.sha256((RECIPES / name).read_bytes()).hexdigest()
 
 
 # --- entities
@@ -237,9 +244,17 @@ def _entities_depend(work: Work) -> Any:
         ],
         "edges": _origin(work.store.manifest, work.recipe)["outputs"],
         "visuality": _table("visuality.tsv"),
-        "answers": [digest_of_answers(work.out, task) for task in (TYPES.name, VISUALITY.name)],
-        "models": work.recipe.attributes.models,
+        "answers": _answers(work, TYPES.name, VISUALITY.name),
     }
+
+
+def _answers(work: Work, *tasks: str) -> Any:
+    """What a stage depends on that takes in answers of language models: them and their order.
+
+    None where there are none: then it doesn't matter whose would count more.
+    """
+    found = [digest_of_answers(work.out, task) for task in tasks]
+    return [found, work.recipe.attributes.models] if any(found) else None
 
 
 def _entities(work: Work) -> Made:
@@ -270,13 +285,15 @@ def _entities(work: Work) -> Made:
 
 
 def _attributes_depend(work: Work) -> Any:
+    settings, queries = work.recipe.attributes, work.recipe.queries
+    answers = _answers(work, ATTRIBUTES.name)
     return {
         "entities": work.sha256("entities.parquet"),
-        "settings": asdict(work.recipe.attributes),
+        "settings": [settings.inherit, settings.values],
         "parts": [[part.name, part.labels, part.rules] for part in work.recipe.parts()],
         "rules": _table("attributes.tsv"),
-        "answers": digest_of_answers(work.out, ATTRIBUTES.name),
-        "budget": [work.recipe.queries.budget, work.recipe.queries.seed],
+        # a budget for what models say is kept to where they are taken in
+        "answers": answers and [answers, queries.budget, queries.seed],
     }
 
 
@@ -306,15 +323,7 @@ def _answered(work: Work, entities: Path) -> dict[str, list[Attribute]]:
         budget=settings.budget,
         seed=settings.seed,
     ):
-        attribute = Attribute(
-            None,
-            None,
-            given.category,
-            None,
-            given.attribute,
-            source=f"llm:{given.model}",
-            query=given.query,
-        )
+        attribute = of_model(given.category, given.attribute, given.query, given.model)
         found.setdefault(given.entity, []).append(attribute)
     return found
 

@@ -28,6 +28,8 @@ from graph.tables import grouped
 
 INSTANCE_OF, SUBCLASS_OF, PARENT_TAXON = "P31", "P279", "P171"
 
+_MOST_WAITING = 1 << 20  # ids, before repeats are dropped
+
 _RELATION: Final = {
     SUBCLASS_OF: "a subclass of",
     PARENT_TAXON: "a child taxon of",
@@ -201,8 +203,11 @@ def _truthy(file: Path | None, redirects: Redirects, advance: Tick) -> Iterator[
             break
         table = parquet.read_row_group(group, columns=["subject", "object"]).slice(0, left)
         coded = table.column("object").combine_chunks().dictionary_encode()
-        classes = redirects.followed(coded.dictionary.to_numpy(zero_copy_only=False))
-        yield table.column("subject").to_numpy(), classes, coded.indices.to_numpy()
+        classes = coded.dictionary.to_numpy(zero_copy_only=False)
+        order = np.argsort(classes)  # looked up in order, they are found twice as fast
+        merged = np.empty_like(classes)
+        merged[order] = redirects.followed(classes[order])
+        yield table.column("subject").to_numpy(), merged, coded.indices.to_numpy()
         left -= len(table)
         advance(len(table))
 
@@ -216,9 +221,11 @@ def _instances(
     """
     subclass = _packed(edges.subject, edges.object)
     below = ontology.ids[edges.forward.rows]
-    itself, both, used = [NO_IDS], [np.empty(0, np.uint64)], NO_IDS
+    itself, both, used = [NO_IDS], [np.empty(0, np.uint64)], [NO_IDS]
     for subject, classes, place in read():
-        used = distinct(np.concatenate([used, classes]))
+        used.append(classes)
+        if sum(map(len, used[1:])) > _MOST_WAITING:
+            used = [distinct(np.concatenate(used))]
         itself.append(subject[subject == classes[place]])
         rows = np.flatnonzero(among(subject, below))
         item, class_ = ontology.find(subject[rows]), ontology.find(classes[place[rows]])
@@ -228,7 +235,7 @@ def _instances(
     pairs = distinct(np.concatenate(both))
     item, class_ = (pairs >> np.uint64(32)).astype(np.int64), pairs.astype(np.uint32)
     yield _instance_and_subclass(ontology.ids[item], ontology.ids[class_], scope)
-    yield _mixed_cycles(read(), used, ontology, edges, scope)
+    yield _mixed_cycles(read(), np.concatenate(used), ontology, edges, scope)
 
 
 def _mixed_cycles(

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from etl.entity import Record
-from graph.attributes import Attribute, Attributes
-from graph.kinds import Answers, Kinds
+from graph.attributes import Attribute, Attributes, of_model
+from graph.directory import ENRICH
+from graph.kinds import Answers, Kinds, read_answers
 from graph.naming import names_of
 from graph.natural_types import NaturalType
 from graph.queries import Asked, Named, Trait, attribute_queries, name_queries, type_query
@@ -46,14 +48,18 @@ def derive(
     part: Recipe,
     record: Record,
     roots: Sequence[str],
-    answers: Answers,
+    graph: Path | None = None,
 ) -> Derived:
-    """Derive what a build would of an entity that `part` of a recipe keeps under `roots`."""
+    """Derive what a build would of an entity that `part` of a recipe keeps under `roots`.
+
+    `graph` is the directory of a data set in which language models' answers may stand.
+    """
+    answers, given = _answers(graph, record.id, recipe.attributes.models)
     kind = Kinds(records.store, part, recipe.root_ids(), answers).of(record, roots)
     names = names_of(record, part.labels)
     assert names.name is not None, "a recipe keeps no entity without a name"
     reader = Attributes(records.store, part, recipe.attributes, records.subjects)
-    attributes = reader.of(record, names.name, names.name_lang)
+    attributes = [*reader.of(record, names.name, names.name_lang), *given]
     chosen = kind.natural_type
     named = Named(
         record.id,
@@ -66,6 +72,17 @@ def derive(
     )
     queries = _queries(named, attributes, recipe) if kind.visuality.visual else []
     return Derived(chosen, kind.visuality, tuple(attributes), tuple(queries))
+
+
+def _answers(graph: Path | None, id: str, models: Sequence[str]) -> tuple[Answers, list[Attribute]]:
+    """Read what language models answered about an entity."""
+    if graph is None or not (graph / ENRICH).is_dir():
+        return Answers.none(), []
+    from graph.enrich.answers import attributes_of  # what reads answers, of which most have none
+
+    given = attributes_of(graph, id, models)
+    found = [of_model(a.category, a.attribute, a.query, a.model) for a in given]
+    return read_answers(graph, models, id), found
 
 
 def _queries(named: Named, attributes: Sequence[Attribute], recipe: Recipe) -> list[Query]:

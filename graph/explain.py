@@ -21,7 +21,6 @@ from etl.manifest import read_manifest
 from etl.store import REDIRECTS, EntityStore
 from graph.derived import Derived, derive
 from graph.explanation import Chain, Explanation, Verdict
-from graph.kinds import Answers, read_answers
 from graph.naming import check_naming, name_of
 from graph.recipe import (
     Branch,
@@ -46,14 +45,14 @@ def explain(
     id: str,
     *,
     roots: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
-    answers: Answers | None = None,
+    graph: Path | None = None,
 ) -> Explanation:
     """Say by which chain an entity belongs to each root of a recipe, or which rule keeps it out.
 
     The rules are those of a build, in its order, but for `limit`: which entities are most linked
     only a build knows, so that `member` is None for a candidate of a root with a limit.  A build's
-    manifest tells it: `roots` are the counts that it has by root and recipe.  `answers` are those
-    of language models, which a build puts in place of the rules' own.
+    manifest tells it: `roots` are the counts that it has by root and recipe.  In `graph`, the
+    directory of a data set, language models' answers are looked for, which a build prefers.
 
     Raises
     ------
@@ -77,7 +76,7 @@ def explain(
         )
         if roots is not None:
             verdicts = tuple(_limited(record, v, roots[v.root, v.recipe]) for v in verdicts)
-        derived = _derived(records, recipe, record, verdicts, answers or Answers.none())
+        derived = _derived(records, recipe, record, verdicts, graph)
         return Explanation(id, names.of(id), verdicts, record.sitelinks, merged, derived)
 
 
@@ -86,7 +85,7 @@ def _derived(
     recipe: Recipe,
     record: Record,
     verdicts: tuple[Verdict, ...],
-    answers: Answers,
+    graph: Path | None,
 ) -> Derived | None:
     """Derive what follows from the roots that keep an entity, or keep it unless `limit` does not.
 
@@ -98,7 +97,7 @@ def _derived(
     part = next(part for part in recipe.parts() if part.name == keeping[0].recipe)
     met = {verdict.root for verdict in keeping}
     its_roots = [root for root in recipe.root_ids() if root in met]
-    return derive(records, recipe, part, record, its_roots, answers)
+    return derive(records, recipe, part, record, its_roots, graph)
 
 
 def _item(store: EntityStore, id: str) -> Record:
@@ -263,8 +262,7 @@ def explain_built(graph: Path, id: str, store: Path | None = None) -> Explanatio
         raise UserError(f"{graph} was not built from {store}: name its store, or build it again.")
     recipe = recorded(manifest["recipe"]["texts"])
     roots = {(root["root"], root["recipe"]): root for root in manifest["counts"]["roots"]}
-    answers = read_answers(graph, recipe.attributes.models)
-    return explain(store, recipe, id, roots=roots, answers=answers)
+    return explain(store, recipe, id, roots=roots, graph=graph)
 
 
 def _is_of(origin: dict[str, Any], store: dict[str, Any]) -> bool:

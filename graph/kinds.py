@@ -13,7 +13,7 @@ from pathlib import Path
 from etl.entity import Record
 from etl.store import EntityStore
 from graph.above import Nodes
-from graph.enrich.answers import read_types, read_visuality
+from graph.enrich.journal import ENRICH
 from graph.natural_types import NaturalType, NaturalTypes
 from graph.recipe import Recipe
 from graph.visuality import Visuality, visuality
@@ -31,20 +31,26 @@ class Answers:
         return cls({}, {})
 
 
-def read_answers(graph: Path, models: Sequence[str]) -> Answers:
+def read_answers(graph: Path, models: Sequence[str], entity: str | None = None) -> Answers:
     """Read the answers that stand in a data set's directory, of several the best model's.
+
+    Those about one `entity` alone, where it is named.
 
     Raises
     ------
     UserError : a file of answers is damaged.
     """
+    if not (graph / ENRICH).is_dir():
+        return Answers.none()
+    from graph.enrich.answers import read_types, read_visuality  # takes longer than most answers
+
     types = {
         entity: NaturalType(a.natural_type, a.natural_type_name, f"llm:{a.model}: {a.explanation}")
-        for entity, a in read_types(graph, models).items()
+        for entity, a in read_types(graph, models, entity).items()
     }
     seen = {
         entity: Visuality(a.visual, f"llm:{a.model}: {a.explanation}")
-        for entity, a in read_visuality(graph, models).items()
+        for entity, a in read_visuality(graph, models, entity).items()
     }
     return Answers(types, seen)
 
@@ -72,8 +78,11 @@ class Kinds:
         """Tell the kind of an entity that belongs to some roots."""
         node = self._nodes.of(record)
         answered = self._answers.types.get(record.id)
+        if answered is None or self._nodes.get(answered.id) is None:
+            # a class that a newer dump has no longer is no answer
+            answered = self._types.of(node, roots)
         seen = self._answers.visuality.get(record.id)
-        return Kind(answered or self._types.of(node, roots), seen or visuality(node, self._nodes))
+        return Kind(answered, seen or visuality(node, self._nodes))
 
     def columns(self, record: Record, roots: Sequence[str]) -> dict[str, object]:
         """Return the columns of an entity's row that say what kind of thing it is."""

@@ -8,8 +8,9 @@ comes out the same every time.
 
 **Candidates** (reference-world): what P279 leads to in exactly one, two or three steps, less four
 classes that are too general, with a label; of these the ten with the most sitelinks.  Ours are the
-same, without the entity itself, and begin at P31 for what is no class.  reference-living: all that
-(P31/P279*)|P279+ leads to and that lies within P279* of the entity's roots, else the root.
+same, without the entity itself and what a cycle puts both above and below it, and begin at P31 for
+what is no class.  reference-living: all that (P31/P279*)|P279+ leads to and that lies within P279*
+of the entity's roots, else the root.
 
 **Choice**: the highest score, ties by the lower id:
 
@@ -34,7 +35,7 @@ from itertools import islice
 from math import log2
 from typing import Final
 
-from graph.above import Node, Nodes
+from graph.above import INSTANCE_OF, SUBCLASS_OF, Node, Nodes
 from graph.settings import Rules
 
 #: physical object, object, entity, concrete object: left out of the candidates by
@@ -118,12 +119,25 @@ class NaturalTypes:
         candidates = sorted(self.candidates(node, roots), key=_rank)
         if candidates:
             best = candidates[0]
-            return NaturalType(best.id, best.name, _reason(node, candidates), tuple(candidates))
+            reason = _reason(self._first_step(node, best), candidates)
+            return NaturalType(best.id, best.name, reason, tuple(candidates))
         if self._rules == "reference-living" and roots:
             root = self._nodes.get(roots[0])
             name = root.name if root else None
             return NaturalType(roots[0], name or roots[0], "no class within the root: the root")
         return None
+
+    def choices(self, node: Node, roots: Sequence[str]) -> list[str]:
+        """Return what a language model may choose among: candidates and, for a taxon, ancestors.
+
+        Those ancestors that people have a word for.  The ten with the most sitelinks in all, ties
+        by the lower id; all of them by the rules of reference-living.
+        """
+        known = {c.id: c.sitelinks for c in self.candidates(node, roots)}
+        if self._rules == "sparqless":
+            known |= {above.id: above.sitelinks for _, above, _ in self._known_ancestors(node)}
+        ordered = sorted(known, key=lambda id: (-known[id], _number(id)))
+        return ordered if self._rules == "reference-living" else ordered[:TOP]
 
     def candidates(self, node: Node, roots: Sequence[str]) -> list[Candidate]:
         """Return the candidates that the rules allow, the most linked first, ties by the lower id.
@@ -146,11 +160,18 @@ class NaturalTypes:
         ours = self._rules == "sparqless"
         first = node.kinds if ours else node.subclass_of
         left_out = {*TOO_GENERAL, *((node.id, *_MODELLING) if ours else ())}
+        if ours and any(node.id in layer for layer in self._nodes.superclasses(first)):
+            left_out |= self._round(node, first)
         for steps, layer in enumerate(islice(self._nodes.superclasses(first), HOPS), 1):
             for id in layer:
                 # not properties, which a statement may name by mistake
                 if id not in left_out and id.startswith("Q"):
                     yield id, steps
+
+    def _round(self, node: Node, first: Sequence[str]) -> set[str]:
+        """Return what stands above an entity and below it, too: no class of it, but a cycle."""
+        above = [id for layer in islice(self._nodes.superclasses(first), HOPS) for id in layer]
+        return {id for id in above if self._reaches(id, frozenset([node.id]))}
 
     def _within(self, node: Node, roots: Sequence[str]) -> Iterator[tuple[str, int]]:
         """Yield what (P31/P279*)|P279+ leads to and itself has P279* to one of `roots`."""
@@ -159,6 +180,16 @@ class NaturalTypes:
             for id in layer:
                 if id.startswith("Q") and self._reaches(id, frozenset(roots)):
                     yield id, steps
+
+    def _first_step(self, node: Node, to: Candidate) -> str:
+        """Return the property whose statement is the first step from an entity to a candidate."""
+        if not node.subclass_of:
+            return INSTANCE_OF
+        if self._rules == "reference-living":  # which begins at both
+            layers = self._nodes.superclasses(node.subclass_of)
+            if to.id not in next(islice(layers, to.steps - 1, None), ()):
+                return INSTANCE_OF
+        return SUBCLASS_OF
 
     def _candidate(self, node: Node, steps: int) -> Candidate:
         if node.id not in self._inside:
@@ -180,35 +211,36 @@ class NaturalTypes:
         return HOPS
 
     def _of_taxon(self, taxon: Node) -> NaturalType | None:
-        """Return the nearest ancestor that people have a word for, None if there is none."""
+        """Return the nearest ancestor that people have a word for, None if there is none.
+
+        One of the rank of class or order, or else the nearest of any rank.
+        """
+        nearest: NaturalType | None = None
+        for steps, node, word in self._known_ancestors(taxon):
+            ranked = not CLASS_OR_ORDER.isdisjoint(node.ranks)
+            rank = "class or order" if ranked else "no class or order that people know; this is"
+            reason = f"P171 in {_steps(steps)}: {rank}, {node.sitelinks} sitelinks"
+            found = NaturalType(node.id, word, reason)
+            if ranked:
+                return found
+            nearest = nearest or found
+        return nearest
+
+    def _known_ancestors(self, taxon: Node) -> Iterator[tuple[int, Node, str]]:
+        """Yield (steps, ancestor, word for it) along P171, the nearest first, ties by the id."""
         met = {taxon.id}
-        layer = taxon.parent_taxa
-        last_resort: NaturalType | None = None
+        layer = set(taxon.parent_taxa)
         for steps in range(1, _FARTHEST_TAXON):
-            nodes = [
-                node
-                for id in sorted(set(layer) - met, key=_number)
-                if (node := self._nodes.get(id))
-            ]
-            if not nodes:
-                break
-            met.update(layer)
+            fresh = sorted(layer - met, key=_number)
+            nodes = [node for id in fresh if (node := self._nodes.get(id))]
+            met |= layer
             for node in nodes:
                 word = _common_word(node)
-                if word is None or node.sitelinks < KNOWN_TAXON:
-                    continue
-                ranked = not CLASS_OR_ORDER.isdisjoint(node.ranks)
-                rank = "class or order" if ranked else "no class or order that people know; this is"
-                found = NaturalType(
-                    node.id,
-                    word,
-                    f"P171 in {_steps(steps)}: {rank}, {node.sitelinks} sitelinks",
-                )
-                if ranked:
-                    return found
-                last_resort = last_resort or found
-            layer = tuple(id for node in nodes for id in node.parent_taxa)
-        return last_resort
+                if word is not None and node.sitelinks >= KNOWN_TAXON:
+                    yield steps, node, word
+            layer = {id for node in nodes for id in node.parent_taxa}
+            if not layer:
+                return
 
 
 def _number(id: str) -> int:
@@ -226,9 +258,8 @@ def _common_word(taxon: Node) -> str | None:
     return taxon.common_names[0] if taxon.common_names else None
 
 
-def _reason(node: Node, candidates: Sequence[Candidate]) -> str:
+def _reason(way: str, candidates: Sequence[Candidate]) -> str:
     best = candidates[0]
-    way = "P279" if node.subclass_of else "P31"
     inside = ", in a root of the recipe" if best.inside else ""
     general = "" if best.above == HOPS else f", {_steps(best.above)} below the top"
     return (

@@ -40,7 +40,6 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,14 +47,11 @@ from etl.entity import is_entity_id
 from etl.errors import UserError
 from etl.kept import Kept
 from graph import paths
-from graph.settings import ENGINES, RULES, AttributeSettings, QuerySettings, Rules
+from graph.settings import ENGINES, RECIPES, RULES, AttributeSettings, QuerySettings, Rules
 
 #: Names of an entity in the order in which Wikibase falls back from English (Help:Default values
 #: for labels and aliases), then the taxon name and the native label, which are no language's.
 DEFAULT_LABELS = ("en", "en-gb", "en-ca", "en-us", "mul", "P225", "P1705")
-
-#: The recipes that ship.  Not by importlib.resources, which takes 6 ms to import.
-_SHIPPED = Path(__file__).with_name("recipes")
 
 _LANGUAGE = re.compile(r"[a-z]{2,}(-[a-z0-9]+)*\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
@@ -118,6 +114,10 @@ class Recipe:
     rules: Rules = "sparqless"  # of its own roots' natural types and attributes
     attributes: AttributeSettings = field(default_factory=AttributeSettings)
     queries: QuerySettings = field(default_factory=QuerySettings)
+
+    def __hash__(self) -> int:
+        """Hash what the rest follows from: `parts` needs it at every call."""
+        return hash((self.name, self.text))
 
     def parts(self) -> list[Recipe]:
         """Return the recipes that have roots, each once: the included ones, then this one."""
@@ -215,7 +215,7 @@ def _walked(match: Match) -> Iterator[str]:
 
 def shipped() -> list[str]:
     """Return the names of the recipes that ship, in alphabetical order."""
-    names = (entry.name for entry in _SHIPPED.iterdir())
+    names = (entry.name for entry in RECIPES.iterdir())
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
@@ -254,7 +254,7 @@ def _load(asked: str, folder: Path | None, above: tuple[str, ...], by: str) -> R
     file = _file_of(asked, folder, by)
     if file is None:
         source, identity = f"{asked}.toml", f"shipped:{asked}"
-        text = (_SHIPPED / source).read_text("utf-8")
+        text = (RECIPES / source).read_text("utf-8")
     else:
         source, identity = str(file), str(file.resolve())
         try:
@@ -297,6 +297,8 @@ def _file_of(asked: str, folder: Path | None, by: str) -> Path | None:
 
 
 def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches  # for what is wrong alone
+
     close = get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

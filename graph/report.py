@@ -74,7 +74,12 @@ def _described(explanation: Explanation) -> Iterator[str]:
             yield from _verdict_lines(verdict)
     if silent:
         yield ""
-        roots = dict.fromkeys(_named(v.root, v.root_name) for v in silent)
+        met = {v.root for v in explanation.verdicts if v not in silent}
+        # a root that another part of the recipe has a chain to: which part has none
+        roots = dict.fromkeys(
+            _named(v.root, v.root_name) + (f" ({v.recipe})" if v.root in met else "")
+            for v in silent
+        )
         yield f"no chain to {', '.join(roots)}"
     if explanation.derived is not None:
         yield ""

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from itertools import chain
 
 from etl.entity import is_entity_id
 from etl.errors import UserError
 from graph.above import Node, Nodes
+from graph.settings import RECIPES
 
 _TABLE = "visuality.tsv"
 
@@ -52,7 +52,7 @@ def marks() -> dict[str, Mark]:
     ------
     UserError : a line is not a class, a verdict, a name and a reason, or comes twice.
     """
-    return read_marks((files("graph.recipes") / _TABLE).read_text("utf-8"))
+    return read_marks((RECIPES / _TABLE).read_text("utf-8"))
 
 
 def read_marks(text: str) -> dict[str, Mark]:

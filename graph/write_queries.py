@@ -3,7 +3,7 @@
 Three passes over the finished tables, none of which holds a row of them for long:
 
 1. names: which texts do several entities have?  (16 bytes a text)
-2. attributes: which of their queries does the budget take?  (17 bytes a query)
+2. attributes: which of their queries does the budget take?  (24 bytes a query)
 3. rows, in the order of the entities, then those for types.
 
 The queries for types are held in memory: of 165,000 entities some 100,000, of 200 bytes each.
@@ -90,11 +90,15 @@ def write_queries(
     shared = _shared(_entities(entities, None), settings, advance)
     budget = _Budget(settings)
     types = _Types()
+    asked = _Column(np.uint64)
     for entity in _entities(entities, attributes):
-        budget.add(_of_attributes(entity, settings))
+        queries = _of_attributes(entity, settings)
+        budget.add(queries)
+        for query in queries:
+            asked.append(_digest(query.text))
         types.add(entity)
         advance(1)
-    of_types = list(types.queries()) if "attribute_type" in settings.types else []
+    of_types = list(types.queries(asked.array())) if "attribute_type" in settings.types else []
     budget.add(of_types)
     taken = budget.taken()
     counts: dict[str, int] = {}
@@ -307,10 +311,17 @@ class _Types:
                     text, "attribute_type", None, type_id, trait.value, trait.category, trait.source
                 )
 
-    def queries(self) -> Iterator[Asked]:
-        """Yield the queries by type, then by text."""
-        for type_id, text in sorted(self._met, key=lambda key: (numeric_id(key[0]), key[1])):
-            yield self._met[type_id, text]
+    def queries(self, asked: Hashes) -> Iterator[Asked]:
+        """Yield the queries by type, then by text, without those whose text is in `asked` already.
+
+        A type may be an entity of the data set, of which the same was asked by its name.
+        """
+        keys = sorted(self._met, key=lambda key: (numeric_id(key[0]), key[1]))
+        digests = np.array([_digest(text) for _, text in keys], np.uint64)
+        again = np.isin(digests, asked).tolist()
+        for key, met in zip(keys, again, strict=True):
+            if not met:
+                yield self._met[key]
 
 
 # --------------------------------------------------------------------------------------------------

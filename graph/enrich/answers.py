@@ -60,8 +60,12 @@ class Attribute:
     model: str
 
 
-def read_types(graph: Path, models: Sequence[str] = ()) -> dict[str, TypeAnswer]:
+def read_types(
+    graph: Path, models: Sequence[str] = (), entity: str | None = None
+) -> dict[str, TypeAnswer]:
     """Return the natural type of every entity that a model was asked about: the best model's.
+
+    Of one `entity` alone, where it is named.
 
     Raises
     ------
@@ -75,12 +79,14 @@ def read_types(graph: Path, models: Sequence[str] = ()) -> dict[str, TypeAnswer]
             _member(answer, "explanation", str, file),
             model_of(file.parent),
         )
-        for entity, (file, answer) in _first_answers(graph, TYPES.name, models).items()
+        for entity, (file, answer) in _first_answers(graph, TYPES.name, models, entity).items()
     }
 
 
-def read_visuality(graph: Path, models: Sequence[str] = ()) -> dict[str, VisualityAnswer]:
-    """Return the visuality of every entity that a model was asked about: the best model's."""
+def read_visuality(
+    graph: Path, models: Sequence[str] = (), entity: str | None = None
+) -> dict[str, VisualityAnswer]:
+    """Return the visuality of every entity that a model was asked about, or of one alone."""
     return {
         entity: VisualityAnswer(
             entity,
@@ -88,31 +94,36 @@ def read_visuality(graph: Path, models: Sequence[str] = ()) -> dict[str, Visuali
             _member(answer, "explanation", str, file),
             model_of(file.parent),
         )
-        for entity, (file, answer) in _first_answers(graph, VISUALITY.name, models).items()
+        for entity, (file, answer) in _first_answers(graph, VISUALITY.name, models, entity).items()
     }
 
 
-def digest_of_answers(graph: Path, task: str) -> str:
-    """Return a sha256 (hex) over all models' answers to a task, which changes when they do.
+def digest_of_answers(graph: Path, task: str) -> str | None:
+    """Return a sha256 (hex) over all models' answers to a task, None where there are none.
 
-    The same whatever models are preferred; of no answers it is that of nothing.
+    It changes when they do, and is the same whatever models are preferred.
     """
     digest = hashlib.sha256()
-    for file in _files(graph, task, ()):
+    files = _files(graph, task, ())
+    for file in files:
         digest.update(f"{file.parent.name}\n".encode())
         for _, line in read_lines(file):
             digest.update(f"{line.entity} {line.prompt} {line.answer}\n".encode())
-    return digest.hexdigest()
+    return digest.hexdigest() if files else None
 
 
 def _first_answers(
-    graph: Path, task: str, models: Sequence[str]
+    graph: Path, task: str, models: Sequence[str], entity: str | None
 ) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Return for each entity the answer of the first model that has one, and its file."""
+    """Return for each entity (or one) the answer of the first model that has one, and its file."""
     found: dict[str, tuple[Path, dict[str, Any]]] = {}
     for file in _files(graph, task, models):
         # the last line about an entity counts: the prompt has changed since the others
-        own = {line.entity: line.answer for _, line in read_lines(file) if line.answer is not None}
+        own = {
+            line.entity: line.answer
+            for _, line in read_lines(file, entity)
+            if line.answer is not None and entity in (None, line.entity)
+        }
         found |= {e: (file, answer) for e, answer in own.items() if e not in found}
     return found
 
@@ -202,6 +213,12 @@ def _share(sizes: Counter[int], budget: int) -> int:
     return max(sizes, default=0)
 
 
+def attributes_of(graph: Path, entity: str, models: Sequence[str] = ()) -> list[Attribute]:
+    """Return all valid attributes of one entity, whether the budget has room for them or not."""
+    with _Answers(graph, models, entity) as answers:
+        return [item for items in answers.merged(entity).values() for item in items]
+
+
 def _drawn(
     items: list[Attribute], share: int, seed: int
 ) -> tuple[list[Attribute], list[Attribute]]:
@@ -231,11 +248,15 @@ class _Answers:
     Holds the offset of each entity's last line in every model's file.
     """
 
-    def __init__(self, graph: Path, models: Sequence[str]) -> None:
+    def __init__(self, graph: Path, models: Sequence[str], only: str | None = None) -> None:
         self._paths = _files(graph, ATTRIBUTES.name, models)
         self._files: list[BinaryIO] = []
         self._offsets = [
-            {line.entity: offset for offset, line in read_lines(path) if line.answer is not None}
+            {
+                line.entity: offset
+                for offset, line in read_lines(path, only)
+                if line.answer is not None
+            }
             for path in self._paths
         ]
 

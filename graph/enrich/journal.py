@@ -107,10 +107,11 @@ def failures_file(task: str) -> str:
     return f"{task}.failed.ndjson"
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, Line]]:
+def read_lines(path: Path, about: str | None = None) -> Iterator[tuple[int, Line]]:
     """Yield the lines of a file, each with its offset in bytes; none where there is no file.
 
-    A last line without its end is not there yet.
+    A last line without its end is not there yet.  Of lines that don't have the text `about`, an
+    entity's id, none is decoded.
 
     Raises
     ------
@@ -120,11 +121,13 @@ def read_lines(path: Path) -> Iterator[tuple[int, Line]]:
         file = path.open("rb")
     except FileNotFoundError:
         return
+    wanted = b"" if about is None else f'"{about}"'.encode()
     with file:
         offset, number = 0, 0
         while (text := file.readline(_LONGEST_LINE)).endswith(b"\n"):
             number += 1
-            yield offset, decoded_line(text, f"{path}, line {number}")
+            if wanted in text:
+                yield offset, decoded_line(text, f"{path}, line {number}")
             offset += len(text)
         if len(text) == _LONGEST_LINE:
             raise _damaged(f"{path}, line {number + 1}", f"longer than {_LONGEST_LINE:,} bytes")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,28 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from etl.entity import Record, is_entity_id
+from etl.entity import Record
 from etl.errors import UserError
 from etl.manifest import read_manifest
 from etl.store import EntityStore
+from graph.above import Nodes
 from graph.enrich.prompts import Candidate, Hint, Subject
 from graph.naming import name_of
-from graph.recipe import recorded
-
-SUBCLASS_OF, INSTANCE_OF = "P279", "P31"
-
-#: Classes that nearly everything belongs to; the reference leaves the same four out
-#: (kgraph/world_type_and_classifiy_entities_pregenerate_inputs.py).
-TOO_GENERAL: Final = frozenset(
-    {
-        "Q223557",  # physical object
-        "Q488383",  # object
-        "Q35120",  # entity
-        "Q4406616",  # concrete object
-    }
-)
-HOPS: Final = 3  # the reference's three-hop rule
-MOST_CANDIDATES: Final = 10  # its top-k, by sitelinks
+from graph.natural_types import NaturalTypes
+from graph.recipe import Recipe, followed, recorded
+from graph.tables import id_numbers
 
 _CACHED = 1 << 16  # records of classes: the entities of a data set share most of theirs
 _SLICE = 1 << 10  # entities that are Python objects at a time
@@ -111,68 +99,69 @@ def sources(
     UserError : there is no finished data set or store, or it was built from another one.
     """
     with EntityStore(store) as entities:
-        yield candidates_from(entities, _labels(graph, entities)), hints_from(graph)
+        recipe = _recipe(graph, entities)
+        yield candidates_from(entities, recipe, _Kept(graph)), hints_from(graph)
 
 
-def _labels(graph: Path, store: EntityStore) -> tuple[str, ...]:
-    """Return the labels that the recipe of a data set names things by, if it is of this store."""
+def _recipe(graph: Path, store: EntityStore) -> Recipe:
+    """Return the recipe of a data set, if the data set is of this store."""
     manifest = read_manifest(graph, "graph")
     if manifest["store"]["contents"] != store.manifest["contents"]:
         raise UserError(
             f"{graph} was not built from {store.path}: name its store, or build it again."
         )
-    recipe = recorded(manifest["recipe"]["texts"])
-    return tuple(dict.fromkeys(label for part in recipe.parts() for label in part.labels))
+    return followed(recorded(manifest["recipe"]["texts"]), store.resolve)
 
 
-def candidates_from(store: EntityStore, labels: Sequence[str]) -> Callable[[str], list[Candidate]]:
+class _Kept:
+    """The part of the recipe that keeps an entity, and its roots: 60 bytes an entity."""
+
+    def __init__(self, graph: Path) -> None:
+        table = pq.read_table(graph / "entities.parquet", columns=["id", "recipe", "roots"])
+        self._table = table.combine_chunks()
+        self._ids = id_numbers(self._table.column("id"))
+
+    def __call__(self, id: str) -> tuple[str, list[str]]:
+        at = int(np.searchsorted(self._ids, int(id[1:])))
+        row = self._table.slice(at, 1).to_pylist()[0]
+        return row["recipe"], row["roots"]
+
+
+def candidates_from(
+    store: EntityStore, recipe: Recipe, kept: Callable[[str], tuple[str, list[str]]]
+) -> Callable[[str], list[Candidate]]:
     """Return a function from an entity's id to the classes that may be its natural type.
 
-    The three-hop rule: what is reached by P279 (truthy) in exactly one, two or three steps; where
-    an item has no P279, its P31 is the first step.  Less what is too general, has no label or is
-    the item itself, which in a cycle would be a kind of itself; the ten with the most sitelinks.
+    They are those of :mod:`graph.natural_types`, by the rules of the part of the recipe that keeps
+    the entity: `kept` gives that part's name and the entity's roots.
     """
+    labels = {part.name: part.labels for part in recipe.parts()}
+    nodes = {part.name: Nodes(store, part.labels) for part in recipe.parts()}
+    types = {
+        part.name: NaturalTypes(nodes[part.name], recipe.root_ids(), part.rules)
+        for part in recipe.parts()
+    }
 
     @lru_cache(_CACHED)
-    def known(id: str) -> tuple[tuple[str, ...], Candidate | None]:
+    def described(id: str, part: str) -> Candidate:
         record = store.get(id)
-        return (_classes(store, record), _candidate(record, labels)) if record else ((), None)
+        assert record is not None, "only classes with a label are candidates"
+        return _candidate(record, labels[part])
 
     def candidates(id: str) -> list[Candidate]:
         record = store.get(id)
         if record is None:
             return []
-        reached = _classes(store, record) or _objects(store, record, INSTANCE_OF)
-        found: set[str] = set()
-        for _ in range(HOPS):
-            found.update(reached)
-            reached = tuple({above for class_ in reached for above in known(class_)[0]})
-        classes = (known(class_)[1] for class_ in found - TOO_GENERAL - {id})
-        named = [candidate for candidate in classes if candidate is not None]
-        return sorted(named, key=lambda c: (-c.sitelinks, int(c.id[1:])))[:MOST_CANDIDATES]
+        part, roots = kept(id)
+        found = types[part].choices(nodes[part].of(record), roots)
+        return [described(choice, part) for choice in found]
 
     return candidates
 
 
-def _classes(store: EntityStore, record: Record) -> tuple[str, ...]:
-    return _objects(store, record, SUBCLASS_OF)
-
-
-def _objects(store: EntityStore, record: Record, property_id: str) -> tuple[str, ...]:
-    """Return the items that a property's truthy statements lead to, redirects followed."""
-    values = (
-        statement.snak.value
-        for statement in record.truthy(property_id)
-        if statement.snak.kind == "wikibase-entityid"
-    )
-    items = (value for value in values if value[0] == "Q" and is_entity_id(value))
-    return tuple(dict.fromkeys(map(store.resolve, items)))
-
-
-def _candidate(record: Record, labels: Sequence[str]) -> Candidate | None:
+def _candidate(record: Record, labels: Sequence[str]) -> Candidate:
     named = name_of(record, labels)
-    if named is None:
-        return None
+    assert named is not None, "only classes with a label are candidates"
     descriptions = (record.descriptions.get(code, "") for code in labels)
     aliases = (record.aliases[code][0] for code in labels if record.aliases.get(code))
     return Candidate(

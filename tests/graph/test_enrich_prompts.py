@@ -32,6 +32,7 @@ from graph.enrich.prompts import (
     visuality_question,
 )
 from graph.enrich.sources import Subjects, candidates_from, hints_from
+from graph.recipe import recorded
 from graph.tables import ENTITIES
 from tests.console import ROOT
 from tests.graph import worlds
@@ -138,6 +139,22 @@ def test_the_hash_is_the_same_in_another_process() -> None:
 # What prompts are made from
 # --------------------------------------------------------------------------------------------------
 
+ENGLISH = recorded(
+    [
+        {
+            "name": "english",
+            "text": 'name = "english"\nlabels = ["en"]\n[[root]]\nid = "Q729"\n'
+            'any = [{ path = "P279*" }]\n',
+        }
+    ]
+)
+
+
+def kept(id: str) -> tuple[str, list[str]]:
+    """Say which part of the recipe keeps an entity, and its roots, as entities.parquet does."""
+    return "english", ["Q729"]
+
+
 THREE_HOPS = """
 SELECT DISTINCT ?class ?links WHERE {
   { wd:%ID% %FIRST% ?class } UNION { wd:%ID% %FIRST%/wdt:P279 ?class }
@@ -171,7 +188,7 @@ def test_candidates_are_those_of_the_query_service(world: World) -> None:
         tempfile.TemporaryDirectory() as folder,
         EntityStore(worlds.store(world, Path(folder))) as store,
     ):
-        candidates = candidates_from(store, ("en",))
+        candidates = candidates_from(store, ENGLISH, kept)
         for id in MADE_UP[:7]:
             assert [c.id for c in candidates(id)] == expected_candidates(service, id)
 
@@ -199,7 +216,7 @@ def test_a_hub_of_ten_thousand_classes_gives_ten_candidates() -> None:
         tempfile.TemporaryDirectory() as folder,
         EntityStore(worlds.store(World(lines), Path(folder))) as store,
     ):
-        found = candidates_from(store, ("en",))("Q9000000001")
+        found = candidates_from(store, ENGLISH, kept)("Q9000000001")
     assert [candidate.id for candidate in found] == many[:10]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from etl.errors import UserError
+from etl.inverse import inverse_name
+from etl.manifest import read_manifest, write_manifest
 from etl.store import EntityStore
 from graph.records import Records
 from tests.graph.small_dump import entity, ranked, redirect, store_of
@@ -38,6 +40,29 @@ def test_subjects_are_found_by_what_their_values_were_merged_into(records):
     assert records.subjects("Q405", "P279") == ["Q4"]
     assert records.subjects("P31", "P279") == ["Q2"]
     assert records.subjects("Q404", "P279") == records.subjects("Q9", "P171") == []
+
+
+def test_a_look_up_file_and_the_file_of_edges_say_the_same(tmp_path):
+    links = {"Q1": ["Q2", "Q3"], "Q4": ["Q2", None, "Q2"], "Q5": ["Q8", "P31"], "P31": ["Q3"]}
+    entities = [entity(id, claims={"P1672": objects}) for id, objects in links.items()]
+    store = redirect(store_of(tmp_path, entities), {"Q8": "Q2"})
+    found = {}
+    for name in ("look-up", "edges"):
+        with EntityStore(store) as opened:
+            assert (inverse_name("P1672") in opened.manifest["outputs"]) == (name == "look-up")
+            records = Records(opened)
+            found[name] = {id: records.subjects(id, "P1672") for id in ("Q2", "Q3", "Q8", "P31")}
+        if name == "look-up":  # make it a store that was built before there were such files
+            manifest = read_manifest(store, "store")
+            del manifest["manifest_sha256"], manifest["outputs"][inverse_name("P1672")]
+            write_manifest(store, manifest)
+    assert found["look-up"] == found["edges"]
+    assert found["edges"] == {
+        "Q2": ["Q1", "Q4", "Q5"],
+        "Q3": ["P31", "Q1"],
+        "Q8": [],
+        "P31": ["Q5"],
+    }
 
 
 def test_a_name_is_the_first_of_the_labels_that_is_there(records):
