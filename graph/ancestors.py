@@ -1,7 +1,7 @@
 """All that stands above many rows at once, as arrays: (row, node, distance) by the million.
 
-A search from every row by itself would cost a Python loop per row; here a few hundred rows go up
-together, level by level, over a table of what each has seen.
+A search from every row by itself would cost a Python loop per row; here thousands of rows go up
+together, level by level.  A cell, row << 32 | node, stands for one row's having met a node.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import numpy as np
 
 from graph.ontology import ArrayGraph, Nodes, distinct
 
-# Cells (one byte each) of the table of what a batch of rows has seen.
-_CELLS = 1 << 26
+_ROWS = 1 << 14  # that climb together
+_CELLS = 1 << 24  # that they may meet: some 50 bytes each while they are at it
+
+_NODE = (1 << 32) - 1
 
 
 def ancestors(
@@ -27,39 +29,43 @@ def ancestors(
     Parameters
     ----------
     row, start : (P,) row i begins at every `start` that stands beside it; ordered by row
-    cells : memory for a batch, in bytes; what it finds takes some 40 bytes a pair on top
+    cells : how many a batch may meet before it is cut; only a row alone may meet more
     """
-    reach = graph.reachable(start)  # few: of Wikidata's 5 million classes, those above the starts
-    place = np.zeros(graph.size, np.int64)
-    place[reach] = np.arange(len(reach))
-    together = max(1, cells // max(1, len(reach)))
+    first, together = 0, _ROWS
     end = int(row[-1]) + 1 if len(row) else 0
-    for first in range(0, end, together):
+    while first < end:
         low, high = np.searchsorted(row, (first, first + together))
-        if low < high:
-            found = _climbed(graph, reach, place, row[low:high] - first, start[low:high])
-            yield found[0] + first, found[1], found[2]
+        found = _climbed(graph, (row[low:high] << 32) | start[low:high], cells)
+        if found is None and together > 1:
+            together //= 2
+            continue
+        if found is None:
+            found = _climbed(graph, (row[low:high] << 32) | start[low:high])
+        if found is not None and len(found[0]):
+            yield found
+        first += together
 
 
 def _climbed(
-    graph: ArrayGraph, reach: Nodes, place: Nodes, row: Nodes, start: Nodes
-) -> tuple[Nodes, Nodes, Nodes]:
-    """Climb from one batch of rows; a cell is row * len(reach) + the node's place in `reach`."""
-    width = len(reach)
-    seen = np.zeros((int(row[-1]) + 1) * width, bool)
-    layer = distinct(row * width + place[start])
-    layers = []
+    graph: ArrayGraph, starts: Nodes, most: int | None = None
+) -> tuple[Nodes, Nodes, Nodes] | None:
+    """Climb from some cells; None as soon as there are more than `most` of them."""
+    layer = distinct(starts)
+    seen, layers = layer, [layer]
     while len(layer):
-        seen[layer] = True
-        layers.append(layer)
-        at, node = np.divmod(layer, width)
         above = [np.empty(0, np.int64)]
-        for _, i, target in graph.steps(reach[node]):
-            cell = at[i] * width + place[target]
-            above.append(cell[~seen[cell]])
+        for _, i, target in graph.steps(layer & _NODE):
+            above.append((layer[i] & ~_NODE) | target)
         layer = distinct(np.concatenate(above))
+        place = np.searchsorted(seen, layer)
+        place[place == len(seen)] = 0
+        layer = layer[seen[place] != layer]
+        layers.append(layer)
+        seen = np.concatenate((seen, layer))
+        seen.sort(kind="stable")  # merges two runs that are sorted, in linear time
+        if most is not None and len(seen) > most:
+            return None
     cell = np.concatenate(layers)
     distance = np.repeat(np.arange(len(layers)), [len(layer) for layer in layers])
     order = np.argsort(cell)
-    at, node = np.divmod(cell[order], width)
-    return at, reach[node], distance[order]
+    return cell[order] >> 32, cell[order] & _NODE, distance[order]

@@ -395,11 +395,19 @@ class _Hierarchy:
         packed = _packed(child, parent)
         at = np.searchsorted(self.pairs, packed)
         at[at == len(self.pairs)] = 0
-        return np.asarray((self.pairs[at] == packed) & np.isin((at << 20) | step, self.codes))
+        return np.asarray((self.pairs[at] == packed) & _are_in((at << 20) | step, self.codes))
 
     def know(self, ids: Ids) -> Mask:
         """Say which items the data set walks up from."""
-        return np.isin(ids, self.known)
+        return _are_in(ids, self.known)
+
+
+def _are_in(values: Ids, ascending: Ids) -> Mask:
+    if not len(ascending):
+        return np.zeros(len(values), bool)
+    at = np.searchsorted(ascending, values)
+    at[at == len(ascending)] = 0
+    return np.asarray(ascending[at] == values)
 
 
 def _packed(child: Ids, parent: Ids) -> npt.NDArray[np.uint64]:
@@ -422,16 +430,20 @@ class _Cause:
     def of(self, rows: pa.Table) -> list[Why]:
         """Return rule and edge for memberships that this data set lacks."""
         broken = self._broken(_one_chunk(rows.column("path")))
-        return [self._why(row, edge) for row, edge in zip(rows.to_pylist(), broken, strict=True)]
+        children = pa.array([edge[0] for edge in broken if edge], pa.string())
+        sure = iter(self.hierarchy.know(id_numbers(children)).tolist())
+        return [
+            self._why(row, edge, edge is not None and next(sure))
+            for row, edge in zip(rows.to_pylist(), broken, strict=True)
+        ]
 
-    def _why(self, row: Mapping[str, Any], broken: Edge | None) -> Why:
+    def _why(self, row: Mapping[str, Any], broken: Edge | None, sure: bool) -> Why:
         if row["root"] not in self.roots:
             return "root", None
         if self.records is not None:
             return self._by_store(self.records, row)
         if broken is not None:
-            known = self.hierarchy.know(id_numbers(pa.array(broken[:1])))
-            return ("edge" if known[0] else "edge?"), broken
+            return ("edge" if sure else "edge?"), broken
         return ("entity" if self.same_recipe else "recipe"), None
 
     def _broken(self, paths: pa.ListArray) -> list[Edge | None]:

@@ -3,7 +3,7 @@
 Two passes over the finished tables, none of which holds a row of them for long:
 
 1. Which texts do several entities have (16 bytes a text), and which attribute queries does the
-   budget take (17 bytes a query)?
+   budget take (16 bytes a query)?
 2. Rows, in the order of the entities, then those for types.
 
 The queries for types are held in memory: of 165,000 entities some 100,000, of 200 bytes each.
