@@ -47,7 +47,7 @@ def rows(out: Path, table: str = "attributes") -> list[dict[str, Any]]:
 
 
 def shown(out: Path) -> list[Row]:
-    return [tuple(row[column] for column in COLUMNS) for row in rows(out)]  # type: ignore[misc]
+    return [tuple(row[column] for column in COLUMNS) for row in rows(out)]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -293,8 +293,11 @@ def test_of_one_property_the_most_linked_values_are_kept(tmp_path: Path) -> None
     other = entity("Q4", label="hound", claims={"P527": ["Q45", "Q42"]})
     found = of_dog(tmp_path / "up", dog, [*values, pet(P527=["Q41", "Q44"]), other], some)
     assert sorted(found) == [("P527", "Q41", None, "Q3", 1), ("P527", "Q42", None, "Q4", 1)]
-    whole = [entity(f"Q{n}", links=n, claims={"P361": ["Q2"]}) for n in (51, 52, 53)]
+    whole = [entity(f"Q{n}", links=n % 50, claims={"P361": ["Q2"]}) for n in (51, 52, 53)]
     found = of_dog(tmp_path / "parts", {}, whole, some)
+    assert found == [mine("^P361", "Q53"), mine("^P361", "Q52")]
+    # what says that it is part of itself takes nobody's place
+    found = of_dog(tmp_path / "itself", {"P361": ["Q2"], "P527": ["Q2"]}, whole, some)
     assert found == [mine("^P361", "Q53"), mine("^P361", "Q52")]
 
 

@@ -175,7 +175,7 @@ def check_types(world: list[Any], out: Path) -> None:
 def hints_of(out: Path) -> list[Hint]:
     """Return a data set's attributes as the hints that they stand for."""
     columns = ("entity", "property", "value_id", "value", "qualifier")
-    return [tuple(row[column] for column in columns) for row in rows(out, "attributes")]  # type: ignore[misc]
+    return [tuple(row[column] for column in columns) for row in rows(out, "attributes")]
 
 
 def check_hints(world: list[Any], out: Path) -> list[Hint]:

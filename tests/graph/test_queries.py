@@ -131,6 +131,7 @@ def test_a_query_for_each_engine_and_only_of_the_types_asked_for(tmp_path: Path)
         for query in ("Hound", "Canis", "doggy", "brown pet")
         for engine in ("google", "bing")
     ]
+    assert len({row["query_hash"] for row in rows(out)}) == len(rows(out))
 
 
 def test_attributes_of_several_things_make_one_query_for_their_type(tmp_path: Path) -> None:
@@ -303,9 +304,7 @@ def expected_queries(out: Path) -> list[Row]:
             if type_name:
                 text = phrase(trait["property"], trait["value"], type_name)
                 key = one["natural_type"], folded(text)
-                types.setdefault(
-                    key, _row("attribute_type", {"id": None} | _only(one), text, [], trait)
-                )
+                types.setdefault(key, _row("attribute_type", {**one, "id": None}, text, [], trait))
             if folded(trait["query"]) not in met:
                 met.add(folded(trait["query"]))
                 terms = [t for t in dict.fromkeys(lowered) if t not in trait["query"].lower()]
@@ -330,10 +329,6 @@ def expected_queries(out: Path) -> list[Row]:
         (key for key in types if key[1] not in said), key=lambda key: (int(key[0][1:]), key[1])
     )
     return [*asked, *(types[key] for key in ordered)]
-
-
-def _only(one: Row) -> Row:
-    return {"natural_type": one["natural_type"]}
 
 
 def _row(
