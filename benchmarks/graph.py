@@ -287,7 +287,7 @@ def _projection(figures: dict[str, Any]) -> str:
     return (
         "**A projection, not a measurement**: a whole Wikidata "
         f"({WIKIDATA['entities'] / 1e6:.0f} M entities, {there / 1e6:.0f} M edges) on such a "
-        f"machine: **{seconds / 60:.0f} minutes and {memory / 1e9:.0f} GB**. Loading and "
+        f"machine: **{seconds:,.0f} s and {memory / 1e9:.0f} GB**. Loading and "
         f"selecting go through all edges and candidates and sort them: ×{times:.1f} as many, "
         f"×{sorting:.1f} the time (n log n). Everything else is done for the entities that are "
         "kept, and those do not grow with the store but with the recipe's limits: "
