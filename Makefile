@@ -31,7 +31,10 @@ help: ## list the targets
 
 graph: $(VENV)/.base ## a dump (DUMP=…, else the sample) -> store -> graph data set, into DATA
 ifeq ($(strip $(DUMP)),)
+	@test ! -f $(SAMPLE) || cp $(SAMPLE) $(SAMPLE).before
 	@$(SPARQLESS) sample --out $(SAMPLE)
+	@cmp -s $(SAMPLE) $(SAMPLE).before || rm -rf data/sample/store
+	@rm -f $(SAMPLE).before
 endif
 	@$(SPARQLESS) etl "$(or $(strip $(DUMP)),$(SAMPLE))" --store "$(DATA)/store" --recipe "$(RECIPE)" \
 	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(LANGUAGES),--languages $(LANGUAGES)) \

@@ -10,13 +10,19 @@ from typing import Any, TypeVar
 import click
 import ujson
 
-from etl.engine import default_workers
 from etl.errors import UserError, is_disk_full
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-class _Commands(click.Group):
+class _InOrder(click.Group):
+    """Lists commands in the order of the work, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+class _Commands(_InOrder):
     """Turns what a user can mend into one sentence and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -39,19 +45,25 @@ class _Commands(click.Group):
             where = f"{error.filename}: " if error.filename else ""
             raise click.ClickException(f"{where}{error.strerror or error}") from error
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order of the work, not of the alphabet
-
 
 def _path(name: str, what: str, **more: Any) -> Callable[[_Command], _Command]:
     return click.option(name, type=click.Path(path_type=Path), help=what, **more)
 
 
 _store = _path("--store", "Directory of the store.", required=True)
+_graph = _path("--graph", "Directory of a data set.", required=True)
+
+
+def _cores() -> int:
+    from etl.engine import default_workers  # multiprocessing, of which few commands have a use
+
+    return default_workers()
+
+
 _workers = click.option(
     "--workers",
     type=click.IntRange(1),
-    default=default_workers,
+    default=_cores,
     show_default="cores",
     help="Processes to work with.",
 )
@@ -60,6 +72,13 @@ _quiet = click.option("--quiet", is_flag=True, help="No progress and no table.")
 _recipe = click.option(
     "--recipe", default="entitynet", show_default=True, help="A shipped recipe or a .toml file."
 )
+
+
+def _limit(default: int | None) -> Callable[[_Command], _Command]:
+    shown = default is not None
+    return click.option(
+        "--limit", type=click.IntRange(1), default=default, show_default=shown, help="At most."
+    )
 
 
 @click.group(
@@ -273,12 +292,15 @@ def _table(rows: Iterable[tuple[str, str, str]]) -> None:
 @_recipe
 @_path("--out", "Directory to write the data set to.", required=True)
 @click.option("--strict", is_flag=True, help="Take warnings (a root that is missing) as errors.")
+@click.option("--fresh", is_flag=True, help="Build all anew, also what hasn't changed.")
 @_quiet
 @_json
 def graph_command(
-    store: Path, recipe: str, out: Path, strict: bool, quiet: bool, as_json: bool
+    store: Path, recipe: str, out: Path, strict: bool, fresh: bool, quiet: bool, as_json: bool
 ) -> None:
-    """Evaluate a recipe over a store: entities, memberships, hierarchy.
+    """Evaluate a recipe over a store: entities, attributes, queries.
+
+    Only what a change of the store, the recipe or a model's answers concerns is built again.
 
     \b
     Example:
@@ -288,7 +310,7 @@ def graph_command(
     from graph.recipe import load
     from graph.report import rows
 
-    manifest = build(store, load(recipe), out, strict=strict, quiet=quiet)
+    manifest = build(store, load(recipe), out, strict=strict, fresh=fresh, quiet=quiet)
     if as_json:
         found = {"out": str(out), **manifest["counts"], "warnings": manifest["warnings"]}
         _print_json({**found, "seconds": manifest["seconds"]["all"]})
@@ -332,6 +354,50 @@ def closure(entity_id: str, path: str, store: Path, names: bool, as_json: bool) 
             click.echo(id_)
 
 
+@cli.command(name="gaps")
+@_store
+@_recipe
+@click.option(
+    "--min-sitelinks",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="Fewer, and an item isn't popular.",
+)
+@_limit(20)
+@click.option(
+    "--all", "everything", is_flag=True, help="Set nothing aside, find no class too general."
+)
+@_json
+def gaps_command(
+    store: Path, recipe: str, min_sitelinks: int, limit: int, everything: bool, as_json: bool
+) -> None:
+    """Find popular items that match no root, by the class that would catch most of them.
+
+    \b
+    Example:
+      sparqless gaps --store data/sample/store --recipe living --limit 5
+    """
+    from dataclasses import asdict
+
+    from graph.gaps import described, gaps
+    from graph.recipe import load
+
+    found = gaps(
+        store,
+        load(recipe),
+        min_sitelinks=min_sitelinks,
+        limit=limit,
+        everything=everything,
+        quiet=as_json,
+    )
+    if as_json:
+        _print_json(asdict(found))
+        return
+    for line in described(found):
+        click.echo(line)
+
+
 @cli.command()
 @click.argument("entity_id", metavar="ID")
 @_path("--store", "Directory of the store; asks the rules, one by one.")
@@ -369,6 +435,33 @@ def explain(
 
 
 @cli.command()
+@_graph
+@click.option("--kind", help="Findings of this kind only, such as cycle_subclass.")
+@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="At most.")
+@_json
+def quality(graph: Path, kind: str | None, limit: int, as_json: bool) -> None:
+    """Count what looks wrong with a data set's ontology, and show the worst of it.
+
+    Cycles, classes that are instances of their superclasses, taxa with several parents, roots
+    inside others, names in common and more: all of it is in quality.parquet, explained in
+    docs/quality.md. What touches the data set comes first.
+
+    \b
+    Example:
+      sparqless quality --graph data/sample/graph/entitynet
+      sparqless quality --graph data/sample/graph/entitynet --kind cycle_subclass --json
+    """
+    from graph.read_quality import as_plain, lines, read_quality
+
+    found = read_quality(graph, kind, limit)
+    if as_json:
+        _print_json(as_plain(found))
+        return
+    for line in lines(found):
+        click.echo(line)
+
+
+@cli.command()
 @click.argument("entity_id", metavar="ID")
 @_store
 @_json
@@ -391,6 +484,112 @@ def entity(entity_id: str, store: Path, as_json: bool) -> None:
             click.echo(line)
 
 
+@cli.group()
+def export() -> None:
+    """Write a data set in other forms: EntityNet's layout, JSON lines, CSV, GraphML.
+
+    \b
+    Example:
+      sparqless export entitynet --graph data/sample/graph/entitynet --out data/sample/entitynet
+    """
+
+
+@export.command(name="entitynet")
+@_graph
+@_path("--out", "Directory to write to.", required=True)
+@_json
+def export_entitynet_command(graph: Path, out: Path, as_json: bool) -> None:
+    """Write a data set in the layout of EntityNet's release.
+
+    \b
+    Example:
+      sparqless export entitynet --graph data/sample/graph/entitynet --out data/sample/entitynet
+    """
+    from graph.entitynet import export_entitynet
+
+    counts = export_entitynet(graph, out)["counts"]
+    if as_json:
+        _print_json({"out": str(out), **counts})
+        return
+    if counts["queries"] is None:
+        click.echo(f"Warning: {graph} has no queries; entities were exported alone.", err=True)
+    _table((name, f"{n:,}", "") for name, n in counts.items() if n is not None)
+
+
+@export.command(name="table")
+@_graph
+@click.option(
+    "--table",
+    required=True,
+    type=click.Choice(["entities", "memberships", "hierarchy", "attributes", "queries", "quality"]),
+    help="Which one.",
+)
+@click.option(
+    "--format",
+    "format_",
+    default="jsonl",
+    show_default=True,
+    type=click.Choice(["jsonl", "csv", "graphml"]),
+    help="csv guards cells that look like formulas; graphml is for the hierarchy.",
+)
+@click.option("--out", required=True, metavar="FILE", help="File to write; - for standard output.")
+def export_table_command(graph: Path, table: str, format_: str, out: str) -> None:
+    """Write a table of a data set as JSON lines, CSV or GraphML.
+
+    \b
+    Example:
+      sparqless export table --graph data/sample/graph/entitynet --table entities --out -
+    """
+    from graph.export import export_table, write_table
+
+    if out == "-":
+        # whatever the locale says, and with newlines as they are written
+        with open(1, "w", encoding="utf-8", newline="", closefd=False) as stdout:
+            done = write_table(graph, table, format_, stdout)
+    else:
+        done = export_table(graph, table, format_, Path(out))
+        click.echo(f"{out}: {done.rows:,} {'elements' if format_ == 'graphml' else 'rows'}")
+    if done.guarded:
+        click.echo(
+            f"{done.guarded:,} cells begin as a formula would and got an apostrophe in front; "
+            "jsonl has them as they are.",
+            err=True,
+        )
+
+
+@cli.command(name="diff")
+@click.argument("a", type=click.Path(path_type=Path), metavar="A")
+@click.argument("b", type=click.Path(path_type=Path), metavar="B")
+@_path("--store-a", "The store of A: says for sure why what came was not there.")
+@_path("--store-b", "The store of B: says for sure why what went is gone.")
+@_limit(20)
+@_json
+def diff_command(
+    a: Path, b: Path, store_a: Path | None, store_b: Path | None, limit: int, as_json: bool
+) -> None:
+    """Compare two data sets: what came, went and changed, and by which statement.
+
+    Up to --limit changes of a kind and root are listed. With --json, a line for the counts, then
+    one for every change.
+
+    \b
+    Example:
+      sparqless graph --store data/sample/store --recipe living --out data/sample/graph/living
+      sparqless diff data/sample/graph/entitynet data/sample/graph/living
+    """
+    from graph.diff import as_plain, changes, described, diff, summary
+
+    stores = (store_a, store_b)
+    found = diff(a, b, stores=stores, limit=limit)
+    if as_json:
+        _print_json(summary(found))
+        for change in changes(a, b, stores=stores):
+            _print_json(as_plain(change))
+        return
+    for line in described(found):
+        click.echo(line)
+
+
 @cli.command()
 @click.argument("text")
 @_store
@@ -402,7 +601,7 @@ def entity(entity_id: str, store: Path, as_json: bool) -> None:
 @click.option(
     "--language", "languages", multiple=True, metavar="CODE", help="Names in this language only."
 )
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most.")
+@_limit(20)
 @_json
 def find(
     text: str, store: Path, prefix: bool, languages: tuple[str, ...], limit: int, as_json: bool
@@ -438,6 +637,201 @@ def find(
             f"no name in {store} {how} {text!r}; "
             + ("try a shorter beginning." if prefix else "--prefix finds what begins so.")
         )
+
+
+@cli.group(cls=_InOrder)
+def enrich() -> None:
+    """Ask a language model for natural types, visuality or attributes.
+
+    Any server will do that speaks OpenAI's chat completions: vLLM, llama.cpp, Ollama, a paid one.
+    What it answers stands in the data set's directory, for the next `sparqless graph`.
+
+    \b
+    Example:
+      sparqless enrich types --graph data/sample/graph/entitynet --store data/sample/store \
+--model Qwen/Qwen2.5-7B-Instruct --dry-run
+    """
+
+
+def _enrich_options(command: _Command) -> _Command:
+    for option in reversed(
+        [
+            _graph,
+            _store,
+            click.option(
+                "--endpoint",
+                metavar="URL",
+                help="Such as http://localhost:8000/v1; without a path, /v1.  [sparqless.toml]",
+            ),
+            click.option(
+                "--model", metavar="NAME", help="As the server names it.  [sparqless.toml]"
+            ),
+            click.option(
+                "--key-env",
+                metavar="NAME",
+                help="Environment variable with the key.  [OPENAI_API_KEY, where it is set]",
+            ),
+            click.option(
+                "--concurrency",
+                type=click.IntRange(1, 256),
+                default=8,
+                show_default=True,
+                help="Requests at once.",
+            ),
+            click.option(
+                "--rate",
+                type=click.FloatRange(0),
+                default=0.0,
+                metavar="R",
+                help="Requests a second, at most.  [no limit]",
+            ),
+            click.option(
+                "--batch",
+                type=click.IntRange(1, 100),
+                default=1,
+                show_default=True,
+                help="Entities a request: fewer tokens, and answers that may colour each other.",
+            ),
+            click.option(
+                "--limit", type=click.IntRange(1), help="Only the first N entities by sitelinks."
+            ),
+            click.option(
+                "--parameters",
+                metavar="JSON",
+                help="Fields of a request to set, null to leave one out, as "
+                """'{"seed": null}'.  [temperature 0, seed 42, max_tokens]""",
+            ),
+            click.option(
+                "--timeout",
+                type=click.FloatRange(0, min_open=True),
+                default=300.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="How long to wait for an answer.",
+            ),
+            click.option(
+                "--price-in",
+                type=click.FloatRange(0),
+                default=0.0,
+                metavar="PRICE",
+                help="Of a million tokens read.",
+            ),
+            click.option(
+                "--price-out",
+                type=click.FloatRange(0),
+                default=0.0,
+                metavar="PRICE",
+                help="Of a million tokens written.",
+            ),
+            click.option(
+                "--max-failures",
+                type=click.IntRange(0),
+                default=100,
+                show_default=True,
+                help="Entities without a usable answer to put up with.",
+            ),
+            click.option(
+                "--dry-run",
+                is_flag=True,
+                help="Print prompts and an estimate; send nothing.",
+            ),
+            _quiet,
+            _json,
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _enrich(
+    task: str,
+    *,
+    graph: Path,
+    store: Path,
+    endpoint: str | None,
+    model: str | None,
+    key_env: str | None,
+    timeout: float,
+    parameters: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **more: Any,
+) -> None:
+    from etl.config import key_from, required
+    from graph.enrich.asking import Options, parsed_parameters
+    from graph.enrich.client import server_at
+    from graph.enrich.report import as_plain, described, rows, warning
+    from graph.enrich.run import enrich, estimate
+    from graph.enrich.sources import sources
+
+    options = Options(
+        model=required("model", model, "Qwen/Qwen2.5-7B-Instruct"),
+        parameters=parsed_parameters(parameters),
+        quiet=quiet,
+        **more,
+    )
+    if dry_run:
+        with sources(graph, store) as (candidates, hints):
+            expected = estimate(graph, task, options, candidates, hints)
+        if as_json:
+            _print_json(as_plain(expected))
+            return
+        for line in described(expected, options):
+            click.echo(line)
+        return
+    key, named = key_from(key_env)
+    address = required("endpoint", endpoint, "http://localhost:8000/v1")
+    server = server_at(address, key, named=named, timeout=timeout)
+    with sources(graph, store) as (candidates, hints):
+        summary = enrich(graph, task, server, options, candidates, hints)
+    if remark := warning(summary):
+        click.echo(f"Warning: {remark}", err=True)
+    if as_json:
+        _print_json(as_plain(summary))
+    elif not quiet:
+        _table(rows(summary, options))
+
+
+@enrich.command(name="types")
+@_enrich_options
+def enrich_types(**options: Any) -> None:
+    """Have a model choose every entity's natural type among the classes above it.
+
+    \b
+    Example:
+      sparqless enrich types --graph data/sample/graph/entitynet --store data/sample/store \
+--model Qwen/Qwen2.5-7B-Instruct --dry-run
+    """
+    _enrich("types", **options)
+
+
+@enrich.command(name="visuality")
+@_enrich_options
+def enrich_visuality(**options: Any) -> None:
+    """Have a model say of every entity whether a photograph can show it.
+
+    \b
+    Example:
+      sparqless enrich visuality --graph data/sample/graph/entitynet --store data/sample/store \
+--model llama3.1:8b --batch 10 --dry-run
+    """
+    _enrich("visuality", **options)
+
+
+@enrich.command(name="attributes")
+@_enrich_options
+def enrich_attributes(**options: Any) -> None:
+    """Have a model list what can be seen of every entity, with a query for each.
+
+    Entities that are known not to be visual are left out.
+
+    \b
+    Example:
+      sparqless enrich attributes --graph data/sample/graph/entitynet --store data/sample/store \
+--model gpt-4o-mini --price-in 0.15 --price-out 0.60 --limit 500 --dry-run
+    """
+    _enrich("attributes", **options)
 
 
 @cli.command()

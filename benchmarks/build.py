@@ -13,7 +13,8 @@ from typing import Any
 
 from benchmarks import watch
 from benchmarks.options import ROOT
-from etl.store import DATA, digest_of
+from etl.digest import digest_of
+from etl.store import DATA
 
 _COUNTED = ("entities", "items", "properties", "skipped", "edges")
 

@@ -22,6 +22,7 @@ from benchmarks.files import dump_of, first_part, json_bytes_of, members_of
 from benchmarks.options import Options
 from benchmarks.report import table
 from etl.arrow import map_batch
+from etl.digest import StreamDigest
 from etl.dump import Slice, find_inputs, plan_slices
 from etl.entity import OtherEntity
 from etl.kept import DEFAULT_LANGUAGES, Kept, read_properties
@@ -31,7 +32,7 @@ from etl.merge import merge
 from etl.merge_names import NamesJob, merge_names
 from etl.reader import EntityReader
 from etl.runs import RunBuilder
-from etl.store import StreamDigest, open_entities, open_environment
+from etl.store import open_entities, open_environment
 from etl.tables import TableWriter
 
 _FRAME = (b"[", b"]")

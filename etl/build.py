@@ -45,7 +45,9 @@ from etl.manifest import (
     write_manifest,
 )
 from etl.merge import allow_open_files, merge
+from etl.merge_inverse import write_inverses
 from etl.merge_names import NamesJob, merge_names
+from etl.merged_ids import Redirects
 from etl.names import NAMES
 from etl.plan import Options, Plan, as_json, slices_of
 from etl.progress import Progress, Tick
@@ -122,7 +124,9 @@ def build(
         redirects_are_read()  # before the merge: a broken table would have it begin again
     built = _merge(run, reports)
     redirected = build_redirects(work / PAIRS, work / _MERGED) if plan.tables else {}
-    return _publish(run, reports, built, redirected, damage, sources, read_seconds)
+    redirects = Redirects.load(work / _MERGED, [REDIRECTS] if plan.tables else [])
+    inverses = write_inverses(work / _MERGED, built["edges"], redirects)
+    return _publish(run, reports, built, inverses, redirected, damage, sources, read_seconds)
 
 
 def remove_slices(store: Path, plan: Plan, options: Options) -> None:
@@ -405,6 +409,7 @@ def _publish(
     run: _Build,
     reports: list[SliceReport],
     built: dict[str, Any],
+    inverses: list[str],
     redirects: dict[str, int],
     damage: list[Damage],
     sources: list[dict[str, Any]],
@@ -415,7 +420,7 @@ def _publish(
     single = ["nodes.parquet", NAMES, DATA]
     single += [DICTIONARY] if run.plan.kept.full else []
     single += [REDIRECTS] if run.plan.tables else []
-    files = [*single, *(f"edges/{p}.parquet" for p in built["edges"])]
+    files = [*single, *(f"edges/{p}.parquet" for p in built["edges"]), *inverses]
     discard(store / "edges")
     for name in ("edges", *single):
         (merged / name).rename(store / name)

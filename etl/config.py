@@ -1,4 +1,4 @@
-"""Settings that are about the person, from sparqless.toml: contact, later endpoints and keys."""
+"""Settings that are about the person, from sparqless.toml: contact, server of a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from etl.errors import UserError
 
 _FILE: Final = "sparqless.toml"
-_KNOWN: Final = ("contact",)
+_KNOWN: Final = ("contact", "endpoint", "model", "key_env")
 _CONTACT = re.compile(r"[^\s@<>()]+@[^\s@<>()]+\.[^\s@<>()]+\Z|https?://[^\s<>()]+\Z")
 
 
@@ -59,3 +59,31 @@ def contact(option: str | None) -> str:
     if not _CONTACT.match(found) or not found.isascii() or not found.isprintable():
         raise UserError(f"{found!r} is neither an e-mail address nor a URL to reach you by.")
     return found
+
+
+def required(name: str, option: str | None, example: str) -> str:
+    """``--NAME`` or the setting of that name.
+
+    Raises UserError where there is neither.
+    """
+    found = option if option is not None else setting(name)
+    if not found:
+        raise UserError(f'give --{name} {example}, or put {name} = "{example}" into {_FILE}.')
+    return found
+
+
+def key_from(environment: str | None) -> tuple[str, bool]:
+    """A server's key and whether its variable was named: by the option or the setting ``key_env``.
+
+    Else it is OPENAI_API_KEY's, which the field's tools read. ``""`` where there is none.
+
+    Raises UserError where the named variable is not set, or holds what no header can carry.
+    """
+    named = environment if environment is not None else setting("key_env")
+    name = named or "OPENAI_API_KEY"
+    key = os.environ.get(name, "").strip()
+    if named and not key:
+        raise UserError(f"the environment variable {named} (--key-env) is not set.")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise UserError(f"the environment variable {name} holds what can't be a key.")
+    return key, bool(named)

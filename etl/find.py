@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 
 from etl.entity import entity_id
 from etl.errors import UserError
-from etl.names import KINDS, NAMES, NAMES_SCHEMA, fold
+from etl.fold import fold
+from etl.names import KINDS, NAMES, NAMES_SCHEMA
 from etl.show import name_of, printable
 from etl.store import EntityStore
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from etl.errors import UserError
@@ -90,7 +89,8 @@ def read_properties(path: Path | None = None) -> dict[str, tuple[str, ...]]:
     Raises UserError with file and line where a line is not of that form.
     """
     if path is None:
-        name, text = "etl/properties.tsv", (files("etl") / "properties.tsv").read_text("utf-8")
+        shipped = Path(__file__).with_name("properties.tsv")
+        name, text = "etl/properties.tsv", shipped.read_text("utf-8")
     else:
         try:
             name, text = str(path), path.read_text("utf-8")

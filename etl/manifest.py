@@ -7,7 +7,6 @@ import os
 import platform
 import shutil
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +28,9 @@ _RECORDED = ("pyarrow", "lmdb", "msgspec", "numpy", "networkx", "isal", "zstanda
 
 def tool_versions() -> dict[str, str]:
     """Versions of this tool, Python and the libraries whose versions decide about bytes."""
+    # who only reads manifests needn't wait for it
+    from importlib.metadata import PackageNotFoundError, version
+
     versions = {"python": platform.python_version()}
     for name in ("sparqless", *_RECORDED):
         try:

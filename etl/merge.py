@@ -22,12 +22,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from etl.arrow import map_batch
+from etl.digest import StreamDigest
 from etl.entity import rank_names
 from etl.errors import UserError
 from etl.kept import Kept
 from etl.progress import Tick
 from etl.runs import numeric_ids, winners
-from etl.store import DICTIONARY, StreamDigest, databases_of, open_database, open_environment
+from etl.store import DICTIONARY, databases_of, open_database, open_environment
 from etl.tables import TRUTHY_ROWS, TableWriter
 from etl.update import OldRun, Taken
 

@@ -7,11 +7,9 @@ lookup's ``etl/find.py``; all three fold with the one function.
 
 from __future__ import annotations
 
-import re
 from array import array
 from pathlib import Path
 from typing import Final
-from unicodedata import normalize
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl.arrow import write_batch
+from etl.fold import LONGEST, fold
 from etl.kept import Kept
 
 NAMES: Final = "names.parquet"
-
-#: Characters of a name that ``names.parquet`` holds. Wikibase allows 250 (Wikidata's own setting
-#: of ``string-limits``, ``multilang``); a dump that has longer ones is no reason for huge rows.
-LONGEST: Final = 256
 
 #: One row a name: what a run's names are sorted by, and ``names.parquet`` is.
 ORDER: Final = (
@@ -63,35 +58,6 @@ NAMES_SCHEMA: Final = pa.schema(
         ("sitelinks", pa.int32()),
     ]
 )
-
-#: Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt: soft hyphens, joiners,
-#: direction marks, variation selectors. What nobody sees, nobody types.
-_IGNORABLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
-    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3"
-    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
-)
-
-
-def fold(text: str) -> str:
-    """The form in which names are compared: Unicode's NFKC_Casefold, white space collapsed.
-
-    So ``STRASSE`` finds ``Straße``, ``ﬁn`` finds ``Fin``, and marks of direction don't hide a
-    name; accents count, ``Gödel`` is not ``Godel``. Cut to :data:`LONGEST` characters.
-
-    The rule is The Unicode Standard's, 3.13, "toNFKC_Casefold".
-
-    >>> fold("  GOLDEN\\u00a0 Retriever ")
-    'golden retriever'
-    """
-    if text.isascii():
-        return _collapsed(text.lower())
-    text = _IGNORABLE.sub("", normalize("NFKC", text).casefold())
-    return _collapsed(normalize("NFKC", text))
-
-
-def _collapsed(text: str) -> str:
-    return " ".join(text.split())[:LONGEST].rstrip()
 
 
 def fold_all(names: pa.StringArray) -> pa.StringArray:

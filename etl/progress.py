@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from tqdm import tqdm
-
 #: Told how much has been done since it was last called.
 Tick = Callable[[int], None]
 
@@ -61,6 +59,9 @@ class Progress:
         return now - self._started >= _QUIET_SECONDS
 
     def _show(self, now: float) -> None:
+        # only when there is something to show: it takes longer to import than short commands take
+        from tqdm import tqdm
+
         self._shown = now
         line = tqdm.format_meter(
             min(self.done, self._total) if self._total else self.done,

@@ -9,10 +9,11 @@ import msgspec
 import ujson
 
 from etl import engine
+from etl.digest import digest_of
 from etl.errors import UserError
 from etl.manifest import MANIFEST, digest_of_file, is_untouched
 from etl.progress import Progress, Tick
-from etl.store import DATA, digest_of
+from etl.store import DATA
 
 
 class Check(msgspec.Struct, frozen=True):

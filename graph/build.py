@@ -1,88 +1,75 @@
-"""A store and a recipe → a graph data set: entities, memberships, hierarchy and manifest.
+"""A store and a recipe -> a graph data set, stage by stage.
 
     sparqless graph --store data/store --recipe living --out data/graph/living
 
-The rows depend on the store's contents and the recipe alone: two builds are equal byte for byte.
+The rows depend on the store's contents, the recipe and the answers of language models alone: two
+builds are equal byte for byte.  Every stage has a key, a digest of all that its bytes depend on.
+One whose key and files are those of the data set that stands there isn't run again: a change of
+the budget makes queries anew, a comment in the recipe nothing.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
+import hashlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
+import ujson
 
-from etl.entity import entity_id, numeric_id
-from etl.errors import UserError
-from etl.manifest import MANIFEST, digests, flush, read_manifest, tool_versions, write_manifest
+from etl.entity import numeric_id
+from etl.manifest import MANIFEST, digests, read_manifest, tool_versions
 from etl.progress import Progress
-from etl.show import counted
 from etl.store import REDIRECTS, EntityStore
-from etl.tables import TableWriter
-from graph.chains import chain_edges
-from graph.closure import check_walkable
-from graph.entities import COLUMN_PROPERTIES, Grouped, Rows, write_entities
-from graph.facts import Facts, check_naming, name_of
-from graph.memberships import Memberships, United
-from graph.ontology import Ids, Nodes, Ontology, distinct
+from graph.attributes import Attribute, of_model
+from graph.checks import emptied, refuse_if_strict, warnings_of
+from graph.directory import building, check_out, publish
+from graph.enrich.answers import digest_of_answers, read_attributes
+from graph.enrich.prompts import ATTRIBUTES, TYPES, VISUALITY
+from graph.entities import write_entities
+from graph.facts import Facts
+from graph.gathered import Gathered, gather, hierarchy_of, rows_of, write_hierarchy
+from graph.kinds import Kinds, read_answers
+from graph.memberships import United
+from graph.naming import check_naming, name_of
+from graph.ontology import Ontology
+from graph.quality import QUALITY_FILE, write_quality
 from graph.recipe import Recipe, check_store, followed, matches, merged_ids
-from graph.selection import Evaluator, Kept, select
-from graph.tables import (
-    HIERARCHY,
-    grouped,
-    step_numbers,
-    walk_strings,
-)
+from graph.records import check_walkable
+from graph.settings import RECIPES
+from graph.write_attributes import write_attributes
+from graph.write_queries import write_queries
 
 #: Version of what stands in a graph data set.
-GRAPH_FORMAT: Final = 1
-
-OUTPUTS: Final = ("entities.parquet", "memberships.parquet", "hierarchy.parquet")
-
-#: The directory inside a data set in which a build writes until its files are complete.  Inside, so
-#: that moving them never crosses to another file system, whatever `out` is a link to or a mount of.
-BUILDING: Final = ".building"
-
-# What may stand in a directory of ours, later stages' files included: anything else is not ours to
-# write into.
-_OURS = frozenset(
-    {
-        *OUTPUTS,
-        "attributes.parquet",
-        "queries.parquet",
-        "quality.parquet",
-        "enrich",
-        BUILDING,
-        MANIFEST,
-    }
-)
-
-_ATTEMPTS = 100  # at the lock, before a directory that others keep removing counts as taken
-
-_BATCH = 1 << 16  # edges turned into text at a time; the file's bytes don't depend on it
+GRAPH_FORMAT: Final = 2
 
 
 def build(
-    store: Path, recipe: Recipe, out: Path, *, strict: bool = False, quiet: bool = False
+    store: Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    strict: bool = False,
+    fresh: bool = False,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a recipe over a store and write the data set into the directory `out`.
 
     A finished data set that stands there is replaced when the new one is complete, and only then;
-    what later stages put beside it (`enrich/`) stays.  With `strict`, warnings are errors.
+    what a change doesn't concern stays, unless `fresh`, and so does `enrich/`.  With `strict`,
+    warnings are errors.
 
     Returns
     -------
     The manifest: per root its name, the candidates, what every rule took away, what is kept and,
-    where `limit` took some, the last one kept; entities, warnings, seconds, digests of the outputs
-    and of what of the store they come from.
+    where `limit` took some, the last one kept; counts of every table, warnings, seconds, digests of
+    the outputs and of what of the store they come from, and by stage its key.
 
     Raises
     ------
@@ -91,68 +78,332 @@ def build(
         been written then.
     """
     started = time.perf_counter()
-    _check_out(out)
+    check_out(out)
     with EntityStore(store) as entities:
         check_store(recipe, entities.manifest)
         check_walkable(recipe.walked(), entities)
         check_naming(recipe.naming(), entities)
         merged = merged_ids(recipe, entities.resolve)
-        recipe = followed(recipe, entities.resolve)
+        written, recipe = recipe, followed(recipe, entities.resolve)
         facts = Facts(entities)
-        warnings = _warnings(recipe, facts, entities, strict) + [
+        warnings = warnings_of(recipe, facts, entities, strict) + [
             f"{old} was merged into {new}: where the recipe names it, {new} is meant."
             for old, new in merged.items()
         ]
-        ontology = Ontology.load(
-            store, recipe.walked(), including=_named_items(recipe), quiet=quiet
-        )
-        loaded = time.perf_counter()
-        graph = _selected(recipe, ontology, facts, quiet)
-        _name_roots(graph, entities)
-        emptied = _emptied(graph.counts)
-        _refuse_if_strict(emptied, strict)
-        warnings += emptied
-        selected = time.perf_counter()
-        with _building(out) as directory:
-            count = _write(directory, graph, entities, facts, quiet)
+        with building(out) as directory:
+            work = Work(entities, recipe, facts, out, directory, quiet)
+            before = {} if fresh else _finished(out)
+            stages = {}
+            for stage in STAGES:
+                stages[stage.name] = done = work.done(stage, before)
+                refuse_if_strict(done["warnings"], strict)
+                warnings += done["warnings"]
             manifest = {
                 "step": "graph",
                 "format": GRAPH_FORMAT,
                 "versions": tool_versions(),
-                "recipe": {"name": recipe.name, "texts": recipe.texts(), "merged": merged},
+                "recipe": {"name": recipe.name, "texts": written.texts(), "merged": merged},
                 "store": _origin(entities.manifest, recipe),
                 "options": {"strict": strict},
-                "counts": {"entities": count, "roots": graph.counts},
+                "counts": {k: v for s in stages.values() for k, v in s["counts"].items()},
                 "warnings": warnings,
-                "outputs": digests(directory, OUTPUTS, quiet=quiet),
+                "stages": stages,
+                "outputs": work.outputs,
                 "seconds": {
-                    "load": round(loaded - started, 2),
-                    "select": round(selected - loaded, 2),
+                    **{name: stage["seconds"] for name, stage in stages.items()},
                     "all": round(time.perf_counter() - started, 2),
                 },
+                "reused": work.reused,
             }
-            _publish(directory, out, manifest)
+            publish(directory, out, work.made, manifest)
     return manifest
 
 
+def _finished(out: Path) -> dict[str, Any]:
+    """Return the manifest of the data set that stands in `out`, {} where none does."""
+    if not (out / MANIFEST).exists():
+        return {}
+    manifest = read_manifest(out, "graph")
+    return manifest if manifest.get("format") == GRAPH_FORMAT else {}
+
+
 # --------------------------------------------------------------------------------------------------
-# What is checked before any work
+# Stages
 # --------------------------------------------------------------------------------------------------
 
 
-def _check_out(out: Path) -> None:
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise UserError(f"{out} is a file: name a new directory or that of an earlier graph.")
-    foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in _OURS)
-    if foreign:
-        raise UserError(
-            f"{out} holds {foreign[0]!r}, which no graph data set has: "
-            "name a new directory or that of an earlier graph."
+@dataclass(frozen=True)
+class Stage:
+    """One step of a build: what it writes, from what, and how."""
+
+    name: str
+    outputs: tuple[str, ...]
+    depends: Callable[[Work], Any]  # plain data; what else the outputs depend on is in every key
+    run: Callable[[Work], Made]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a stage says of what it has written."""
+
+    counts: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Work:
+    """A build at work: what its stages read and write."""
+
+    store: EntityStore
+    recipe: Recipe
+    facts: Facts
+    out: Path
+    directory: Path  # where new files are written
+    quiet: bool
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the stages that are done
+    made: list[str] = field(default_factory=list)  # new files, in the order they were written
+    reused: list[str] = field(default_factory=list)  # names of stages that weren't run
+
+    def file(self, name: str) -> Path:
+        """Return where an output of a stage that is done stands now."""
+        return (self.directory if name in self.made else self.out) / name
+
+    def sha256(self, name: str) -> str:
+        """Return the digest of an output of a stage that is done."""
+        return str(self.outputs[name]["sha256"])
+
+    def done(self, stage: Stage, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a stage, or find that `before`, a manifest, has it already; return its record."""
+        key = _digest([tool_versions(), _code(), stage.name, self.contents, stage.depends(self)])
+        earlier = before.get("stages", {}).get(stage.name, {})
+        if earlier.get("key") == key and self._stands(stage, before["outputs"]):
+            self.reused.append(stage.name)
+            return dict(earlier)
+        started = time.perf_counter()
+        made = stage.run(self)
+        self.made += stage.outputs
+        self.outputs |= digests(self.directory, stage.outputs, quiet=self.quiet)
+        return {
+            "key": key,
+            "counts": made.counts,
+            "warnings": made.warnings,
+            "seconds": round(time.perf_counter() - started, 2),
+        }
+
+    def _stands(self, stage: Stage, outputs: Mapping[str, Any]) -> bool:
+        """Say whether a stage's files are those of the manifest, and take them over if so."""
+        if not all((self.out / name).is_file() for name in stage.outputs):
+            return False
+        found = digests(self.out, stage.outputs, quiet=self.quiet)
+        if any(found[name] != outputs.get(name) for name in stage.outputs):
+            return False
+        self.outputs |= found
+        return True
+
+    @cached_property
+    def contents(self) -> dict[str, Any]:
+        """What identifies the store's contents, redirects included."""
+        manifest = self.store.manifest
+        return {
+            "contents": manifest["contents"],
+            "redirects": manifest["outputs"].get(REDIRECTS, {}).get("sha256"),
+        }
+
+    def progress(self, what: str, total: int, unit: str) -> Progress:
+        return Progress(what, total, unit=unit, quiet=self.quiet)
+
+
+def _digest(data: Any) -> str:
+    """Digest plain data, whatever the order of its maps."""
+    text = ujson.dumps(data, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _code() -> str:
+    """Digest the code of this package: a clone may change without its version changing."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _table(name: str) -> str:
+    """Digest a table that ships beside the recipes."""
+    return hashlib.sha256((RECIPES / name).read_bytes()).hexdigest()
+
+
+# --- entities
+
+
+def _entities_depend(work: Work) -> Any:
+    return {
+        "recipe": [
+            [part.name, part.labels, part.rules, [asdict(root) for root in part.roots]]
+            for part in work.recipe.parts()
+        ],
+        "edges": _origin(work.store.manifest, work.recipe)["outputs"],
+        "visuality": _table("visuality.tsv"),
+        "answers": _answers(work, TYPES.name, VISUALITY.name),
+    }
+
+
+def _answers(work: Work, *tasks: str) -> Any:
+    """What a stage depends on that takes in answers of language models: them and their order.
+
+    None where there are none: then it doesn't matter whose would count more.
+    """
+    found = [digest_of_answers(work.out, task) for task in tasks]
+    return [found, work.recipe.attributes.models] if any(found) else None
+
+
+def _entities(work: Work) -> Made:
+    recipe = work.recipe
+    ontology = Ontology.load(
+        Path(work.store.path), recipe.walked(), including=_named_items(recipe), quiet=work.quiet
+    )
+    graph = gather(recipe, ontology, work.facts, work.quiet)
+    _name_roots(graph, work.store)
+    del ontology
+    rows = United.of(graph.memberships)
+    hierarchy = hierarchy_of(graph)
+    with work.progress("writing", len(rows.order) + len(hierarchy[0]), " rows") as progress:
+        rows.write(work.directory / "memberships.parquet", list(graph.via), progress.add)
+        file = work.directory / "hierarchy.parquet"
+        write_hierarchy(file, graph.ids, hierarchy, progress.add)
+    entities = rows_of(graph, rows)
+    answers = read_answers(work.out, recipe.attributes.models)
+    kinds = [Kinds(work.store, part, recipe.root_ids(), answers) for part in recipe.parts()]
+    with work.progress("writing", len(entities.ids), " entities") as progress:
+        file = work.directory / "entities.parquet"
+        write_entities(file, work.store, work.facts, entities, kinds, progress.add)
+    counts = {"entities": len(entities.ids), "roots": graph.counts}
+    return Made(counts, emptied(graph.counts))
+
+
+# --- attributes
+
+
+def _attributes_depend(work: Work) -> Any:
+    settings, queries = work.recipe.attributes, work.recipe.queries
+    answers = _answers(work, ATTRIBUTES.name)
+    return {
+        "entities": work.sha256("entities.parquet"),
+        "settings": [settings.inherit, settings.values],
+        "parts": [[part.name, part.labels, part.rules] for part in work.recipe.parts()],
+        "rules": _table("attributes.tsv"),
+        # a budget for what models say is kept to where they are taken in
+        "answers": answers and [answers, queries.budget, queries.seed],
+    }
+
+
+def _attributes(work: Work) -> Made:
+    entities = work.file("entities.parquet")
+    with work.progress("attributes", _rows(entities), " entities") as progress:
+        counts = write_attributes(
+            work.directory / "attributes.parquet",
+            entities,
+            work.store,
+            work.facts,
+            work.recipe,
+            _answered(work, entities),
+            progress.add,
         )
-    if (out / MANIFEST).exists():
-        read_manifest(out, "graph")  # refuses another step's directory
+    return Made({"attributes": counts})
+
+
+def _answered(work: Work, entities: Path) -> dict[str, list[Attribute]]:
+    """Return the attributes that language models gave, by entity, as many as the budget allows."""
+    settings = work.recipe.queries
+    found: dict[str, list[Attribute]] = {}
+    for given in read_attributes(
+        work.out,
+        _most_linked_first(entities),
+        work.recipe.attributes.models,
+        budget=settings.budget,
+        seed=settings.seed,
+    ):
+        attribute = of_model(given.category, given.attribute, given.query, given.model)
+        found.setdefault(given.entity, []).append(attribute)
+    return found
+
+
+def _most_linked_first(entities: Path) -> list[str]:
+    table = pq.read_table(entities, columns=["id", "sitelinks"])
+    # rows stand in the order of their ids, so a stable sort breaks ties by id
+    order = np.argsort(-table.column("sitelinks").to_numpy().astype(np.int64), kind="stable")
+    ids: list[str] = table.column("id").take(pa.array(order)).to_pylist()
+    return ids
+
+
+# --- queries
+
+
+def _queries_depend(work: Work) -> Any:
+    return {
+        "entities": work.sha256("entities.parquet"),
+        "attributes": work.sha256("attributes.parquet"),
+        "settings": asdict(work.recipe.queries),
+        "rules": [part.rules for part in work.recipe.parts()],
+    }
+
+
+def _queries(work: Work) -> Made:
+    entities = work.file("entities.parquet")
+    with work.progress("queries", 3 * _rows(entities), " entities") as progress:
+        counts = write_queries(
+            work.directory,
+            entities,
+            work.file("attributes.parquet"),
+            work.recipe.queries,
+            progress.add,
+            tell_apart=any(part.rules == "sparqless" for part in work.recipe.parts()),
+        )
+    return Made({"queries": counts})
+
+
+# --- quality
+
+
+def _quality_depends(work: Work) -> Any:
+    outputs = work.store.manifest["outputs"]
+    return {
+        "tables": [work.sha256(name) for name in STAGES[0].outputs],
+        "edges": [outputs.get(f"edges/{p}.parquet") for p in ("P31", "P279", "P171")],
+        "nodes": outputs["nodes.parquet"],
+        "labels": [part.labels for part in work.recipe.parts()],
+        "roots": work.recipe.root_ids(),
+    }
+
+
+def _quality(work: Work) -> Made:
+    counts = write_quality(
+        work.directory / QUALITY_FILE,
+        work.file("entities.parquet").parent,  # where its memberships and hierarchy are, too
+        work.store,
+        work.facts,
+        work.recipe,
+        quiet=work.quiet,
+    )
+    return Made({"quality": counts})
+
+
+def _rows(file: Path) -> int:
+    return int(pq.ParquetFile(file).metadata.num_rows)
+
+
+#: In order: each may depend on the outputs of those before it.
+STAGES: Final = (
+    Stage(
+        "entities",
+        ("entities.parquet", "memberships.parquet", "hierarchy.parquet"),
+        _entities_depend,
+        _entities,
+    ),
+    Stage("attributes", ("attributes.parquet",), _attributes_depend, _attributes),
+    Stage("queries", ("queries.parquet", "queries.jsonl"), _queries_depend, _queries),
+    Stage("quality", (QUALITY_FILE,), _quality_depends, _quality),
+)
 
 
 def _named_items(recipe: Recipe) -> list[int]:
@@ -160,67 +411,6 @@ def _named_items(recipe: Recipe) -> list[int]:
     ids = {root.id for root in recipe.all_roots()}
     ids |= {id for root in recipe.all_roots() for match, _ in matches(root) for id in match.of}
     return sorted(numeric_id(id) for id in ids)
-
-
-def _warnings(recipe: Recipe, facts: Facts, store: EntityStore, strict: bool) -> list[str]:
-    """Say what the store lacks of what the recipe names; refuse it where that can't be meant."""
-
-    def missing(ids: list[str]) -> list[str]:
-        items = [id for id in dict.fromkeys(ids) if id.startswith("Q")]
-        rows = facts.rows(np.array([numeric_id(id) for id in items], np.int64))
-        return [id for id, row in zip(items, rows.tolist(), strict=True) if row < 0]
-
-    roots = recipe.root_ids()
-    absent = missing(roots)
-    if len(absent) == len(roots):
-        raise UserError(
-            f"the store {store.path} has none of the roots of recipe {recipe.name!r} "
-            f"({', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}): "
-            "is it of a Wikidata dump, read to its end?"
-        )
-    warnings = []
-    if absent:
-        warnings.append(
-            f"the store has no record of the root{'s' if len(absent) > 1 else ''} "
-            f"{', '.join(absent)}: what statements about it lead there is kept all the same."
-        )
-    named = [
-        (id, f"{id} (`{key}` of {root.id})")
-        for root in recipe.all_roots()
-        for match, key in matches(root)
-        for id in match.of
-        if id not in roots
-    ]
-    lacking = set(missing([id for id, _ in named]))
-    if where := dict.fromkeys(text for id, text in named if id in lacking):
-        warnings.append(
-            f"the store has no record of {', '.join(where)}: what statements about it lead there "
-            "is found all the same."
-        )
-    made = store.manifest
-    if made["plan"]["limit"]:
-        warnings.append(
-            f"the store was made with `--limit {made['plan']['limit']}`: what it has not read is "
-            "missing here too."
-        )
-    if places := len(made["damage"]):
-        warnings.append(
-            f"the store's dump was damaged in {counted(places, 'place')}: what stood there is "
-            "missing here too (its manifest has them under `damage`)."
-        )
-    _refuse_if_strict(warnings, strict)
-    warnings += [
-        f"the store did not keep {property_id}: the column `{column}` is empty."
-        for column, property_id in COLUMN_PROPERTIES.items()
-        if property_id not in store.properties
-    ]
-    return warnings
-
-
-def _refuse_if_strict(warnings: list[str], strict: bool) -> None:
-    if strict and warnings:
-        more = f" (and {len(warnings) - 1} more warnings)" if len(warnings) > 1 else ""
-        raise UserError(f"--strict: {warnings[0]}{more}")
 
 
 def _origin(store: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
@@ -240,269 +430,10 @@ def _origin(store: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _emptied(counts: list[dict[str, Any]]) -> list[str]:
-    """Say which roots keep nothing, and that none does.
-
-    A root that isn't in the store and has nothing below it was warned of before.
-    """
-    empty = [
-        f"root {root['root']} of recipe {root['recipe']!r} keeps no entity: "
-        + (
-            f"`{(most := max(root['removed'], key=root['removed'].__getitem__))}` takes "
-            f"{root['removed'][most]} of {root['candidates']} candidates."
-            if root["candidates"]
-            else "no chain of statements leads to it."
-        )
-        for root in counts
-        if not root["kept"]
-        and not (root["candidates"] and root["candidates"] == root["removed"].get("absent"))
-    ]
-    if len(empty) == len(counts):
-        empty.append("no root keeps an entity: the data set is empty.")
-    return empty
-
-
-def _refuse_emptied(kept: Kept) -> None:
-    candidates = kept.candidates - kept.removed["absent"]
-    if candidates and kept.removed["minus"] == candidates:
-        most = int(np.argmax(kept.by_minus))
-        raise UserError(
-            f"recipe {kept.part.name!r}: `minus` takes away everything under root {kept.root.id}: "
-            f"{kept.by_minus[most]} of {candidates} entities meet minus {most + 1}; "
-            "narrow it or drop the root. Nothing was written."
-        )
-
-
-# --------------------------------------------------------------------------------------------------
-# The roots, united
-# --------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Graph:
-    """All that is kept, before it is written."""
-
-    recipe: Recipe
-    counts: list[dict[str, Any]] = field(default_factory=list)  # by root, in order
-    memberships: list[Memberships] = field(default_factory=list)
-    via: dict[str, int] = field(default_factory=dict)  # text -> number
-    # (property, inverse) -> packed child and parent, as numbers in the ontology
-    hierarchy: dict[tuple[str, bool], list[npt.NDArray[np.uint64]]] = field(default_factory=dict)
-    parents: list[npt.NDArray[np.uint64]] = field(default_factory=list)
-    ids: Ids = field(default_factory=lambda: np.empty(0, np.int64))  # of the ontology
-
-
-def _selected(recipe: Recipe, ontology: Ontology, facts: Facts, quiet: bool) -> _Graph:
-    graph = _Graph(recipe, ids=ontology.ids)
-    evaluator = Evaluator(ontology, lambda p, nodes: facts.has(p, facts.rows(ontology.ids[nodes])))
-    with Progress("selecting", len(recipe.all_roots()), unit=" roots", quiet=quiet) as progress:
-        for number, part in enumerate(recipe.parts()):
-            for root in part.roots:
-                progress.note = root.id
-                progress.add(0)
-                kept = select(evaluator, facts, part, root)
-                _refuse_emptied(kept)
-                _add(graph, kept, number)
-                progress.add(1)
-    return graph
-
-
-def _name_roots(graph: _Graph, store: EntityStore) -> None:
+def _name_roots(graph: Gathered, store: EntityStore) -> None:
     """Put the roots' names beside their counts: a root need not be an entity of the graph."""
     labels = {part.name: part.labels for part in graph.recipe.parts()}
     for counts in graph.counts:
         record = store.get(counts["root"])
         named = name_of(record, labels[counts["recipe"]]) if record else None
         counts["name"] = named[0] if named else None
-
-
-def _add(graph: _Graph, kept: Kept, part: int) -> None:
-    """Put a root's members, their chains and the edges above them into the graph."""
-    members = kept.members
-    start, walk = members.chains.written(members.depth, members.position)
-    steps = np.array([step_numbers(*step) for step in members.chains.steps], np.int64)
-    # Odd places of a walk are steps.  A walk has an odd length, so that the places' parity turns
-    # round from one walk to the next.
-    place = np.arange(len(walk)) - np.repeat(start[:-1], np.diff(start))
-    is_step = place % 2 == 1
-    written = np.empty(len(walk), np.int64)
-    written[is_step] = steps[walk[is_step]]
-    written[~is_step] = graph.ids[walk[~is_step]]
-    via = [graph.via.setdefault(str(branch), len(graph.via)) for branch in members.branches]
-    count = len(members.entity)
-    last = {"sitelinks": kept.last[0], "entity": entity_id(kept.last[1])} if kept.last else None
-    graph.counts.append(
-        {
-            "root": kept.root.id,
-            "name": None,
-            "recipe": kept.part.name,
-            "candidates": kept.candidates,
-            "removed": kept.removed,
-            "kept": count,
-            "last_kept": last,
-        }
-    )
-    graph.memberships.append(
-        Memberships(
-            np.full(count, numeric_id(kept.root.id)),
-            graph.ids[members.entity],
-            members.depth,
-            np.array(via)[members.branch],
-            np.full(count, part),
-            start,
-            written,
-        )
-    )
-    reached = members.chains.reached()
-    for _, _, child, parent in chain_edges(members.product, members.entries, reached):
-        graph.parents.append(_packed(child, parent)[child != parent])
-    above = np.concatenate([np.empty(0, np.int64), *members.product.layers(members.entries)])
-    for property_id, inverse, child, parent in chain_edges(members.product, above, reached):
-        pairs = graph.hierarchy.setdefault((property_id, inverse), [])
-        pairs.append(distinct(_packed(child, parent)))
-
-
-def _packed(high: Nodes, low: Nodes) -> npt.NDArray[np.uint64]:
-    """Pack two columns of numbers in the ontology, which have 32 bits, into one that sorts."""
-    return (high.astype(np.uint64) << np.uint64(32)) | low.astype(np.uint64)
-
-
-def _unpacked(packed: npt.NDArray[np.uint64]) -> tuple[Nodes, Nodes]:
-    return (packed >> np.uint64(32)).astype(np.int64), packed.astype(np.uint32).astype(np.int64)
-
-
-# --------------------------------------------------------------------------------------------------
-# Writing
-# --------------------------------------------------------------------------------------------------
-
-
-def _write(directory: Path, graph: _Graph, store: EntityStore, facts: Facts, quiet: bool) -> int:
-    """Write the tables; return the number of entities."""
-    rows = United.of(graph.memberships)
-    hierarchy = _hierarchy(graph)
-    total = len(rows.order) + len(hierarchy[0])
-    with Progress("writing", total, unit=" rows", quiet=quiet) as progress:
-        rows.write(directory / "memberships.parquet", list(graph.via), progress.add)
-        _write_hierarchy(directory / "hierarchy.parquet", graph.ids, hierarchy, progress.add)
-    entities = _rows(graph, rows)
-    with Progress("writing", len(entities.ids), unit=" entities", quiet=quiet) as progress:
-        write_entities(directory / "entities.parquet", store, facts, entities, progress.add)
-    return len(entities.ids)
-
-
-def _hierarchy(graph: _Graph) -> tuple[Nodes, Nodes, Nodes]:
-    """Return child, step and parent of the edges, ordered by them; direct steps before inverse."""
-    columns: list[tuple[Nodes, Nodes, Nodes]] = []
-    for (property_id, inverse), pairs in graph.hierarchy.items():
-        child, parent = _unpacked(distinct(np.concatenate(pairs)))
-        columns.append((child, np.full(len(child), step_numbers(property_id, inverse)), parent))
-    empty = np.empty(0, np.int64)
-    child, step, parent = (
-        np.concatenate([empty, *column]) for column in zip(*columns, strict=True)
-    ) if columns else (empty, empty, empty)  # fmt: skip
-    order = np.lexsort((parent, step, child))
-    return child[order], step[order], parent[order]
-
-
-def _write_hierarchy(
-    file: Path, ids: Ids, rows: tuple[Nodes, Nodes, Nodes], advance: Callable[[int], None]
-) -> None:
-    with TableWriter(file, HIERARCHY) as writer:
-        for first in range(0, len(rows[0]), _BATCH):
-            child, step, parent = (column[first : first + _BATCH] for column in rows)
-            columns = [ids[child], step, ids[parent]]
-            writer.write(pa.table([walk_strings(column) for column in columns], schema=HIERARCHY))
-            advance(len(child))
-
-
-def _rows(graph: _Graph, rows: United) -> Rows:
-    """Gather what stands in an entity's row: roots in the recipe's order, parents by id."""
-    ids = rows.entities
-    roots = np.array([numeric_id(id) for id in graph.recipe.root_ids()])
-    by_id = np.argsort(roots)
-    place = by_id[np.searchsorted(roots, rows.root, sorter=by_id)]  # in the recipe
-    order = np.lexsort((place, rows.entity))
-    start = grouped(np.searchsorted(ids, rows.entity), len(ids))
-    child, parent = _unpacked(distinct(np.concatenate([np.empty(0, np.uint64), *graph.parents])))
-    return Rows(
-        ids,
-        Grouped(start, rows.root[order]),
-        Grouped(start, rows.depth[order]),
-        Grouped(grouped(np.searchsorted(ids, graph.ids[child]), len(ids)), graph.ids[parent]),
-        rows.first_part,
-        [part.labels for part in graph.recipe.parts()],
-    )
-
-
-@contextmanager
-def _building(out: Path) -> Iterator[Path]:
-    """Give an empty directory inside `out`, locked against another build, gone at the end.
-
-    What a killed build left there is cleared by the next.  An `out` that was made for a build that
-    fails is removed.
-    """
-    out = out.resolve()
-    made = not out.exists()
-    directory = out / BUILDING
-    lock = _locked(directory, out)
-    try:
-        _clear(directory)
-        yield directory
-    finally:
-        _clear(directory)
-        with suppress(OSError):  # what isn't ours stays, and so does what holds it
-            directory.rmdir()
-            if made:
-                out.rmdir()  # fails where the build did not
-        os.close(lock)
-
-
-def _locked(directory: Path, out: Path) -> int:
-    """Make a directory and lock it; return the file descriptor that holds the lock.
-
-    A build that ends removes its directory.  Whoever opened it before that then locks a directory
-    that is gone, and has to begin again.
-    """
-    taken = UserError(f"another `sparqless graph` is writing {out}: wait for it.")
-    for _ in range(_ATTEMPTS):
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            continue  # removed between two calls
-        except (FileExistsError, NotADirectoryError):
-            raise UserError(
-                f"{directory} is a file, and a build needs a directory of that name: remove it."
-            ) from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock), os.stat(directory)):
-                return lock
-        except BlockingIOError:
-            os.close(lock)
-            raise taken from None
-        except FileNotFoundError:
-            pass
-        os.close(lock)
-    raise taken
-
-
-def _clear(directory: Path) -> None:
-    """Remove what a build writes, and nothing else."""
-    for name in (*OUTPUTS, MANIFEST):
-        (directory / name).unlink(missing_ok=True)
-    for temporary in directory.glob(f"{MANIFEST}.*.tmp"):
-        temporary.unlink()
-
-
-def _publish(directory: Path, out: Path, manifest: dict[str, Any]) -> None:
-    """Move the finished files into place.
-
-    The old manifest goes first and the new one comes last, so that a directory with a manifest
-    always holds what it says.
-    """
-    write_manifest(directory, manifest)
-    flush(directory, OUTPUTS)
-    (out / MANIFEST).unlink(missing_ok=True)
-    for name in (*OUTPUTS, MANIFEST):
-        (directory / name).rename(out / name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,8 @@ from etl.errors import UserError
 from etl.store import EntityStore
 from graph import paths
 from graph.ontology import Ids, Ontology
+from graph.records import check_walkable
 from graph.selection import closure_of
-
-# Datatypes of a property whose values are items or properties (Wikibase's names for them).
-_WALKABLE = ("wikibase-item", "wikibase-property")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +63,3 @@ def closure(store: Path, target: str, path: str) -> Closure:
     ontology = Ontology.load(store, walked, including=[numeric_id(target)])
     ids = ontology.ids[closure_of(ontology, tree, (target,))]
     return Closure(np.concatenate((np.flip(ids[ids < 0]), ids[ids > 0])), target, known)
-
-
-def check_walkable(properties: Iterable[str], store: EntityStore) -> None:
-    """Refuse properties that have texts, numbers or the like for values, where the store knows.
-
-    A walk goes along items and properties; over others it would find nothing and not say so.
-    """
-    for property_id in properties:
-        record = store.get(property_id)
-        if record is not None and record.datatype and record.datatype not in _WALKABLE:
-            raise UserError(
-                f"a path can't walk {property_id}: its values are of datatype "
-                f"{record.datatype!r}, not items or properties."
-            )

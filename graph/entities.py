@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ import pyarrow as pa
 from etl.entity import Record, entity_id
 from etl.store import EntityStore
 from etl.tables import TableWriter
-from graph.facts import Facts, name_of, texts_of
+from graph.facts import Facts
+from graph.kinds import Kinds
+from graph.naming import COMMON_NAME, TAXON_NAME, names_of, texts_of
 from graph.ontology import Ids
+from graph.recipe import Recipe
 from graph.tables import ENTITIES, id_strings, lists
 
-IMAGE, TAXON_NAME, COMMON_NAME = "P18", "P225", "P1843"
+IMAGE = "P18"
 
 #: Properties that fill a column besides those that a recipe needs.
 COLUMN_PROPERTIES = {"images": IMAGE, "taxon_names": TAXON_NAME, "common_names": COMMON_NAME}
@@ -55,27 +58,42 @@ class Rows:
     roots: Grouped  # ids, in the recipe's order
     depths: Grouped  # parallel to `roots`
     parents: Grouped  # ids, ascending
-    # (N,) a number in `label_lists`: that of the first recipe that keeps the entity
-    labels: npt.NDArray[np.int64]
-    label_lists: Sequence[tuple[str, ...]]
+    # (N,) a number in `parts`: that of the first recipe that keeps the entity
+    part: npt.NDArray[np.int64]
+    parts: Sequence[Recipe]
 
 
 def write_entities(
-    file: Path, store: EntityStore, facts: Facts, rows: Rows, advance: Callable[[int], None]
+    file: Path,
+    store: EntityStore,
+    facts: Facts,
+    rows: Rows,
+    kinds: Sequence[Kinds],
+    advance: Callable[[int], None],
 ) -> None:
-    """Write `entities.parquet`; `advance` is called with the number of rows just written."""
+    """Write `entities.parquet`; `kinds` are those of each part.
+
+    `advance` is called with the number of rows just written.
+    """
     with TableWriter(file, ENTITIES) as writer:
         for first in range(0, len(rows.ids), _BATCH):
             last = min(first + _BATCH, len(rows.ids))
-            writer.write(_batch(store, facts, rows, first, last))
+            writer.write(_batch(store, facts, rows, kinds, first, last))
             advance(last - first)
 
 
-def _batch(store: EntityStore, facts: Facts, rows: Rows, first: int, last: int) -> pa.Table:
+def _batch(
+    store: EntityStore,
+    facts: Facts,
+    rows: Rows,
+    kinds: Sequence[Kinds],
+    first: int,
+    last: int,
+) -> pa.Table:
     ids = rows.ids[first:last]
     nodes = facts.rows(ids)
-    texts = list(_texts(store, rows, first, last))
-    columns: dict[str, Any] = {name: [row[name] for row in texts] for name in _TEXT_COLUMNS}
+    described = list(_described(store, rows, kinds, first, last))
+    columns: dict[str, Any] = {name: [row[name] for row in described] for name in _ROW_COLUMNS}
     columns |= {
         "id": id_strings(ids),
         "sitelinks": facts.sitelinks(nodes),
@@ -83,23 +101,33 @@ def _batch(store: EntityStore, facts: Facts, rows: Rows, first: int, last: int) 
         "roots": rows.roots.slice(first, last).strings(),
         "depths": rows.depths.slice(first, last).numbers(),
         "parents": rows.parents.slice(first, last).strings(),
+        "recipe": [rows.parts[part].name for part in rows.part[first:last].tolist()],
     }
-    nothing = [None] * len(ids)
-    arrays = [pa.array(columns.get(field.name, nothing), field.type) for field in ENTITIES]
+    arrays = [pa.array(columns[field.name], field.type) for field in ENTITIES]
     return pa.table(arrays, schema=ENTITIES)
 
 
-_TEXT_COLUMNS = (
+_ROW_COLUMNS = (
     "name", "name_lang", "description", "aliases", "common_names", "taxon_names", "images",
+    "natural_type", "natural_type_name", "natural_type_reason", "visual", "visual_reason",
 )  # fmt: skip
 
 
-def _texts(store: EntityStore, rows: Rows, first: int, last: int) -> Iterator[dict[str, object]]:
+def _described(
+    store: EntityStore, rows: Rows, kinds: Sequence[Kinds], first: int, last: int
+) -> Iterator[dict[str, object]]:
     """Read the records of some rows: they stand in key order, as their ids do."""
     records = store.get_many(map(entity_id, rows.ids[first:last].tolist()))
-    for record, number in zip(records, rows.labels[first:last].tolist(), strict=True):
+    roots = rows.roots.slice(first, last)
+    starts, root_ids = roots.start.tolist(), list(map(entity_id, roots.values.tolist()))
+    parts = rows.part[first:last].tolist()
+    for number, (record, part) in enumerate(zip(records, parts, strict=True)):
         assert record is not None, "nodes.parquet names an item that the store has no record of"
-        yield texts_of_record(record, rows.label_lists[number])
+        its_roots = root_ids[starts[number] : starts[number + 1]]
+        yield {
+            **texts_of_record(record, rows.parts[part].labels),
+            **kinds[part].columns(record, its_roots),
+        }
 
 
 def texts_of_record(record: Record, labels: Sequence[str]) -> dict[str, object]:
@@ -108,18 +136,12 @@ def texts_of_record(record: Record, labels: Sequence[str]) -> dict[str, object]:
     The description and the aliases are those of the first language of `labels` that has any;
     common names (P1843) those in any of these languages.  All lists are in the dump's order.
     """
+    names = names_of(record, labels)
     languages = [label for label in labels if not label.startswith("P")]
-    name, name_lang = name_of(record, labels) or (None, None)
     return {
-        "name": name,
-        "name_lang": name_lang,
+        **asdict(names),
         "description": next(
             (record.descriptions[code] for code in languages if code in record.descriptions), None
         ),
-        "aliases": next(
-            (record.aliases[code] for code in languages if record.aliases.get(code)), []
-        ),
-        "common_names": texts_of(record, COMMON_NAME, languages),
-        "taxon_names": texts_of(record, TAXON_NAME),
         "images": texts_of(record, IMAGE),
     }

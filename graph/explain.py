@@ -1,99 +1,63 @@
 """Why an entity belongs to a root, or which rule keeps it out: by walking up through the store.
 
-The walk starts at the entity.  Forward steps read only the records that it meets, and take as long
-on all of Wikidata as on a sample; for an inverse step (`^P1672`) the property's whole file of edges
-is looked through.  What is found goes through the very code that builds a graph, so that the two
-can't disagree.
+The walk starts at the entity and reads only the records that it meets, so that it takes as long on
+all of Wikidata as on a sample.  For an inverse step (`^P1672`) the store has a look-up file of the
+properties in `etl.inverse.INVERSE`; another property's whole file of edges is looked through.
+
+Nothing here needs an array: importing those would take several times as long as the answer.  The
+rules are written a second time for that; tests hold them to what a build does.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-
-from etl.entity import ENTITY_ID, Record, entity_id, is_entity_id, numeric_id
+from etl.entity import Record, is_entity_id, numeric_id
 from etl.errors import UserError
 from etl.manifest import read_manifest
-from etl.merged_ids import Redirects
 from etl.store import REDIRECTS, EntityStore
-from graph.closure import check_walkable
-from graph.facts import Mask, check_naming, name_of
-from graph.ontology import Nodes, Ontology, edge_file, read_subjects
-from graph.paths import Automaton, automaton
+from graph.derived import Derived, derive
+from graph.explanation import Chain, Explanation, Verdict
+from graph.naming import check_naming, name_of
 from graph.recipe import (
+    Branch,
     Condition,
     Has,
     Match,
     Recipe,
     Root,
+    branches,
     check_store,
     followed,
-    matches,
     merged_ids,
     recorded,
 )
-from graph.selection import Evaluator, Members
+from graph.records import Records, check_walkable
+from graph.walk import Walk, Walks
 
 
-@dataclass(frozen=True)
-class Chain:
-    """A chain of statements from an entity to the item that it leads to.
-
-    One more id than properties; `^P1672` is a statement of the item that follows about the one
-    before it.  Names are None where the store has none.
-    """
-
-    ids: tuple[str, ...]
-    names: tuple[str | None, ...]
-    properties: tuple[str, ...]
-    property_names: tuple[str | None, ...]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What one root of one recipe says of an entity."""
-
-    root: str
-    root_name: str | None
-    recipe: str  # the part of the recipe that names the root
-    # None where only a build can say: it meets every rule, but `limit` keeps the most linked ones
-    member: bool | None
-    # the rule that decided: any, and (of a condition of `any`), minus, require, labels,
-    # min_sitelinks, limit; "" for a member, "unknown" where only the built graph was asked
-    rule: str
-    reason: str  # the same as a sentence
-    chain: Chain | None  # the evidence, of a membership or of what a `minus` takes away
-    via: str | None  # the branch of `any`, or the condition of `minus`, that the chain matches
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Every root's verdict on one entity, in the recipe's order."""
-
-    id: str
-    name: str | None
-    verdicts: tuple[Verdict, ...]
-    sitelinks: int | None = None  # None where a built graph that lacks the entity was asked
-    # ids that were asked for or stand in the recipe, and what they were merged into
-    merged: Mapping[str, str] = field(default_factory=dict)
-
-
-def explain(store: Path, recipe: Recipe, id: str) -> Explanation:
+def explain(
+    store: Path,
+    recipe: Recipe,
+    id: str,
+    *,
+    roots: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
+    graph: Path | None = None,
+) -> Explanation:
     """Say by which chain an entity belongs to each root of a recipe, or which rule keeps it out.
 
     The rules are those of a build, in its order, but for `limit`: which entities are most linked
-    only a build knows, so that `member` is None for a candidate of a root with a limit.
+    only a build knows, so that `member` is None for a candidate of a root with a limit.  A build's
+    manifest tells it: `roots` are the counts that it has by root and recipe.  In `graph`, the
+    directory of a data set, language models' answers are looked for, which a build prefers.
 
     Raises
     ------
-    UserError : the store has no such item, or did not keep what the recipe needs.
+    UserError : the store has no such item, or did not keep what the recipe needs; the recipe's
+        paths lead from the item to more than a walk can meet.
     """
     with EntityStore(store) as entities:
         check_store(recipe, entities.manifest)
@@ -104,20 +68,36 @@ def explain(store: Path, recipe: Recipe, id: str) -> Explanation:
         merged |= merged_ids(recipe, entities.resolve)
         recipe, id = followed(recipe, entities.resolve), now
         record = _item(entities, id)
-        records = _Records(entities)
-        ontology = _walked_up(records, recipe, id)
+        records = Records(entities)
         names = _Names(records, recipe)
-        here = int(ontology.find([numeric_id(id)])[0])
-
-        def has(property_id: str, nodes: Nodes) -> Mask:
-            # Conditions are about the entity that a chain begins with, and only one is asked for.
-            return np.asarray((nodes == here) & bool(record.truthy(property_id)))
-
-        judge = _Judge(record, ontology, Evaluator(ontology, has), names, here)
+        judge = _Judge(record, Walks(records, id), names)
         verdicts = tuple(
             judge.verdict(part.name, root) for part in recipe.parts() for root in part.roots
         )
-        return Explanation(id, names.of(id), verdicts, record.sitelinks, merged)
+        if roots is not None:
+            verdicts = tuple(_limited(record, v, roots[v.root, v.recipe]) for v in verdicts)
+        derived = _derived(records, recipe, record, verdicts, graph)
+        return Explanation(id, names.of(id), verdicts, record.sitelinks, merged, derived)
+
+
+def _derived(
+    records: Records,
+    recipe: Recipe,
+    record: Record,
+    verdicts: tuple[Verdict, ...],
+    graph: Path | None,
+) -> Derived | None:
+    """Derive what follows from the roots that keep an entity, or keep it unless `limit` does not.
+
+    The first part of the recipe that keeps it names it.
+    """
+    keeping = [verdict for verdict in verdicts if verdict.member is not False]
+    if not keeping:
+        return None
+    part = next(part for part in recipe.parts() if part.name == keeping[0].recipe)
+    met = {verdict.root for verdict in keeping}
+    its_roots = [root for root in recipe.root_ids() if root in met]
+    return derive(records, recipe, part, record, its_roots, graph)
 
 
 def _item(store: EntityStore, id: str) -> Record:
@@ -132,10 +112,8 @@ def _item(store: EntityStore, id: str) -> Record:
 @dataclass(frozen=True)
 class _Judge:
     record: Record
-    ontology: Ontology
-    evaluator: Evaluator
+    walks: Walks
     names: _Names
-    here: int  # the entity's number in the ontology
 
     def verdict(self, recipe: str, root: Root) -> Verdict:
         """Apply a root's rules in the order of `selection.RULES`: the first that fails decides."""
@@ -168,46 +146,48 @@ class _Judge:
             member = True
         return Verdict(root.id, self.names.of(root.id), recipe, member, rule, reason, chain, via)
 
+    def _chain(self, matches: tuple[Match, ...]) -> tuple[Chain | None, str | None]:
+        """Return the chain by which the entity meets one of some conditions, and the branch."""
+        met = [b for b in branches(matches) if self._meets_all(b.match.conditions)]
+        best = self._best(met)
+        return (self._written(best[0]), str(best[1])) if best else (None, None)
+
     def _unmet(self, matches: tuple[Match, ...]) -> tuple[str, Chain, str] | None:
         """Return reason, chain and branch of a way in that only an `and` bars."""
-        bare = tuple(replace(match, conditions=()) for match in matches)
-        members = self.evaluator.members(bare)
-        members = members.only(members.entity == self.here)
-        if not len(members.entity):
+        best = self._best(branches(matches))
+        if best is None:
             return None
-        branch = members.branches[members.branch[0]]
-        reason = f"the chain is there, but {self._barred(matches[branch.number - 1].conditions)}"
-        return reason, self._written(members), str(branch)
+        walk, branch = best
+        reason = f"the chain is there, but {self._barred(branch.match.conditions)}"
+        return reason, self._written(walk), str(branch)
+
+    def _best(self, among: list[Branch]) -> tuple[Walk, Branch] | None:
+        """Return the best walk of some branches; of equal ones, that of the lowest branch."""
+        found = [(self.walks.best(branch.path, branch.match.of), branch) for branch in among]
+        there = [(walk, branch) for walk, branch in found if walk is not None]
+        return min(there, key=lambda pair: pair[0].order(), default=None)
+
+    def _meets_all(self, conditions: tuple[Condition, ...]) -> bool:
+        return all(map(self._meets, conditions))
+
+    def _meets(self, condition: Condition) -> bool:
+        if isinstance(condition, Has):
+            return bool(self.record.truthy(condition.property))
+        return self._leads(condition) and self._meets_all(condition.conditions)
+
+    def _leads(self, match: Match) -> bool:
+        return self.walks.best(match.path, match.of) is not None
 
     def _barred(self, conditions: tuple[Condition, ...]) -> str:
         """Name the first of some conditions, not all of them met, that the entity doesn't meet."""
-        here = np.array([self.here])
-        failed = next(c for c in conditions if not self.evaluator.meet(c, here)[0])
+        failed = next(condition for condition in conditions if not self._meets(condition))
         if isinstance(failed, Has):
             return f"it has no {self._named(failed.property)}"
-        if failed.conditions and self.evaluator.meet(replace(failed, conditions=()), here)[0]:
+        if self._leads(failed):
             return self._barred(failed.conditions)
         if len(failed.of) == 1:
             return f"`{failed.text}` does not lead to {self._named(failed.of[0])}"
         return f"`{failed.text}` leads to none of {', '.join(map(self._named, failed.of))}"
-
-    def _chain(self, matches: tuple[Match, ...]) -> tuple[Chain | None, str | None]:
-        members = self.evaluator.members(matches)
-        members = members.only(members.entity == self.here)
-        if not len(members.entity):
-            return None, None
-        return self._written(members), str(members.branches[members.branch[0]])
-
-    def _written(self, members: Members) -> Chain:
-        _, walk = members.chains.written(members.depth, members.position)
-        ids = [entity_id(number) for number in self.ontology.ids[walk[::2]].tolist()]
-        steps = [members.chains.steps[number] for number in walk[1::2].tolist()]
-        return Chain(
-            tuple(ids),
-            tuple(self.names.of(id) for id in ids),
-            tuple(f"^{p}" if inverse else p for p, inverse in steps),
-            tuple(self.names.of(p) for p, _ in steps),
-        )
 
     def _minus(self, root: Root) -> tuple[str, Chain | None, str] | None:
         """Return reason, chain and condition of the first `minus` that the entity meets."""
@@ -224,6 +204,14 @@ class _Judge:
                 return reason, chain, f"{number}: {condition.text}"
         return None
 
+    def _written(self, walk: Walk) -> Chain:
+        return Chain(
+            walk.ids,
+            tuple(map(self.names.of, walk.ids)),
+            tuple(f"^{p}" if inverse else p for p, inverse in walk.steps),
+            tuple(self.names.of(p) for p, _ in walk.steps),
+        )
+
     def _named(self, id: str) -> str:
         name = self.names.of(id)
         return f"{id} ({name})" if name else id
@@ -233,105 +221,20 @@ def _any_of(ids: tuple[str, ...]) -> str:
     return ids[0] if len(ids) == 1 else f"one of {', '.join(ids)}"
 
 
-class _Records:
-    """The records met, each read once."""
-
-    def __init__(self, store: EntityStore) -> None:
-        self.store = store
-        self._met: dict[str, Record | None] = {}
-
-    def get(self, id: str) -> Record | None:
-        if id not in self._met:
-            self._met[id] = self.store.get(id)
-        return self._met[id]
-
-    @cached_property
-    def redirects(self) -> Redirects:
-        return Redirects.load(Path(self.store.path), self.store.manifest["outputs"])
-
-
 class _Names:
     """Names as the recipe's label lists give them, of items and properties."""
 
-    def __init__(self, records: _Records, recipe: Recipe) -> None:
+    def __init__(self, records: Records, recipe: Recipe) -> None:
         self._records = records
         self._label_lists = [part.labels for part in recipe.parts()]
 
     def of(self, id: str) -> str | None:
-        record = self._records.get(id)
-        if record is not None:
-            for labels in self._label_lists:
-                if found := name_of(record, labels):
-                    return found[0]
-        return None
-
-
-def _walked_up(records: _Records, recipe: Recipe, id: str) -> Ontology:
-    """Read every edge that a chain of the recipe's paths can take from one entity."""
-    roots = recipe.all_roots()
-    found = [match for root in roots for match, _ in matches(root)]
-    paths = list(dict.fromkeys(match.path for match in found))
-    machine = automaton(paths, [0] * len(paths))
-    edges: dict[str, set[tuple[int, int]]] = {p: set() for p in machine.properties()}
-    met = {(state, id) for state in machine.starts}
-    layer = met
-    while layer:
-        reached = _next_layer(records, machine, layer, edges)
-        layer = reached - met
-        met |= layer
-    named = {root.id for root in roots} | {q for match in found for q in match.of} | {id}
-    return Ontology.of(edges, including=sorted(map(numeric_id, named)))
-
-
-def _next_layer(
-    records: _Records,
-    machine: Automaton,
-    layer: set[tuple[int, str]],
-    edges: dict[str, set[tuple[int, int]]],
-) -> set[tuple[int, str]]:
-    """Take every step out of (state, entity) pairs; note the edges, return where they lead."""
-    by_state: dict[int, list[str]] = defaultdict(list)
-    for state, id in layer:
-        by_state[state].append(id)
-    reached = set()
-    for step in machine.transitions:
-        ids = by_state.get(step.source, ())
-        if step.inverse:
-            pairs = [(q, id) for id, q in _subjects(records, step.property, ids)]
-            edges[step.property].update((numeric_id(q), numeric_id(id)) for q, id in pairs)
-            reached |= {(step.target, q) for q, _ in pairs}
-        else:
-            pairs = [(id, q) for id in ids for q in _objects(records, id, step.property)]
-            edges[step.property].update((numeric_id(id), numeric_id(q)) for id, q in pairs)
-            reached |= {(step.target, q) for _, q in pairs}
-    return reached
-
-
-def _objects(records: _Records, id: str, property_id: str) -> list[str]:
-    """Return the items and properties that a record's truthy statements lead to."""
-    record = records.get(id)
-    if record is None:
-        return []
-    snaks = [statement.snak for statement in record.truthy(property_id)]
-    named = [s.value for s in snaks if s.code == ENTITY_ID and is_entity_id(s.value)]
-    return [records.store.resolve(q) for q in named]
-
-
-def _subjects(records: _Records, property_id: str, ids: Iterable[str]) -> list[tuple[str, str]]:
-    """Return (object, subject) of the truthy statements that lead to one of `ids`."""
-    store, redirects = records.store, records.redirects
-    file = edge_file(Path(store.path), store.manifest["outputs"], property_id)
-    objects = np.array([numeric_id(id) for id in ids], np.int64)
-    if file is None or not len(objects):
-        return []
-    found = read_subjects(file, np.concatenate((objects, redirects.leading_to(objects))))
-    subject = found.column("subject").to_pylist()
-    object = redirects.followed(found.column("object").to_numpy()).tolist()
-    return [(entity_id(o), entity_id(s)) for s, o in zip(subject, object, strict=True)]
+        names = (self._records.name(id, labels) for labels in self._label_lists)
+        return next(filter(None, names), None)
 
 
 # --------------------------------------------------------------------------------------------------
-# From a built graph
+# With a built graph
 # --------------------------------------------------------------------------------------------------
 
 
@@ -341,7 +244,7 @@ def explain_built(graph: Path, id: str, store: Path | None = None) -> Explanatio
     Names are those of roots and of entities that the graph keeps, None for others.  Why an entity
     is not there, rows can't say: it gets a verdict of rule "unknown" from every root whose `limit`
     took some.  With the `store` that the graph was built from, the recipe's rules are applied as by
-    :func:`explain`, and what `limit` decided is known from the graph.
+    :func:`explain`, and what `limit` decided is known from the graph's manifest.
 
     Raises
     ------
@@ -351,30 +254,15 @@ def explain_built(graph: Path, id: str, store: Path | None = None) -> Explanatio
     manifest = read_manifest(graph, "graph")
     if not is_entity_id(id):
         raise UserError(f"{id!r} is not an item id such as Q144.")
-    roots = manifest["counts"]["roots"]
-    if store is not None:
-        if not _is_of(manifest["store"], read_manifest(store, "store")):
-            raise UserError(
-                f"{graph} was not built from {store}: name its store, or build it again."
-            )
-        found = explain(store, recorded(manifest["recipe"]["texts"]), id)
-        counts = {(root["root"], root["recipe"]): root for root in roots}
-        decided = (_limited(found, v, counts[v.root, v.recipe]) for v in found.verdicts)
-        return replace(found, verdicts=tuple(decided))
-    rows = pq.read_table(graph / "memberships.parquet", filters=[("entity", "==", id)]).to_pylist()
-    wanted = {id, *(q for row in rows for q in row["path"][::2])}
-    known = pq.read_table(
-        graph / "entities.parquet",
-        columns=["id", "name", "sitelinks"],
-        filters=[("id", "in", wanted)],
-    ).to_pylist()
-    names = {root["root"]: root["name"] for root in roots if root["name"]}
-    names |= {row["id"]: row["name"] for row in known}
-    verdicts = [_built_verdict(row, names, manifest["recipe"]["name"]) for row in rows]
-    if not rows:
-        verdicts = [_perhaps_limited(id, root) for root in roots if root["last_kept"]]
-    sitelinks = next((row["sitelinks"] for row in known if row["id"] == id), None)
-    return Explanation(id, names.get(id), tuple(verdicts), sitelinks)
+    if store is None:
+        from graph.rows import explain_rows  # pyarrow, which takes longer than the other question
+
+        return explain_rows(graph, manifest, id)
+    if not _is_of(manifest["store"], read_manifest(store, "store")):
+        raise UserError(f"{graph} was not built from {store}: name its store, or build it again.")
+    recipe = recorded(manifest["recipe"]["texts"])
+    roots = {(root["root"], root["recipe"]): root for root in manifest["counts"]["roots"]}
+    return explain(store, recipe, id, roots=roots, graph=graph)
 
 
 def _is_of(origin: dict[str, Any], store: dict[str, Any]) -> bool:
@@ -383,31 +271,12 @@ def _is_of(origin: dict[str, Any], store: dict[str, Any]) -> bool:
     return bool(origin["contents"] == store["contents"] and redirects[0] == redirects[1])
 
 
-def _built_verdict(
-    row: dict[str, Sequence[str] | str], names: dict[str, str], recipe: str
-) -> Verdict:
-    ids, properties = tuple(row["path"][::2]), tuple(row["path"][1::2])
-    chain = Chain(ids, tuple(map(names.get, ids)), properties, (None,) * len(properties))
-    root, via = str(row["root"]), str(row["via"])
-    return Verdict(root, names.get(root), recipe, True, "", "", chain, via)
-
-
-def _perhaps_limited(id: str, root: dict[str, Any]) -> Verdict:
-    """Say when an entity that a graph lacks is one that a root's limit took."""
-    last = root["last_kept"]
-    count, ties_win = last["sitelinks"], numeric_id(id) < numeric_id(last["entity"])
-    few = f"fewer than {count} sitelinks" if ties_win else f"{count} sitelinks or fewer"
-    reason = f"left out if it has {few} (the last kept, {last['entity']}, has {count})"
-    return Verdict(root["root"], root["name"], root["recipe"], False, "unknown", reason, None, None)
-
-
-def _limited(entity: Explanation, verdict: Verdict, root: dict[str, Any]) -> Verdict:
+def _limited(record: Record, verdict: Verdict, root: Mapping[str, Any]) -> Verdict:
     """Decide what only `limit` left open: by the last entity that a build kept."""
     if verdict.member is not None:
         return verdict
-    last, sitelinks = root["last_kept"], entity.sitelinks
-    assert sitelinks is not None, "explain always knows the sitelinks"
-    if last is None or (sitelinks, -numeric_id(entity.id)) >= (
+    last, sitelinks = root["last_kept"], record.sitelinks
+    if last is None or (sitelinks, -numeric_id(record.id)) >= (
         last["sitelinks"],
         -numeric_id(last["entity"]),
     ):

@@ -6,7 +6,7 @@ a property that stands in for a label hold a text, or an unknown value?
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,73 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl.entity import Record, entity_id
-from etl.errors import UserError
+from etl.entity import entity_id
 from etl.store import EntityStore
+from graph.naming import texts_of
 from graph.ontology import Ids
 
 Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]  # of nodes.parquet
-
-
-# Datatypes of a property whose values are texts (Wikibase's names for them).
-_TEXTS = (
-    "string", "monolingualtext", "external-id", "url", "commonsMedia", "localMedia", "math",
-    "musical-notation", "geo-shape", "tabular-data",
-)  # fmt: skip
-
-
-def check_naming(properties: Iterable[str], store: EntityStore) -> None:
-    """Refuse properties as labels that have no texts for values, where the store knows.
-
-    They would name nothing, and everything would be left out.
-
-    Raises
-    ------
-    UserError : names the first such property and its datatype.
-    """
-    for property_id in properties:
-        record = store.get(property_id)
-        if record is not None and record.datatype and record.datatype not in _TEXTS:
-            raise UserError(
-                f"`labels` has {property_id}, which can't name anything: its values are of "
-                f"datatype {record.datatype!r}, not texts."
-            )
-
-
-def name_of(record: Record, labels: Sequence[str]) -> tuple[str, str] | None:
-    """Return an entity's name and the label it came from: the first of `labels` that exists.
-
-    A language code asks for the label in exactly that language; a property for the text of its
-    first truthy statement that has one (a string, as P225, or monolingual text, as P1705).
-    """
-    for label in labels:
-        if not label.startswith("P"):
-            if label in record.labels:
-                return record.labels[label], label
-        elif texts := texts_of(record, label):
-            return texts[0], label
-    return None
-
-
-def texts_of(record: Record, property_id: str, languages: Sequence[str] | None = None) -> list[str]:
-    """Return the texts of a property's truthy statements, each once, in the dump's order.
-
-    Of monolingual texts, only those in `languages` if that is given.  Two statements may say the
-    same, with other references or qualifiers; the query service holds that as one triple.
-    """
-    texts = []
-    for statement in record.truthy(property_id):
-        snak = statement.snak
-        if snak.kind == "string":
-            texts.append(str(snak.value))
-        elif (
-            snak.kind == "monolingualtext"
-            and isinstance(snak.value, dict)
-            and (languages is None or snak.value.get("language") in languages)
-        ):
-            texts.append(str(snak.value.get("text", "")))
-    return list(dict.fromkeys(texts))
 
 
 def _ids(file: Path) -> Ids:
@@ -126,6 +66,11 @@ class Facts:
         at = np.searchsorted(self._items, ids)
         at[at == len(self._items)] = 0
         return np.where(self._items[at] == ids, at + self._properties, -1)
+
+    def popular(self, min_sitelinks: int) -> Ids:
+        """Return the items with at least so many sitelinks, ascending."""
+        linked = self._column("sitelinks").to_numpy()[self._properties :] >= min_sitelinks
+        return np.asarray(self._items[linked])
 
     def _of(self, column: str, rows: Rows) -> pa.Array:
         return self._column(column).take(pa.array(rows))

@@ -12,6 +12,10 @@ top level
 ``require``         properties that an entity must have (a truthy statement, not novalue)
 ``limit``           per root, the entities with the most sitelinks, ties by the lower id
 ``include``         other recipes, by name or file, united with this one's own roots
+``rules``           how natural types are found for the roots of this file: `sparqless`, or
+                    `reference-world`, `reference-living` for EntityNet's own candidates
+``[attributes]``    ⎫ how attributes and queries are made (graph/settings.py); those of the recipe
+``[queries]``       ⎭ that a data set is built from hold, not those of what it includes
 ``[[root]]``        one root, as often as needed
 in a root
 ``id``              the root's item
@@ -35,16 +39,15 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from importlib.resources import files
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from etl.entity import is_entity_id
 from etl.errors import UserError
 from etl.kept import Kept
 from graph import paths
+from graph.settings import ENGINES, RECIPES, RULES, AttributeSettings, QuerySettings, Rules
 
 #: Names of an entity in the order in which Wikibase falls back from English (Help:Default values
 #: for labels and aliases), then the taxon name and the native label, which are no language's.
@@ -54,10 +57,14 @@ _LANGUAGE = re.compile(r"[a-z]{2,}(-[a-z0-9]+)*\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 _RECIPE_KEYS = (
-    "name", "description", "labels", "min_sitelinks", "require", "limit", "include", "root",
+    "name", "description", "labels", "min_sitelinks", "require", "limit", "include", "rules",
+    "attributes", "queries", "root",
 )  # fmt: skip
 _ROOT_KEYS = ("id", "any", "minus", "min_sitelinks", "require", "limit")
 _CONDITION_KEYS = ("path", "of", "and", "has")
+
+
+Word = TypeVar("Word", bound=str)
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,13 @@ class Recipe:
     labels: tuple[str, ...]
     roots: tuple[Root, ...]
     include: tuple[Recipe, ...] = ()
+    rules: Rules = "sparqless"  # of its own roots' natural types and attributes
+    attributes: AttributeSettings = field(default_factory=AttributeSettings)
+    queries: QuerySettings = field(default_factory=QuerySettings)
+
+    def __hash__(self) -> int:
+        """Hash what the rest follows from: `parts` needs it at every call."""
+        return hash((self.name, self.text))
 
     def parts(self) -> list[Recipe]:
         """Return the recipes that have roots, each once: the included ones, then this one."""
@@ -173,13 +187,35 @@ def matches(root: Root) -> Iterator[tuple[Match, str]]:
     return ((c, key) for c, key in conditions(root) if isinstance(c, Match))
 
 
+@dataclass(frozen=True)
+class Branch:
+    """One way into a root: a branch of a condition of `any`, split at its path's top-level `|`."""
+
+    number: int  # of the condition in `any`, from 1
+    path: paths.Path
+    match: Match
+
+    def __str__(self) -> str:
+        """Write what stands in the column `via`: `1: P31/P279*`."""
+        return f"{self.number}: {self.path}"
+
+
+def branches(matches: Sequence[Match]) -> list[Branch]:
+    """Return the ways into a root whose `any` some conditions are, in their order."""
+    return [
+        Branch(number, path, match)
+        for number, match in enumerate(matches, 1)
+        for path in paths.alternatives(match.path)
+    ]
+
+
 def _walked(match: Match) -> Iterator[str]:
     return paths.properties(match.path)
 
 
 def shipped() -> list[str]:
     """Return the names of the recipes that ship, in alphabetical order."""
-    names = (entry.name for entry in files("graph.recipes").iterdir())
+    names = (entry.name for entry in RECIPES.iterdir())
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
@@ -218,7 +254,7 @@ def _load(asked: str, folder: Path | None, above: tuple[str, ...], by: str) -> R
     file = _file_of(asked, folder, by)
     if file is None:
         source, identity = f"{asked}.toml", f"shipped:{asked}"
-        text = (files("graph.recipes") / source).read_text("utf-8")
+        text = (RECIPES / source).read_text("utf-8")
     else:
         source, identity = str(file), str(file.resolve())
         try:
@@ -260,7 +296,9 @@ def _file_of(asked: str, folder: Path | None, by: str) -> Path | None:
     )
 
 
-def _did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str:
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches  # for what is wrong alone
+
     close = get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -289,7 +327,7 @@ class _Reader:
         if not tables and not include:
             raise self._error("", "a recipe needs a [[root]] or an `include`")
         if not tables:
-            for key in ("labels", "min_sitelinks", "require", "limit"):
+            for key in ("labels", "min_sitelinks", "require", "limit", "rules"):
                 if key in data:
                     raise self._error(
                         "", f"`{key}` changes nothing here: it holds for a file's own [[root]]s, "
@@ -306,7 +344,77 @@ class _Reader:
                     )
             roots.append(root)
         description = self._string(data, "description", "", default="")
-        return Recipe(name, description, self.source, self.text, labels, tuple(roots), include)
+        return Recipe(
+            name,
+            description,
+            self.source,
+            self.text,
+            labels,
+            tuple(roots),
+            include,
+            self._choice(data, "rules", "", RULES, default="sparqless"),
+            self._attribute_settings(self._table(data, "attributes")),
+            self._query_settings(self._table(data, "queries")),
+        )
+
+    def _attribute_settings(self, table: Mapping[str, object]) -> AttributeSettings:
+        where, default = "[attributes]", AttributeSettings()
+        self._known(table, ("inherit", "values", "models"), where)
+        inherit = self._number(table, "inherit", where, lowest=0)
+        values = self._number(table, "values", where, lowest=1)
+        return AttributeSettings(
+            default.inherit if inherit is None else inherit,
+            default.values if values is None else values,
+            tuple(self._text(m, "models") for m in self._list(table, "models", where)),
+        )
+
+    def _query_settings(self, table: Mapping[str, object]) -> QuerySettings:
+        where, default = "[queries]", QuerySettings()
+        self._known(table, ("types", "engines", "budget", "seed"), where)
+        budget = self._number(table, "budget", where, lowest=0)
+        seed = self._number(table, "seed", where, lowest=0)
+        return QuerySettings(
+            self._choices(table, "types", where, default.types),
+            self._choices(table, "engines", where, ENGINES) if "engines" in table else (),
+            default.budget if budget is None else budget,
+            default.seed if seed is None else seed,
+        )
+
+    def _table(self, data: Mapping[str, object], key: str) -> Mapping[str, object]:
+        value = data.get(key, {})
+        if not isinstance(value, dict):
+            raise self._error("", f"`{key}` is {_shown(value)}: write [{key}], then its keys")
+        return value
+
+    def _choice(
+        self,
+        table: Mapping[str, object],
+        key: str,
+        where: str,
+        known: tuple[Word, ...],
+        default: Word,
+    ) -> Word:
+        value = self._string(table, key, where, default=default)
+        return self._one_of(value, key, where, known)
+
+    def _choices(
+        self, table: Mapping[str, object], key: str, where: str, known: tuple[Word, ...]
+    ) -> tuple[Word, ...]:
+        """Read a list of some of the words in `known`, in their order; all if it is left out."""
+        if key not in table:
+            return known
+        given = [self._text(value, key) for value in self._list(table, key, where)]
+        chosen = {self._one_of(value, key, where, known) for value in given}
+        return tuple(word for word in known if word in chosen)
+
+    def _one_of(self, value: str, key: str, where: str, known: tuple[Word, ...]) -> Word:
+        for word in known:
+            if value == word:
+                return word
+        raise self._error(
+            where, f"`{key}` has {_shown(value)}{_did_you_mean(value, known)}: "
+            f"it must be one of {', '.join(known)}"
+        )  # fmt: skip
 
     def _root(
         self, table: object, number: int, above: Mapping[str, object], labels: tuple[str, ...]

@@ -9,7 +9,9 @@ from typing import Any
 
 from etl.manifest import read_manifest
 from etl.show import counted, printable
-from graph.explain import Chain, Explanation, Verdict
+from graph.attributes import Attribute
+from graph.derived import Derived, Query, statement
+from graph.explanation import Chain, Explanation, Verdict
 
 Row = tuple[str, str, str]
 
@@ -26,9 +28,20 @@ def rows(store: Path, out: Path, manifest: dict[str, Any]) -> list[Row]:
         ),
         *map(_root, manifest["counts"]["roots"]),
         ("entities kept", f"{manifest['counts']['entities']:,}", "in one root or more"),
+        ("attributes", f"{sum(manifest['counts']['attributes'].values()):,}", ""),
+        _queries(manifest["counts"]["queries"]),
         ("seconds", f"{seconds:,.1f}", f"{read['seconds']['all']:,.1f} of them for the store"),
-        ("files", "", str(out)),
+        ("files", "", f"{out}{_reused(manifest)}"),
     ]
+
+
+def _queries(counts: dict[str, int]) -> Row:
+    left_out = counts["over_budget"]
+    by_type = {name: n for name, n in counts.items() if name not in ("ambiguous", "over_budget")}
+    remark = ", ".join(f"{n:,} {name}" for name, n in by_type.items())
+    remark += f"; {counts['ambiguous']:,} ambiguous" if counts["ambiguous"] else ""
+    remark += f"; {left_out:,} over the budget" if left_out else ""
+    return "queries", f"{sum(by_type.values()):,}", remark
 
 
 def _root(root: dict[str, Any]) -> Row:
@@ -61,10 +74,69 @@ def _described(explanation: Explanation) -> Iterator[str]:
             yield from _verdict_lines(verdict)
     if silent:
         yield ""
-        roots = dict.fromkeys(_named(v.root, v.root_name) for v in silent)
+        met = {v.root for v in explanation.verdicts if v not in silent}
+        # a root that another part of the recipe has a chain to: which part has none
+        roots = dict.fromkeys(
+            _named(v.root, v.root_name) + (f" ({v.recipe})" if v.root in met else "")
+            for v in silent
+        )
         yield f"no chain to {', '.join(roots)}"
+    if explanation.derived is not None:
+        yield ""
+        yield from _derived_lines(explanation.id, explanation.derived)
     if all(verdict.rule == "unknown" for verdict in explanation.verdicts):
         yield "is not in this data set; ask with --store too for the rule that kept it out"
+
+
+def _reused(manifest: dict[str, Any]) -> str:
+    kept = manifest["reused"]
+    if len(kept) == len(manifest["stages"]):
+        return ": nothing has changed"
+    return f": {', '.join(kept)} as they were" if kept else ""
+
+
+_SHOWN = 12  # attributes and queries on a terminal; --json has all
+
+
+def _derived_lines(id_: str, derived: Derived) -> Iterator[str]:
+    """What follows from its being in the data set: type, visuality, attributes, queries."""
+    chosen = derived.natural_type
+    if chosen is None:
+        yield "natural type: none; no class with a name within three steps"
+    else:
+        yield f"natural type: {chosen.id} {chosen.name}; {chosen.reason}"
+        for other in chosen.candidates[1:]:
+            figures = f"{counted(other.steps, 'step')}, {counted(other.sitelinks, 'sitelink')}"
+            yield f"  over {other.id} {other.name}; {figures}, score {other.score:.2f}"
+    seen = derived.visuality
+    yield f"{'visual' if seen.visual else 'not visual'}: {seen.reason}"
+    yield from _listed("attributes", [_attribute(id_, a) for a in derived.attributes])
+    yield from _listed("queries", [_query(q) for q in derived.queries])
+
+
+def _listed(what: str, lines: list[str]) -> Iterator[str]:
+    yield f"{what}: {len(lines)}"
+    yield from (f"  {line}" for line in lines[:_SHOWN])
+    if len(lines) > _SHOWN:
+        yield f"  … and {len(lines) - _SHOWN} more (--json has all)"
+
+
+def _attribute(id_: str, attribute: Attribute) -> str:
+    qualifier = f" ({attribute.qualifier})" if attribute.qualifier else ""
+    above = (
+        f", from {attribute.inherited_from} {counted(attribute.distance or 0, 'step')} up"
+        if attribute.inherited_from
+        else ""
+    )
+    name = f"{attribute.property_name} " if attribute.property_name else ""
+    return (
+        f"{attribute.category}: {name}{attribute.value}{qualifier}; "
+        f"{statement(id_, attribute)}{above}"
+    )
+
+
+def _query(query: Query) -> str:
+    return f"{query.query!r} ({query.query_type}): {query.reason}"
 
 
 def _verdict_lines(verdict: Verdict) -> Iterator[str]:

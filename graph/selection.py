@@ -18,24 +18,11 @@ from etl.entity import numeric_id
 from graph.chains import Chains, shortest_chains
 from graph.facts import Facts, Mask
 from graph.ontology import ArrayGraph, Nodes, Ontology, distinct
-from graph.paths import Automaton, Path, alternatives, automaton
-from graph.recipe import Condition, Has, Match, Recipe, Root
+from graph.paths import Automaton, Path, automaton
+from graph.recipe import Branch, Condition, Has, Match, Recipe, Root, branches
 
 #: Says which entities (numbers in the ontology) have a truthy statement of a property.
 HasProperty = Callable[[str, Nodes], Mask]
-
-
-@dataclass(frozen=True)
-class Branch:
-    """One way into a root: a branch of a condition of `any`, split at its path's top-level `|`."""
-
-    number: int  # of the condition in `any`, from 1
-    path: Path
-    match: Match
-
-    def __str__(self) -> str:
-        """Write what stands in the column `via`: `1: P31/P279*`."""
-        return f"{self.number}: {self.path}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,18 +68,14 @@ class Evaluator:
 
     def members(self, matches: tuple[Match, ...]) -> Members:
         """Find the entities that meet one of some conditions, as a root's `any`."""
-        branches = tuple(
-            Branch(number, path, match)
-            for number, match in enumerate(matches, 1)
-            for path in alternatives(match.path)
-        )
+        ways = tuple(branches(matches))
         colours = {of: colour for colour, of in enumerate(dict.fromkeys(m.of for m in matches))}
-        machine = automaton([b.path for b in branches], [colours[b.match.of] for b in branches])
+        machine = automaton([b.path for b in ways], [colours[b.match.of] for b in ways])
         product = self.ontology.product(machine)
         ends = self._ends(machine, list(colours))
         chains = shortest_chains(product, ends)
         columns = []
-        for number, branch in enumerate(branches):
+        for number, branch in enumerate(ways):
             start = machine.starts[number]
             entity, depth, rank, position = chains.of_state(start)
             meets = self.meet_all(branch.match.conditions, entity)
@@ -117,7 +100,7 @@ class Evaluator:
         return Members(
             product,
             chains,
-            branches,
+            ways,
             entity[best],
             depth[best],
             position[best],

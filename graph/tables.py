@@ -27,8 +27,10 @@ ENTITIES: Final = pa.schema(
         ("roots", _STRINGS),
         ("depths", pa.list_(pa.int32())),
         ("parents", _STRINGS),
-        ("natural_type", pa.string()),  # this and the next three: null until that stage runs
+        ("recipe", pa.string()),  # the part of the recipe that keeps it, the first of several
+        ("natural_type", pa.string()),
         ("natural_type_name", pa.string()),
+        ("natural_type_reason", pa.string()),
         ("visual", pa.bool_()),
         ("visual_reason", pa.string()),
         ("revision", pa.int64()),
@@ -49,6 +51,53 @@ HIERARCHY: Final = pa.schema(
     [("child", pa.string()), ("property", pa.string()), ("parent", pa.string())]
 )
 
+ATTRIBUTES: Final = pa.schema(
+    [
+        ("entity", pa.string()),
+        ("property", pa.string()),  # ^P361 for a statement of the value about the entity
+        ("property_name", pa.string()),
+        ("category", pa.string()),
+        ("value_id", pa.string()),
+        ("value", pa.string()),
+        ("qualifier", pa.string()),
+        ("inherited_from", pa.string()),
+        ("distance", pa.int32()),
+        ("source", pa.string()),  # wikidata, or llm:<model>
+        ("query", pa.string()),
+    ]
+)
+
+QUERIES: Final = pa.schema(
+    [
+        ("query_hash", pa.string()),
+        ("query", pa.string()),
+        ("query_type", pa.string()),  # name, alias, attribute_type, attribute_name
+        ("entity", pa.string()),  # null for attribute_type, which is about a type
+        ("attribute", pa.string()),
+        ("attribute_category", pa.string()),
+        ("entity_type", pa.string()),
+        ("or_terms", _STRINGS),
+        ("exclude", _STRINGS),
+        ("engine", pa.string()),
+        ("ambiguous_with", _STRINGS),
+        ("source", pa.string()),
+    ]
+)
+
+#: Ordered by kind, then by the number of `id`; what is about no one item in an order of its own.
+QUALITY: Final = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("id", pa.string()),  # the item that it is about; null where it is about none
+        ("name", pa.string()),
+        ("property", pa.string()),  # of the statements that are wrong; null where none is
+        ("related", _STRINGS),  # ids: what the kind says, bounded
+        ("count", pa.int64()),  # what the kind counts, without a bound
+        ("in_data_set", pa.bool_()),  # it is an entity, or stands above one in the hierarchy
+        ("detail", pa.string()),  # a sentence
+    ]
+)
+
 # In a written walk, numbers from here on are steps, everything below is an id.
 _STEP = 1 << 60
 
@@ -56,6 +105,26 @@ _STEP = 1 << 60
 def id_strings(ids: Ids) -> pa.StringArray:
     """Write ids as text: 144 -> Q144, -31 -> P31."""
     return _prefixed(np.where(ids < 0, 0, 1), np.abs(ids))
+
+
+def id_numbers(ids: pa.Array | pa.ChunkedArray) -> Ids:
+    """Read ids back: Q144 -> 144, P31 -> -31; the inverse of :func:`id_strings`."""
+    number = _numbers(pc.utf8_slice_codeunits(ids, 1))
+    return np.where(_are(pc.starts_with(ids, "P")), -number, number)
+
+
+def step_column(properties: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Read a column of properties as steps sort: P279 -> 558, ^P279 -> 559."""
+    inverse = _are(pc.starts_with(properties, "^"))
+    return _numbers(pc.utf8_ltrim(properties, "^P")) * 2 + inverse
+
+
+def _numbers(digits: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    return np.asarray(pc.cast(digits, pa.int64()).to_numpy(zero_copy_only=False))
+
+
+def _are(mask: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(mask.to_numpy(zero_copy_only=False))
 
 
 def step_numbers(property_id: str, inverse: bool) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import importlib
 import json
 import subprocess
 import sys
@@ -304,14 +305,17 @@ def test_figures_go_where_the_page_has_a_place_for_them(tmp_path: Path) -> None:
 def test_the_documentation_has_a_place_for_every_benchmark() -> None:
     from benchmarks.__main__ import NAMES
 
-    text = report.PAGE.read_text(encoding="utf-8")
-    for name in NAMES:
-        assert text.count(f"<!-- bench:{name} -->\n") == 1
-    assert text.count("<!-- /bench -->") == len(NAMES)
+    pages = {name: importlib.import_module(f"benchmarks.{name}") for name in NAMES}
+    found = [getattr(module, "PAGE", report.PAGE) for module in pages.values()]
+    for name, page in zip(NAMES, found, strict=True):
+        assert page.read_text(encoding="utf-8").count(f"<!-- bench:{name} -->\n") == 1
+    for page in set(found):
+        text = page.read_text(encoding="utf-8")
+        assert text.count("<!-- /bench -->") == found.count(page)
 
 
 def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
-    names = ("etl", "formats", "stages", "merge", "scale", "update", "kills", "graph")
+    names = ("etl", "formats", "stages", "merge", "scale", "update", "kills", "graph", "explain")
     small = ["--json-bytes", "3M", "--peer-bytes", "1M", "--sizes", "1M,3M", "--lines", "60"]
     counts = [
         "--records",
@@ -331,7 +335,7 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
     done = subprocess.run([*command, *small, *counts], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     printed = [json.loads(line) for line in done.stdout.splitlines()]
-    etl, formats, stages, merge, scale, update, kills, graph = printed
+    etl, formats, stages, merge, scale, update, kills, graph, explain = printed
     assert [found["benchmark"] for found in printed] == list(names)
 
     limit, ours, *others = etl["rates"]
@@ -363,6 +367,10 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
     assert names_ == [(name, last) for last in ("P171", "P31") for name in libraries]
     assert len(graph["notes"]) == 2  # what is not installed is said
     assert all(found["entities"] for found in graph["graphs"])
+
+    start, *answers, arrays = explain["rows"]
+    assert (start["beyond"], len(answers), explain["asked"]) == (0, 4, 5)
+    assert all(row["seconds"] > 0 for row in (*answers, arrays))
 
     made = ("dump-", "world-")
     left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(made)}

@@ -14,6 +14,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etl.digest import digest_of
 from etl.dump import find_inputs
 from etl.errors import UserError
 from etl.full import Compressor, Decompressor, sample, train
@@ -22,7 +23,7 @@ from etl.kept import Kept
 from etl.manifest import read_manifest
 from etl.plan import Options
 from etl.source import Access
-from etl.store import EntityStore, digest_of
+from etl.store import EntityStore
 from etl.verify import verify
 from tests.etl import dumps
 

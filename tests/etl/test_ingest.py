@@ -25,13 +25,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl import build as build_module
+from etl.digest import digest_of
 from etl.errors import UserError
 from etl.estimate import estimate
 from etl.ingest import ingest
 from etl.kept import Kept, read_properties
 from etl.manifest import read_manifest
 from etl.plan import Options
-from etl.store import EntityStore, digest_of
+from etl.store import EntityStore
 from etl.verify import verify
 from tests.etl import dumps
 from tests.etl.kill_everywhere import KEPT_FULL

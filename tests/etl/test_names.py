@@ -23,11 +23,12 @@ from etl import merge_names as merge_module
 from etl.engine import run
 from etl.errors import UserError
 from etl.find import find, lines
+from etl.fold import LONGEST, fold
 from etl.ingest import ingest
 from etl.kept import Kept
 from etl.manifest import read_manifest, write_manifest
 from etl.merge_names import NamesJob, merge_names
-from etl.names import LONGEST, NameRows, fold, fold_all
+from etl.names import NameRows, fold_all
 from etl.plan import Options
 from etl.show import described
 from etl.store import EntityStore

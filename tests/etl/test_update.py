@@ -16,12 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from etl.digest import digest_of
 from etl.errors import UserError
 from etl.ingest import ingest
 from etl.kept import Kept
 from etl.manifest import read_manifest
 from etl.plan import Options
-from etl.store import digest_of
 from etl.update import Known, write_known
 from etl.verify import verify
 from tests.etl import dumps

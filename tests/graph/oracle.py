@@ -5,8 +5,10 @@ What the rest of the suite compares `graph/` with.  Nothing here comes from `etl
 - the triples follow Wikibase's documentation of its RDF (mediawiki.org, Wikibase/Indexing/RDF Dump
   Format, with its chapter "WDQS data differences"; for somevalue, Wikidata Query Service/Blank Node
   Skolemization);
-- the queries say by hand what EntityNet's three queries ask (`subclass-query.txt` and
-  `living_download_entities_{animals,plants}.sh` of lmb-freiburg/entitynet);
+- the queries say by hand what EntityNet's queries ask: of entities (`subclass-query.txt` and
+  `living_download_entities_{animals,plants}.sh` of lmb-freiburg/entitynet), of natural types
+  (`world_type_and_classifiy_entities_pregenerate_inputs.py`, `living_generate_natural_types.py`),
+  of attribute hints (`world_generate_attributes.py`) and of hierarchies (`*_hierarchy.sh`);
 - `best_chains` is a second answer to property paths, with the shortest chain besides: relations
   joined pair by pair until nothing changes, slow and short.
 """
@@ -25,7 +27,11 @@ Entity = Mapping[str, Any]  # one line of a dump, read by json
 
 WD = "http://www.wikidata.org/entity/"
 WDT = "http://www.wikidata.org/prop/direct/"
-WDNO = "http://www.wikidata.org/prop/novalue/"
+P = "http://www.wikidata.org/prop/"
+PS = f"{P}statement/"
+PQ = f"{P}qualifier/"
+WDS = f"{WD}statement/"
+WDNO = f"{P}novalue/"
 GENID = "http://www.wikidata.org/.well-known/genid/"
 WIKIBASE = "http://wikiba.se/ontology#"
 FILE_PATH = "http://commons.wikimedia.org/wiki/Special:FilePath/"
@@ -35,14 +41,19 @@ ALT_LABEL = ox.NamedNode("http://www.w3.org/2004/02/skos/core#altLabel")
 DESCRIPTION = ox.NamedNode("http://schema.org/description")
 SITELINKS = ox.NamedNode(f"{WIKIBASE}sitelinks")
 WKT = ox.NamedNode("http://www.opengis.net/ont/geosparql#wktLiteral")
+XSD = "http://www.w3.org/2001/XMLSchema#"
 
 PREFIXES = f"""
 PREFIX wd: <{WD}>
 PREFIX wdt: <{WDT}>
+PREFIX p: <{P}>
+PREFIX ps: <{PS}>
+PREFIX pq: <{PQ}>
 PREFIX wikibase: <{WIKIBASE}>
 PREFIX rdfs: <http://www.w3.org/2000/01/rdf-schema#>
 PREFIX skos: <http://www.w3.org/2004/02/skos/core#>
 PREFIX schema: <http://schema.org/>
+PREFIX xsd: <{XSD}>
 """
 
 # --------------------------------------------------------------------------------------------------
@@ -53,8 +64,9 @@ PREFIX schema: <http://schema.org/>
 def triples(entity: Entity) -> Iterator[ox.Triple]:
     """Yield the triples that the query service holds of an item or a property.
 
-    Left out is what no query here asks for: full statements, values and references as nodes of
-    their own, sitelinks' articles.  `a wikibase:Item` is in the dumps; the service drops it.
+    Left out is what no query here asks for: values and references as nodes of their own, sitelinks'
+    articles; full statements are apart, in :func:`full_statements`.  `a wikibase:Item` is in the
+    dumps; the service drops it.
     """
     is_item = entity["type"] == "item"
     subject = ox.NamedNode(WD + entity["id"])
@@ -82,6 +94,29 @@ def triples(entity: Entity) -> Iterator[ox.Triple]:
                 yield ox.Triple(subject, predicate, _value(snak))
 
 
+def full_statements(entity: Entity) -> Iterator[ox.Triple]:
+    """Yield the triples of statements of every rank, each a node with its value and qualifiers.
+
+    In place of its number such a node has the statement's GUID at the service.
+    """
+    subject = ox.NamedNode(WD + entity["id"])
+    for property_id, statements in _mapping(entity, "claims").items():
+        for number, statement in enumerate(statements):
+            name = f"{entity['id']}-{property_id}-{number}"
+            node = ox.NamedNode(WDS + name)
+            yield ox.Triple(subject, ox.NamedNode(P + property_id), node)
+            snaks = [(PS, property_id, statement["mainsnak"])]
+            for qualifier, values in _mapping(statement, "qualifiers").items():
+                snaks += [(PQ, qualifier, snak) for snak in values]
+            for place, (prefix, predicate, snak) in enumerate(snaks):
+                if snak["snaktype"] == "novalue":
+                    yield ox.Triple(node, RDF_TYPE, ox.NamedNode(WDNO + predicate))
+                    continue
+                unknown = ox.NamedNode(f"{GENID}{name}-{place}")
+                value = unknown if snak["snaktype"] == "somevalue" else _value(snak)
+                yield ox.Triple(node, ox.NamedNode(prefix + predicate), value)
+
+
 def truthy(statements: list[Any]) -> list[int]:
     """Return the numbers of a property's best statements: preferred ones, or else normal ones."""
     ranks = [statement["rank"] for statement in statements]
@@ -89,7 +124,7 @@ def truthy(statements: list[Any]) -> list[int]:
     return [number for number, rank in enumerate(ranks) if rank == best]
 
 
-def _mapping(entity: Entity, key: str) -> dict[str, Any]:
+def _mapping(entity: Mapping[str, Any], key: str) -> dict[str, Any]:
     return entity.get(key) or {}  # PHP writes an empty map as []
 
 
@@ -101,16 +136,22 @@ def _value(snak: Any) -> ox.NamedNode | ox.Literal:
     value = snak["datavalue"]["value"]
     match snak["datavalue"]["type"]:
         case "wikibase-entityid":
-            return ox.NamedNode(WD + value["id"])
+            # dumps before 2017 have the number alone
+            letter = {"item": "Q", "property": "P"}[value["entity-type"]]
+            return ox.NamedNode(WD + (value.get("id") or f"{letter}{value['numeric-id']}"))
         case "monolingualtext":
             return _in_language(value["text"], value["language"])
         case "globecoordinate":
             # longitude first; the globe stands before it where it is not the Earth
             return ox.Literal(f"Point({value['longitude']} {value['latitude']})", datatype=WKT)
-        case "string" if snak["datatype"] == "commonsMedia":
+        case "string" if snak.get("datatype") == "commonsMedia":
             return ox.NamedNode(FILE_PATH + quote(value, safe="-_.~"))
         case "string":
             return ox.Literal(value)
+        case "quantity":
+            return ox.Literal(value["amount"], datatype=ox.NamedNode(f"{XSD}decimal"))
+        case "time":
+            return ox.Literal(value["time"], datatype=ox.NamedNode(f"{XSD}dateTime"))
     raise NotImplementedError(snak["datavalue"]["type"])
 
 
@@ -180,6 +221,73 @@ SELECT ?ent ?label ?links ?desc ?alias ?common ?taxon ?image WHERE {
 """
 
 
+# world_type_and_classifiy_entities_pregenerate_inputs.py: what P279 leads to in exactly one, two or
+# three steps, less four classes, with an English label and a row of sitelinks.
+THREE_STEPS = """
+SELECT DISTINCT ?ent ?type ?label ?links WHERE {
+    ?ent wdt:P279|(wdt:P279/wdt:P279)|(wdt:P279/wdt:P279/wdt:P279) ?type .
+    MINUS { VALUES ?type { wd:Q223557 wd:Q488383 wd:Q35120 wd:Q4406616 } }
+    ?type wikibase:sitelinks ?links .
+    ?type rdfs:label ?label .
+    FILTER(LANG(?label) = "en")
+}
+"""
+TOP = 10  # its --top_k, by sitelinks; of equals, which it leaves to the service, the lowest ids
+# living_generate_natural_types.py: all classes above that are within the root, which counts itself.
+WITHIN_ROOT = """
+SELECT DISTINCT ?ent ?type ?label WHERE {
+    ?ent (wdt:P31/wdt:P279*)|wdt:P279+ ?type .
+    ?type wdt:P279* wd:%ROOT% .
+    ?type a wikibase:Item .
+    ?type rdfs:label ?label .
+    FILTER(LANG(?label) = "en")
+}
+"""
+
+# world_generate_attributes.py: values of 17 properties, and of three by their statements, with the
+# label of a qualifier where there is one.
+DIRECT_HINTS = (
+    "P462", "P1672", "P1552", "P1535", "P4733", "P1034", "P3095", "P361", "P527", "P1542", "P1963",
+    "P136", "P793", "P1056", "P186", "P2079", "P137",
+)  # fmt: skip
+QUALIFIED_HINTS = {"P2283": "P5102", "P366": "P805", "P5869": "P11527"}
+_DIRECT = """
+SELECT DISTINCT ?ent ?property ?value ?label WHERE {
+    VALUES ?property { %PROPERTIES% }
+    ?ent ?property ?value .
+    ?value rdfs:label ?label .
+    FILTER(LANG(?label) = "en")
+}
+"""
+_QUALIFIED = """
+SELECT DISTINCT ?ent ?value ?label ?qualifier WHERE {
+    ?ent p:%PROPERTY% ?statement .
+    ?statement ps:%PROPERTY% ?value .
+    ?value rdfs:label ?label .
+    FILTER(LANG(?label) = "en")
+    OPTIONAL {
+        ?statement pq:%QUALIFIER% ?named .
+        ?named rdfs:label ?qualifier .
+        FILTER(LANG(?qualifier) = "en")
+    }
+}
+"""
+
+# *_hierarchy.sh: of what is in a root, the parents that are in it as well.
+_HIERARCHY = """
+SELECT DISTINCT ?ent ?property ?parent WHERE {
+    { ?ent wdt:P31 ?parent . ?parent wdt:P279* wd:%ROOT% . BIND("P31" AS ?property) }
+    UNION { ?ent wdt:P279 ?parent . ?parent wdt:P279* wd:%ROOT% . BIND("P279" AS ?property) }
+    UNION { ?ent wdt:P171 ?parent . ?parent wdt:P171* wd:%ROOT% . BIND("P171" AS ?property) }
+    %MINUS%
+    ?ent a wikibase:Item .
+    FILTER(STRSTARTS(STR(?parent), CONCAT(STR(wd:), "Q")))
+    ?ent rdfs:label ?label .
+    FILTER(LANG(?label) = "en")
+}
+"""
+
+
 @dataclass(frozen=True)
 class Row:
     """An entity as EntityNet's queries give it; of several values, those that are no somevalue."""
@@ -194,19 +302,24 @@ class Row:
 
 
 class QueryService:
-    """The triples of some entities, and SPARQL over them; if told so, without unknown values."""
+    """The triples of some entities, and SPARQL over them.
 
-    def __init__(self, entities: Iterable[Entity], somevalues: bool = True) -> None:
+    If told so, without unknown values, or with the nodes of full statements.
+    """
+
+    def __init__(
+        self, entities: Iterable[Entity], somevalues: bool = True, statements: bool = False
+    ) -> None:
         self.store = ox.Store()
         for entity in entities:
-            for triple in triples(entity):
+            nodes = full_statements(entity) if statements else ()
+            for triple in itertools.chain(triples(entity), nodes):
                 if somevalues or not _is_unknown(triple.object):
                     self.store.add(ox.Quad(*triple))
 
     def select(self, query: str) -> Iterator[ox.QuerySolution]:
         """Run a SELECT query; the prefixes of the query service are there."""
-        xsd = "PREFIX xsd: <http://www.w3.org/2001/XMLSchema#>"
-        solutions = self.store.query(f"{PREFIXES}{xsd}{query}")
+        solutions = self.store.query(f"{PREFIXES}{query}")
         assert isinstance(solutions, ox.QuerySolutions)
         yield from solutions
 
@@ -231,6 +344,43 @@ class QueryService:
             solutions.setdefault(id, []).append(solution)
         return {id: _row(of_entity) for id, of_entity in solutions.items()}
 
+    def three_steps(self) -> dict[str, list[Type]]:
+        """Return what each entity may be by the rule for the world, the most linked first."""
+        found: dict[str, list[tuple[int, int, Type]]] = {}
+        for solution in self.select(THREE_STEPS):
+            type, links = _type(solution), int(solution["links"].value)
+            found.setdefault(_entity(solution["ent"]), []).append((-links, number(type[0]), type))
+        return {id: [type for *_, type in sorted(types)[:TOP]] for id, types in found.items()}
+
+    def within(self, root: str) -> dict[str, set[Type]]:
+        """Return what each entity may be by the rule for the living, as one of a root."""
+        found: dict[str, set[Type]] = {}
+        for solution in self.select(WITHIN_ROOT.replace("%ROOT%", root)):
+            found.setdefault(_entity(solution["ent"]), set()).add(_type(solution))
+        return found
+
+    def hints(self) -> set[Hint]:
+        """Return the attribute hints of all entities; `statements` must be there."""
+        direct = " ".join(f"wdt:{property_id}" for property_id in DIRECT_HINTS)
+        found = {
+            _hint(solution, solution["property"].value.removeprefix(WDT), None)
+            for solution in self.select(_DIRECT.replace("%PROPERTIES%", direct))
+        }
+        for property_id, qualifier in QUALIFIED_HINTS.items():
+            query = _QUALIFIED.replace("%PROPERTY%", property_id).replace("%QUALIFIER%", qualifier)
+            for solution in self.select(query):
+                named = solution["qualifier"]
+                found.add(_hint(solution, property_id, named.value if named else None))
+        return found
+
+    def hierarchy(self, root: str, minus: str) -> set[tuple[str, str, str]]:
+        """Return child, property and parent of a root's hierarchy; `minus` is a pattern of it."""
+        query = _HIERARCHY.replace("%ROOT%", root).replace("%MINUS%", minus)
+        return {
+            (_entity(solution["ent"]), solution["property"].value, _entity(solution["parent"]))
+            for solution in self.select(query)
+        }
+
     def mentions(self, id: str) -> bool:
         """Say whether any triple begins or ends with an entity."""
         node = ox.NamedNode(WD + id)
@@ -251,11 +401,40 @@ class QueryService:
         return found
 
 
+def emptied(service: QueryService) -> set[str]:
+    """Return those roots of the living that have candidates, all of which MINUS takes away."""
+    patterns = {"Q729": (ANY_ANIMAL, NO_ANIMAL), "Q756": (ANY_PLANT, NO_PLANT)}
+    return {
+        root
+        for root, (some, minus) in patterns.items()
+        if service.items(some) and not service.items(some + minus)
+    }
+
+
 def _id_of(term: object) -> str | None:
     """Return an entity's id; None for a somevalue node or a literal."""
     if isinstance(term, ox.NamedNode) and term.value.startswith(WD):
         return term.value.removeprefix(WD)
     return None
+
+
+def _entity(term: object) -> str:
+    id = _id_of(term)
+    assert id is not None, term
+    return id
+
+
+Type = tuple[str, str]  # id, label
+Hint = tuple[str, str, str, str, str | None]  # entity, property, value, its label, qualifier's
+
+
+def _type(solution: ox.QuerySolution) -> Type:
+    return _entity(solution["type"]), solution["label"].value
+
+
+def _hint(solution: ox.QuerySolution, property_id: str, qualifier: str | None) -> Hint:
+    value, label = _entity(solution["value"]), solution["label"].value
+    return _entity(solution["ent"]), property_id, value, label, qualifier
 
 
 def _is_unknown(term: object) -> bool:

@@ -6,14 +6,15 @@ import json
 from pathlib import Path
 
 from etl.ingest import ingest
-from etl.kept import DEFAULT_LANGUAGES, Kept
+from etl.inverse import inverse_name
+from etl.kept import DEFAULT_LANGUAGES, Kept, read_properties
 from etl.manifest import digests, read_manifest, write_manifest
+from etl.merge_inverse import write_inverses
+from etl.merged_ids import Redirects
 from etl.plan import Options
 from etl.redirects import RedirectJob, build_redirects, read_redirects
 from etl.store import DATA, REDIRECTS
 from tests.etl.mysqldump import redirect_dumps
-
-KEPT = ("P18", "P31", "P171", "P225", "P279", "P625", "P1582", "P1672", "P1705", "P1843")
 
 
 def entity(id: str, *, label: str | None = "", links: int = 10, **more) -> dict:
@@ -88,14 +89,14 @@ def store_of(
     folder: Path,
     entities: list[dict],
     *,
-    properties: tuple[str, ...] = KEPT,
+    properties: tuple[str, ...] | None = None,
     languages: tuple[str, ...] = DEFAULT_LANGUAGES,
 ) -> Path:
-    """Write a dump and make a store of it."""
+    """Write a dump and make a store of it, with the properties that are kept by default or some."""
     folder.mkdir(parents=True, exist_ok=True)
     dump = folder / "dump.json"
     dump.write_text("[\n" + ",\n".join(json.dumps(e) for e in entities) + "\n]\n", "utf-8")
-    kept = Kept(languages, dict.fromkeys(properties, ()))
+    kept = Kept(languages, dict.fromkeys(properties, ()) if properties else read_properties())
     ingest((str(dump),), folder / "store", Options(kept, workers=0, quiet=True, fresh=True))
     return folder / "store"
 
@@ -108,7 +109,9 @@ def redirect(store: Path, merged: dict[str, str]) -> Path:
     manifest = read_manifest(store, "store")
     del manifest["manifest_sha256"]
     manifest["redirects"] = build_redirects(pairs, store)
-    manifest["outputs"] |= digests(store, [DATA, REDIRECTS], quiet=True)
+    listed = [p for p in manifest["kept"]["properties"] if inverse_name(p) in manifest["outputs"]]
+    inverses = write_inverses(store, listed, Redirects.load(store, [REDIRECTS]))
+    manifest["outputs"] |= digests(store, [DATA, REDIRECTS, *inverses], quiet=True)
     write_manifest(store, manifest)
     return store
 

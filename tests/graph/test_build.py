@@ -13,7 +13,8 @@ import pytest
 
 import graph.build
 from etl.errors import UserError
-from graph.build import BUILDING, OUTPUTS, _building, build
+from graph.build import build
+from graph.directory import BUILDING, OUTPUTS, building
 from graph.recipe import load
 from tests.graph.small_dump import entity, ranked, recipe_of, store_of
 
@@ -63,8 +64,10 @@ def test_the_columns_are_those_of_the_design(tmp_path):
             ("roots", strings),
             ("depths", pa.list_(pa.field("element", pa.int32()))),
             ("parents", strings),
+            ("recipe", pa.string()),
             ("natural_type", pa.string()),
             ("natural_type_name", pa.string()),
+            ("natural_type_reason", pa.string()),
             ("visual", pa.bool_()),
             ("visual_reason", pa.string()),
             ("revision", pa.int64()),
@@ -114,10 +117,13 @@ def test_an_entity_row_has_what_its_record_says(tmp_path):
         "roots": ["Q1"],
         "depths": [2],
         "parents": ["Q2", "Q3"],
-        "natural_type": None,
-        "natural_type_name": None,
-        "visual": None,
-        "visual_reason": None,
+        "recipe": "test",
+        "natural_type": "Q2",
+        "natural_type_name": "mammal",
+        "natural_type_reason": "P279 in 1 step: 10 sitelinks, in a root of the recipe; score 5.46, "
+        "best of 3",
+        "visual": True,
+        "visual_reason": "taxon: it has a parent taxon or a taxon name",
         "revision": 77,
     }
 
@@ -166,7 +172,13 @@ def test_the_bytes_do_not_depend_on_the_batches_they_are_made_in(tmp_path, monke
     recipe = ONE + '[[root]]\nid = "Q2"\nany = [{ path = "P31?/P279*" }]'
     whole = built(tmp_path, entities, recipe, name="whole")
     assert len(rows(whole)) > 40
-    for module, batch in (("build", 3), ("memberships", 5), ("entities", 7)):
+    for module, batch in (
+        ("gathered", 3),
+        ("memberships", 5),
+        ("entities", 7),
+        ("write_attributes", 4),
+        ("write_queries", 6),
+    ):
         monkeypatch.setattr(f"graph.{module}._BATCH", batch)
     batched = built(tmp_path, entities, recipe, name="batched")
     for file in OUTPUTS:
@@ -435,8 +447,11 @@ def test_the_manifest_counts_what_every_rule_took(tmp_path):
     out = built(tmp_path, entities, text)
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["step"] == "graph"
+    assert set(manifest["counts"].pop("quality").values()) == {0}
     assert manifest["counts"] == {
         "entities": 1,
+        "attributes": {},
+        "queries": {"ambiguous": 0, "name": 1, "over_budget": 0},
         "roots": [
             {
                 "root": "Q1",
@@ -536,6 +551,11 @@ def test_a_column_whose_property_the_store_did_not_keep_is_empty_and_said_so(tmp
     assert manifest["warnings"] == [
         "the store did not keep P18: the column `images` is empty.",
         "the store did not keep P1843: the column `common_names` is empty.",
+        "the store did not keep P31, P171, P105, P1843, P18, P625: natural types and visuality are "
+        "told without.",
+        "the store did not keep P462, P1672, P1552, P1535, P4733, P1034, P3095, P361, P527, P1542, "
+        "P1963, P136, P793, P1056, P186, P2079, P137, P2283, P366, P5869, P2974, P183, P9566, "
+        "P1419: there are no attributes of them.",
     ]
 
 
@@ -565,7 +585,7 @@ def test_a_build_that_fails_leaves_the_finished_graph_as_it_was(tmp_path, monkey
     assert not (out / BUILDING).exists()
 
 
-@pytest.mark.parametrize("moves", range(4))
+@pytest.mark.parametrize("moves", range(len(OUTPUTS) + 1))
 def test_a_build_stopped_between_its_moves_leaves_no_manifest_and_can_be_repeated(
     tmp_path, monkeypatch, moves
 ):
@@ -609,9 +629,9 @@ def test_two_builds_of_one_directory_do_not_meet(tmp_path, monkeypatch):
         refused.append(raised)
         return write(directory, *arguments)
 
-    write = graph.build._write
-    monkeypatch.setattr("graph.build._write", meanwhile)
-    build(store, recipe, out, quiet=True)
+    write = graph.build.write_entities
+    monkeypatch.setattr("graph.build.write_entities", meanwhile)
+    build(store, recipe, out, fresh=True, quiet=True)
     assert len(refused) == 1
     assert ids(out) == ["Q1", "Q2", "Q3", "Q10"]
     assert not (out / BUILDING).exists()
@@ -622,7 +642,7 @@ def test_a_build_that_opens_the_directory_of_one_that_ends_begins_again(
     tmp_path, monkeypatch, another_follows
 ):
     out = tmp_path / "out"
-    first, third = _building(out), _building(out)
+    first, third = building(out), building(out)
     first.__enter__()
     flock, calls = fcntl.flock, []
 
@@ -637,13 +657,13 @@ def test_a_build_that_opens_the_directory_of_one_that_ends_begins_again(
 
     monkeypatch.setattr("fcntl.flock", late)
     if another_follows:
-        with pytest.raises(UserError, match="another"), _building(out):
+        with pytest.raises(UserError, match="another"), building(out):
             pass
         third.__exit__(None, None, None)
     else:
-        with _building(out) as directory:
+        with building(out) as directory:
             assert os.path.samestat(os.fstat(calls[-1]), directory.stat())
-            with pytest.raises(UserError, match="another"), _building(out):
+            with pytest.raises(UserError, match="another"), building(out):
                 pass
     assert not (out / BUILDING).exists()
 

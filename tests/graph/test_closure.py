@@ -64,7 +64,7 @@ def test_a_path_of_length_zero_leads_to_itself_even_where_nothing_is_known(store
     ("target", "path", "error"),
     [
         ("Q1", "P279**", "--path: a second modifier '*'"),
-        ("Q1", "P279|P361|P527", "--path: P361, P527 was not kept by this store: run `sparqless "),
+        ("Q1", "P279|P901|P902", "--path: P901, P902 was not kept by this store: run `sparqless "),
         ("Q1", "P225", "a path can't walk P225: its values are of datatype 'string', not items"),
         ("dog", "P279", "'dog' is not an item or property id"),
     ],

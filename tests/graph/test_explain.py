@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,9 +11,11 @@ from hypothesis import strategies as st
 
 from etl.errors import UserError
 from graph.build import build
-from graph.explain import Chain, explain, explain_built
+from graph.explain import explain, explain_built
+from graph.explanation import Chain
 from graph.recipe import load
 from graph.report import described
+from tests.console import start
 from tests.graph import walks
 from tests.graph.small_dump import entity, recipe_of, store_of
 
@@ -246,3 +250,19 @@ def test_explanations_and_the_build_agree(tmp_path_factory, entities, first, sec
             assert found.chain is not None
             assert (list(found.chain.ids), found.via) == (row["path"][::2], row["via"])
             assert list(found.chain.properties) == row["path"][1::2]
+
+
+@pytest.mark.parametrize("how", ["--store store --recipe test.toml", "--store store --graph graph"])
+def test_an_explanation_waits_for_no_array_library(folder, how):
+    """Each of these takes longer to import than everything else that the command does."""
+    if not (folder / "graph").exists():
+        build(folder / "store", load(folder / "test.toml"), folder / "graph", quiet=True)
+    heavy = ("numpy", "pyarrow", "networkx", "tqdm", "requests", "multiprocessing")
+    code = (
+        f"import sys, cli; cli.cli({['explain', 'Q20', *how.split()]}, standalone_mode=False); "
+        f"print('imported:', [name for name in {heavy} if name in sys.modules])"
+    )
+    done = start([sys.executable, "-c", code], folder)
+    assert done.returncode == 0, done.stderr
+    assert "^P1672 this taxon is source of" in done.stdout  # the inverse step, without its edges
+    assert done.stdout.endswith("imported: []\n")

@@ -21,10 +21,6 @@ from graph.build import build
 from tests.graph import worlds
 from tests.graph.oracle import (
     ANIMALS,
-    ANY_ANIMAL,
-    ANY_PLANT,
-    NO_ANIMAL,
-    NO_PLANT,
     PLANTS,
     WORLD,
     Chain,
@@ -32,6 +28,7 @@ from tests.graph.oracle import (
     QueryService,
     Row,
     best_chains,
+    emptied,
     number,
     written,
 )
@@ -83,9 +80,8 @@ def living_part(service: QueryService, limit: int | None = None) -> Part:
 def with_limit(name: str, limit: int, directory: Path) -> recipes.Recipe:
     """Load a copy of a shipped recipe whose limit is another."""
     text = re.sub(r"(?m)^limit = .*\n", "", (files("graph.recipes") / f"{name}.toml").read_text())
-    first = text.index("[[root]]")
     file = directory / f"{name}.toml"
-    file.write_text(f"{text[:first]}limit = {limit}\n{text[first:]}")
+    file.write_text(f"limit = {limit}\n{text}")
     return recipes.load(file)
 
 
@@ -157,16 +153,6 @@ def check_memberships(service: QueryService, parts: list[Part], members: list[An
         for id, root in order
         for best, via in [wanted[id, root]]
     ]
-
-
-def emptied(service: QueryService) -> set[str]:
-    """Return the living recipe's roots that have candidates, all of which `minus` takes away."""
-    patterns = {ANIMAL: (ANY_ANIMAL, NO_ANIMAL), PLANT: (ANY_PLANT, NO_PLANT)}
-    return {
-        root
-        for root, (some, minus) in patterns.items()
-        if service.items(some) and not service.items(some + minus)
-    }
 
 
 def compare(world: World, name: str, limit: int | None, parts: list[Part]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.graph.oracle import LABEL, QueryService, triples
-from tests.graph.worlds import PLACE, entity, none, statement, unknown
+from tests.graph.oracle import LABEL, QueryService, full_statements, triples
+from tests.graph.worlds import PLACE, entity, none, qualified, statement, unknown
 
 ITEM = entity(
     "Q9000000001",
@@ -36,8 +36,8 @@ EXPECTED = """
     skos:altLabel "honey bee"@en
     wdt:P279 wd:Q9000000002
     wdt:P31 wd:Q9000000005
-    wdt:P171 <http://www.wikidata.org/.well-known/genid/Q9000000001-P171-0>
-    rdf:type <http://www.wikidata.org/prop/novalue/P1582>
+    wdt:P171 genid:Q9000000001-P171-0
+    rdf:type wdno:P1582
     wdt:P18 <http://commons.wikimedia.org/wiki/Special:FilePath/%C3%84%20b%2C%20%281%29.jpg>
     wdt:P225 "Apis apis"
     wdt:P1843 "bee"@en
@@ -51,6 +51,12 @@ PREFIXES = {
     "http://schema.org/": "schema:",
     "http://wikiba.se/ontology#": "wikibase:",
     "http://www.wikidata.org/prop/direct/": "wdt:",
+    "http://www.wikidata.org/prop/statement/": "ps:",
+    "http://www.wikidata.org/prop/qualifier/": "pq:",
+    "http://www.wikidata.org/prop/novalue/": "wdno:",
+    "http://www.wikidata.org/prop/": "p:",
+    "http://www.wikidata.org/.well-known/genid/": "genid:",
+    "http://www.wikidata.org/entity/statement/": "wds:",
     "http://www.wikidata.org/entity/": "wd:",
 }
 
@@ -67,6 +73,29 @@ def test_an_item_with_a_value_of_every_kind() -> None:
     found = [f"{short(t.predicate)} {short(t.object)}" for t in triples(ITEM)]
     assert found == [line.strip() for line in EXPECTED.strip().splitlines()]
     assert {short(triple.subject) for triple in triples(ITEM)} == {"wd:Q9000000001"}
+
+
+STATEMENTS = """
+    wd:Q1 p:P366 wds:Q1-P366-0
+    wds:Q1-P366-0 ps:P366 wd:Q2
+    wds:Q1-P366-0 pq:P805 wd:Q3
+    wds:Q1-P366-0 pq:P805 genid:Q1-P366-0-2
+    wds:Q1-P366-0 rdf:type wdno:P5102
+    wd:Q1 p:P366 wds:Q1-P366-1
+    wds:Q1-P366-1 ps:P366 wd:Q4
+    wd:Q1 p:P366 wds:Q1-P366-2
+    wds:Q1-P366-2 rdf:type wdno:P366
+"""
+
+
+def test_a_statement_of_any_rank_is_a_node_with_its_value_and_qualifiers() -> None:
+    qualifiers = statement("P805", "Q3"), unknown("P805"), none("P5102")
+    deprecated = qualified(statement("P366", "Q2", "deprecated"), *qualifiers)
+    item = entity("Q1", [deprecated, statement("P366", "Q4"), none("P366")])
+    found = [
+        " ".join(map(short, (t.subject, t.predicate, t.object))) for t in full_statements(item)
+    ]
+    assert found == [line.strip() for line in STATEMENTS.strip().splitlines()]
 
 
 def test_a_property_has_no_number_of_sitelinks() -> None:

@@ -16,8 +16,9 @@ from etl.errors import UserError
 from etl.manifest import read_manifest
 from etl.show import as_plain, described
 from etl.store import EntityStore
-from graph.build import OUTPUTS, build
+from graph.build import build
 from graph.closure import closure
+from graph.directory import OUTPUTS
 from graph.explain import explain, explain_built
 from graph.recipe import load
 from graph.report import described as described_verdicts
@@ -25,9 +26,7 @@ from tests.console import run
 from tests.graph import worlds
 from tests.graph.oracle import PathTree, QueryService, as_text, may_be_empty
 from tests.graph.small_dump import entity, recipe_of, redirect, store_of
-from tests.graph.worlds import ABSENT, MADE_UP, World
-
-Merged = dict[str, str]
+from tests.graph.worlds import ABSENT, MADE_UP, Merged, World
 
 
 def end_of(id: str, merged: Merged, world: World) -> str:
@@ -54,21 +53,8 @@ def rewritten(world: World, merged: Merged) -> World:
     return new
 
 
-@st.composite
-def merged_worlds(draw: st.DrawFn) -> tuple[World, Merged]:
-    """Draw a world, some of whose ids lost their records, and redirects from and to anything."""
-    world = draw(worlds.worlds())
-    ids = [line["id"] for line in world]
-    gone = draw(st.lists(st.sampled_from(ids), max_size=4, unique=True))
-    items = [*dict.fromkeys([*(id for id in ids if id.startswith("Q")), *ABSENT])]
-    merged: Merged = {}
-    for id in [*gone, ABSENT[0], *draw(st.lists(st.sampled_from(ids), max_size=2))]:
-        merged[id] = draw(st.sampled_from(items if id.startswith("Q") else ["P31", "P1647"]))
-    return World(line for line in world if line["id"] not in gone), merged
-
-
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(merged_worlds(), st.lists(worlds.path_trees(), min_size=4, max_size=4))
+@given(worlds.merged_worlds(), st.lists(worlds.path_trees(), min_size=4, max_size=4))
 def test_every_path_gives_what_sparql_gives_of_rewritten_statements(
     drawn: tuple[World, Merged], trees: list[PathTree]
 ) -> None:
@@ -112,7 +98,7 @@ minus = [{{ path = "P171+", of = ["{minus}"] }}]
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(merged_worlds(), st.permutations(MADE_UP[:5]))
+@given(worlds.merged_worlds(), st.permutations(MADE_UP[:5]))
 def test_a_graph_is_that_of_rewritten_statements(
     drawn: tuple[World, Merged], named: list[str]
 ) -> None:

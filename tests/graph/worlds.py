@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from etl import ingest
-from etl.kept import Kept
+from etl.kept import Kept, read_properties
 from etl.plan import Options
 from tests.graph.oracle import WD, PathTree
 
@@ -83,6 +83,15 @@ def statement(
     return {"mainsnak": snak, "type": "statement", "rank": rank}
 
 
+def qualified(claim: dict[str, Any], *qualifiers: dict[str, Any]) -> dict[str, Any]:
+    """Return a statement with the main snaks of others as its qualifiers."""
+    grouped: dict[str, list[Any]] = {}
+    for qualifier in qualifiers:
+        snak = qualifier["mainsnak"]
+        grouped.setdefault(snak["property"], []).append(snak)
+    return {**claim, "qualifiers": grouped, "qualifiers-order": list(grouped)}
+
+
 def unknown(property_id: str, rank: str = "normal") -> dict[str, Any]:
     """Write a statement whose value exists but isn't known."""
     return statement(property_id, None, rank, "somevalue")
@@ -137,11 +146,11 @@ def _terms(texts: dict[str, str] | None) -> dict[str, Any] | list[Any]:
     return {code: {"language": code, "value": text} for code, text in (texts or {}).items()} or []
 
 
-def store(world: World, directory: Path) -> Path:
+def store(world: World, directory: Path, kept: Kept = KEPT) -> Path:
     """Build the store of a world in a fresh directory, in this process; return where it is."""
     dump = directory / "dump.json"
     dump.write_text("[\n" + ",\n".join(map(json.dumps, world)) + "\n]\n")
-    options = Options(kept=KEPT, workers=0, quiet=True)
+    options = Options(kept=kept, workers=0, quiet=True)
     ingest.ingest((str(dump),), directory / "store", options)
     return directory / "store"
 
@@ -197,6 +206,22 @@ def worlds(draw: st.DrawFn) -> World:
     objects = [id for id in ids if id.startswith("Q")] + [ABSENT[0]]
     links = draw(_links(ids, list(_OFTEN), objects, draw(st.sampled_from([1, 20, 30]))))
     return _linked(World(map(entity, ids)), links)
+
+
+Merged = dict[str, str]  # id -> what it was merged into
+
+
+@st.composite
+def merged_worlds(draw: st.DrawFn) -> tuple[World, Merged]:
+    """Draw a world, some of whose ids lost their records, and redirects from and to anything."""
+    world = draw(worlds())
+    ids = [line["id"] for line in world]
+    gone = draw(st.lists(st.sampled_from(ids), max_size=4, unique=True))
+    items = [*dict.fromkeys([*(id for id in ids if id.startswith("Q")), *ABSENT])]
+    merged: Merged = {}
+    for id in [*gone, ABSENT[0], *draw(st.lists(st.sampled_from(ids), max_size=2))]:
+        merged[id] = draw(st.sampled_from(items if id.startswith("Q") else ["P31", "P1647"]))
+    return World(line for line in world if line["id"] not in gone), merged
 
 
 # What the reference's rules look at: few draws for much variety, each a way to be in or out.
@@ -303,6 +328,53 @@ def recipe_worlds(draw: st.DrawFn) -> World:
     for x, via, way in draw(st.lists(ways, max_size=2)):
         links += _subtracted(x, via, way)
     return _linked(world, links)
+
+
+# Statements that attributes are made of, those with a qualifier most of all; beside the qualifier
+# that is asked for there may be another.
+DESCRIBING = ("P361", "P462", "P186", "P1963", "P1672", *["P2283", "P366", "P5869"] * 3)
+QUALIFIERS = {"P2283": "P5102", "P366": "P805", "P5869": "P11527"}
+TOO_GENERAL = ("Q223557", "Q488383", "Q35120", "Q4406616")
+KEPT_BY_DEFAULT = Kept(KEPT.languages, read_properties())
+
+
+@st.composite
+def described_worlds(draw: st.DrawFn) -> World:
+    """Draw a world of classes and taxa with attributes, some of them with qualifiers."""
+    some = list(MADE_UP[: draw(st.integers(4, 9))])
+    ids = [*some, ANIMAL, PLANT, *draw(st.sampled_from([(), TOO_GENERAL[:1], TOO_GENERAL]))]
+    names = st.sampled_from([{"en": "red"}, {"en": "blue", "mul": "b"}] * 4 + [{"mul": "m"}, {}])
+    world = World(
+        entity(
+            id,
+            draw(st.sampled_from(_IMAGES)),
+            labels=draw(names),
+            sitelinks=draw(st.sampled_from([0, 4, 5, 5, 6, 9])),
+        )
+        for id in (*ids, *PROPERTIES)
+    )
+    objects = [*some * 2, *ids, *PROPERTIES[:1], ABSENT[0]]
+    classes = ["P279"] * 4 + ["P31", "P171"]
+    links = draw(_links([*some * 2, *ids], classes, [*objects, *[ANIMAL] * 4], 20))
+    world = _linked(world, links)
+    claims: dict[str, list[dict[str, Any]]] = {}
+    for subject, property_id, value, (snaktype, rank) in draw(
+        _links(some, list(DESCRIBING), [*objects, *PROPERTIES], 15)
+    ):
+        claim = statement(property_id, value, rank, snaktype)
+        of_it = draw(st.lists(st.sampled_from([*some, None, "none"]), max_size=2))
+        asked = QUALIFIERS.get(property_id, "P462")
+        other = draw(st.sampled_from([asked] * 4 + ["P805", "P5102"]))
+        claims.setdefault(subject, []).append(
+            qualified(claim, *(_qualifier(other, value) for value in of_it))
+        )
+    return World(with_claims(line, claims.get(line["id"], ())) for line in world)
+
+
+def _qualifier(property_id: str, value: str | None) -> dict[str, Any]:
+    if value is None:
+        return unknown(property_id)
+    return none(property_id) if value == "none" else statement(property_id, value)
 
 
 @st.composite

@@ -1,0 +1,254 @@
+"""The answers of one model on disk: a line an entity, appended, never rewritten.
+
+    <graph>/enrich/<model>/types.ndjson · visuality.ndjson · attributes.ndjson
+                           <task>.failed.ndjson         what could not be answered, and why
+                           manifest.json                which tasks have come to their end
+
+A line is on its way to the disk before the next answer is looked at, so a run that is killed has
+lost what was under way and nothing else; a last line that was cut off is dropped and asked for
+again.  What an answer cost stands in its line, so that the sum is right however a run ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Final
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from etl.errors import UserError
+
+ENRICH: Final = "enrich"  # the directory in a graph data set
+LOCK: Final = ".lock"
+
+_LONGEST_LINE: Final = 1 << 20  # bytes; an answer is cut to far less before it is written
+_LONGEST_NAME: Final = 200  # bytes of a directory's name; file systems end at 255
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    """What became of one entity: an answer, or in the other file the reason why there is none.
+
+    Tokens and requests are this entity's share of what its requests cost; of a request about
+    several entities the shares add up to the whole.  `estimated`: the server did not count.
+    """
+
+    entity: Annotated[str, msgspec.Meta(pattern=r"^[QP][1-9][0-9]{0,16}$")]
+    prompt: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]  # prompts.prompt_hash
+    answer: dict[str, Any] | None = None
+    reason: str = ""
+    requests: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    estimated: bool = False
+    served_by: str = ""  # the model's name as the server gives it
+
+
+@dataclass
+class Tally:
+    """Sums over the lines of a task, or of a run at it."""
+
+    answered: int = 0  # entities
+    failed: int = 0  # entities that were asked about and have no answer
+    requests: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    estimated: int = 0  # lines whose tokens are an estimate
+
+    def add_cost(self, line: Line) -> None:
+        """Add what a line cost, whatever came of it."""
+        self.requests += line.requests
+        self.tokens_in += line.tokens_in
+        self.tokens_out += line.tokens_out
+        self.estimated += line.estimated
+
+    def cost(self, price_in: float, price_out: float) -> float:
+        """Return what the tokens cost, at prices a million."""
+        return (self.tokens_in * price_in + self.tokens_out * price_out) / 1e6
+
+
+def model_directory(graph: Path, model: str) -> Path:
+    """Return where a model's answers stand: its name with all but letters, digits and _.-~ as %XX.
+
+    Reversible (`model_of`), and never a path out of its place.
+
+    Raises
+    ------
+    UserError : the name is empty or too long for a file system.
+    """
+    name = quote(model, safe="", errors="strict") if model.isprintable() else ""
+    if name.startswith("."):
+        name = f"%2E{name[1:]}"
+    if not name or len(name) > _LONGEST_NAME:
+        raise UserError(
+            f"{model[:40]!r} can't be a model's name here: it must have from 1 to some "
+            f"{_LONGEST_NAME} printable characters."
+        )
+    return graph / ENRICH / name
+
+
+def model_of(directory: Path) -> str:
+    """Return the name of the model whose answers stand in a directory."""
+    return unquote(directory.name)
+
+
+def answers_file(task: str) -> str:
+    """Return the name of the file with the answers to a task."""
+    return f"{task}.ndjson"
+
+
+def failures_file(task: str) -> str:
+    """Return the name of the file with what could not be answered."""
+    return f"{task}.failed.ndjson"
+
+
+def read_lines(path: Path, about: str | None = None) -> Iterator[tuple[int, Line]]:
+    """Yield the lines of a file, each with its offset in bytes; none where there is no file.
+
+    A last line without its end is not there yet.  Of lines that don't have the text `about`, an
+    entity's id, none is decoded.
+
+    Raises
+    ------
+    UserError : a line is no record of an answer, as no run of ours writes it.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    wanted = b"" if about is None else f'"{about}"'.encode()
+    with file:
+        offset, number = 0, 0
+        while (text := file.readline(_LONGEST_LINE)).endswith(b"\n"):
+            number += 1
+            if wanted in text:
+                yield offset, decoded_line(text, f"{path}, line {number}")
+            offset += len(text)
+        if len(text) == _LONGEST_LINE:
+            raise _damaged(f"{path}, line {number + 1}", f"longer than {_LONGEST_LINE:,} bytes")
+
+
+def decoded_line(text: bytes, where: str) -> Line:
+    """Decode a line.
+
+    Raises
+    ------
+    UserError : it is no record of an answer; `where` says which line.
+    """
+    try:
+        return _decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _damaged(where, str(error)) from None
+
+
+_decode = msgspec.json.Decoder(Line).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def _damaged(where: str, why: str) -> UserError:
+    return UserError(
+        f"{where}: not an answer as `sparqless enrich` writes it ({why}); remove the line, and "
+        "its entity is asked about again."
+    )
+
+
+def tally(directory: Path, task: str) -> Tally:
+    """Sum up the files of a task."""
+    sums, answered, failed = Tally(), set(), set()
+    for _, line in read_lines(directory / answers_file(task)):
+        answered.add(line.entity)
+        sums.add_cost(line)
+    for _, line in read_lines(directory / failures_file(task)):
+        failed.add(line.entity)
+        sums.add_cost(line)
+    sums.answered, sums.failed = len(answered), len(failed - answered)
+    return sums
+
+
+def cached_prompts(directory: Path, task: str) -> set[bytes]:
+    """Return the hashes of the prompts that have been answered, 32 bytes each."""
+    lines = read_lines(directory / answers_file(task))
+    return {bytes.fromhex(line.prompt) for _, line in lines}
+
+
+@dataclass
+class Journal:
+    """The files of a task, opened for this run alone: ``with Journal(directory, task) as j``.
+
+    One run at a time on a model's directory: two of them would ask twice for the same answers and
+    ask a server at twice the rate.
+
+    Raises
+    ------
+    UserError : another run has it, or a line is damaged.
+    """
+
+    directory: Path
+    task: str
+    answered: set[bytes] = field(init=False)  # hashes of the prompts
+    _stack: ExitStack = field(default_factory=ExitStack, init=False)
+    _answers: BinaryIO = field(init=False)
+    _failures: BinaryIO = field(init=False)
+
+    def __enter__(self) -> Journal:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            stack.enter_context(_locked(self.directory))
+            self._answers = stack.enter_context(_opened(self.directory / answers_file(self.task)))
+            self._failures = stack.enter_context(_opened(self.directory / failures_file(self.task)))
+            self.answered = cached_prompts(self.directory, self.task)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._stack:
+            for file in (self._answers, self._failures):
+                file.flush()
+                os.fsync(file.fileno())
+                if not file.seek(0, os.SEEK_END):
+                    Path(file.name).unlink()  # an empty one would look like a task that was begun
+
+    def append(self, lines: Iterable[Line]) -> None:
+        """Write lines and hand each to the system, so that a kill takes none of them back."""
+        for line in lines:
+            file = self._failures if line.answer is None else self._answers
+            file.write(_encode(line) + b"\n")
+            file.flush()
+            if line.answer is not None:
+                self.answered.add(bytes.fromhex(line.prompt))
+
+
+def _locked(directory: Path) -> BinaryIO:
+    """Open the lock of a directory and hold it; it goes with the process, however it ends."""
+    file = (directory / LOCK).open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise UserError(
+            f"{directory} is being written by another `sparqless enrich`; wait for it: one run "
+            "at a time asks a model."
+        ) from None
+    return file
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a file to append to, without the line that a kill cut off."""
+    file = path.open("a+b")
+    size = whole = file.seek(0, os.SEEK_END)
+    while whole:
+        start = max(0, whole - _LONGEST_LINE)
+        file.seek(start)
+        found = file.read(whole - start).rfind(b"\n")
+        if found >= 0:
+            whole = start + found + 1
+            break
+        whole = start
+    if whole != size:
+        file.truncate(whole)
+    return file

@@ -1,0 +1,395 @@
+"""The rows of `queries.parquet` and `queries.jsonl`: queries of a whole data set.
+
+Three passes over the finished tables, none of which holds a row of them for long:
+
+1. names: which texts do several entities have?  (16 bytes a text)
+2. attributes: which of their queries does the budget take?  (24 bytes a query)
+3. rows, in the order of the entities, then those for types.
+
+The queries for types are held in memory: of 165,000 entities some 100,000, of 200 bytes each.
+
+The **budget** is spent as water fills a vessel: every pair of entity (or type) and category gets as
+many of its queries as every other, as long as it has any; what is left over goes to pairs one by
+one.  Which queries of a pair, and which pairs get one more, a digest of seed and query decides.
+EntityNet's `world_merge_attributes.py` cuts from the end of a list that is ordered by sitelinks,
+so that rare things lose all they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from etl.entity import numeric_id
+from etl.fold import fold
+from etl.tables import TableWriter
+from graph.attributes import ENGLISH
+from graph.queries import (
+    Asked,
+    Named,
+    Trait,
+    attribute_queries,
+    engines,
+    excluded,
+    name_queries,
+    or_terms,
+    priority,
+    told_apart,
+    type_query,
+)
+from graph.settings import Engine, QuerySettings
+from graph.tables import QUERIES
+
+_BATCH: Final = 1 << 13  # rows of the tables that are Python objects at a time
+_MOST_SHARING: Final = 100  # ids that `ambiguous_with` holds at most, the lowest
+
+_ENTITY_COLUMNS: Final = (
+    "id", "name", "name_lang", "aliases", "common_names", "taxon_names", "natural_type",
+    "natural_type_name", "visual",
+)  # fmt: skip
+_TRAIT_COLUMNS: Final = ("entity", "property", "category", "value", "query", "source")
+
+Hashes = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entity:
+    named: Named
+    english: bool
+    traits: list[Trait]
+
+
+def write_queries(
+    directory: Path,
+    entities: Path,
+    attributes: Path,
+    settings: QuerySettings,
+    advance: Callable[[int], None],
+    *,
+    tell_apart: bool = True,
+) -> dict[str, int]:
+    """Write the queries of a data set into `directory`.
+
+    With `tell_apart`, a text that several entities have gets the natural type behind it.
+    `advance` is called with the number of entities just done, three times in all for each.
+
+    Returns
+    -------
+    The number of rows by type, those `ambiguous`, and `over_budget`: attribute queries left out.
+    """
+    shared = _shared(_entities(entities, None), settings, advance)
+    budget = _Budget(settings)
+    types = _Types()
+    asked = _Column(np.uint64)
+    for entity in _entities(entities, attributes):
+        queries = _of_attributes(entity, settings)
+        budget.add(queries)
+        for query in queries:
+            asked.append(_digest(query.text))
+        types.add(entity)
+        advance(1)
+    of_types = list(types.queries(asked.array())) if "attribute_type" in settings.types else []
+    budget.add(of_types)
+    taken = budget.taken()
+    counts: dict[str, int] = {}
+    with _Writer(directory, settings, counts) as writer:
+        number = 0
+        for entity in _entities(entities, attributes):
+            for query in name_queries(entity.named, settings.types):
+                others = shared.others(query)
+                writer.add(query, entity.named, others, tell_apart=tell_apart)
+            for query in _of_attributes(entity, settings):
+                if taken[number]:
+                    writer.add(query, entity.named, [])
+                number += 1
+            advance(1)
+        for query in of_types:
+            if taken[number]:
+                writer.add(query, None, [])
+            number += 1
+    counts["over_budget"] = int(np.count_nonzero(~taken))
+    return counts
+
+
+def _of_attributes(entity: _Entity, settings: QuerySettings) -> list[Asked]:
+    if "attribute_name" not in settings.types:
+        return []
+    return list(attribute_queries(entity.named, entity.traits))
+
+
+# --------------------------------------------------------------------------------------------------
+# Reading
+# --------------------------------------------------------------------------------------------------
+
+
+def _entities(entities: Path, attributes: Path | None) -> Iterator[_Entity]:
+    """Yield the visual entities of a data set, with their attributes if these are given."""
+    traits = _traits(attributes) if attributes else iter(())
+    waiting = next(traits, None)
+    for batch in _batches(entities, _ENTITY_COLUMNS):
+        for row in batch.to_pylist():
+            its: list[Trait] = []
+            if waiting is not None and waiting[0] == row["id"]:
+                its, waiting = waiting[1], next(traits, None)
+            if row["visual"]:
+                yield _Entity(
+                    Named(
+                        row["id"],
+                        row["name"],
+                        row["aliases"],
+                        row["common_names"],
+                        row["taxon_names"],
+                        row["natural_type"],
+                        row["natural_type_name"],
+                    ),
+                    row["name_lang"] in ENGLISH,
+                    its,
+                )
+
+
+def _traits(attributes: Path) -> Iterator[tuple[str, list[Trait]]]:
+    """Yield (entity, its attributes) in the order of the table, which is that of the entities."""
+    rows = (row for batch in _batches(attributes, _TRAIT_COLUMNS) for row in batch.to_pylist())
+    for entity, its in groupby(rows, key=lambda row: row["entity"]):
+        yield (
+            entity,
+            [
+                Trait(row["property"], row["category"], row["value"], row["query"], row["source"])
+                for row in its
+            ],
+        )
+
+
+def _batches(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    yield from pq.ParquetFile(file).iter_batches(batch_size=_BATCH, columns=list(columns))
+
+
+# --------------------------------------------------------------------------------------------------
+# What several entities are called
+# --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """The texts that several entities have: digest -> their numeric ids, the lowest."""
+
+    ids: dict[int, list[int]]
+
+    def others(self, query: Asked) -> list[str]:
+        """Return the ids of the other entities that have a query's text."""
+        return [
+            id
+            for number in self.ids.get(_digest(query.text), ())
+            if (id := f"Q{number}") != query.entity
+        ]
+
+
+def _digest(text: str) -> int:
+    """64 bits of a folded text: of a hundred million, the odds of any two alike are 1 in 3,700."""
+    return priority(0, fold(text))
+
+
+def _shared(
+    entities: Iterable[_Entity], settings: QuerySettings, advance: Callable[[int], None]
+) -> _Shared:
+    digests, ids = _Column(np.uint64), _Column(np.int64)
+    for entity in entities:
+        number = numeric_id(entity.named.id)
+        for query in name_queries(entity.named, settings.types):
+            digests.append(_digest(query.text))
+            ids.append(number)
+        advance(1)
+    digest, id = digests.array(), ids.array()
+    order = np.lexsort((id, digest))
+    digest, id = digest[order], id[order]
+    again = np.flatnonzero(digest[1:] == digest[:-1])
+    found: dict[int, list[int]] = {}
+    for at in np.union1d(again, again + 1).tolist():
+        sharing = found.setdefault(int(digest[at]), [])
+        if len(sharing) <= _MOST_SHARING:
+            sharing.append(int(id[at]))
+    return _Shared(found)
+
+
+class _Column:
+    """Numbers appended one by one and kept in arrays."""
+
+    def __init__(self, dtype: Any) -> None:
+        self._dtype = dtype
+        self._done: list[npt.NDArray[Any]] = []
+        self._open: list[int] = []
+
+    def append(self, value: int) -> None:
+        self._open.append(value)
+        if len(self._open) == 1 << 16:
+            self._close()
+
+    def _close(self) -> None:
+        self._done.append(np.array(self._open, self._dtype))
+        self._open = []
+
+    def array(self) -> npt.NDArray[Any]:
+        self._close()
+        return np.concatenate(self._done)
+
+
+# --------------------------------------------------------------------------------------------------
+# The budget
+# --------------------------------------------------------------------------------------------------
+
+
+class _Budget:
+    """Decides which of the attribute queries, in the order they were added, are taken."""
+
+    def __init__(self, settings: QuerySettings) -> None:
+        self._settings = settings
+        self._pairs, self._priorities = _Column(np.uint64), _Column(np.uint64)
+
+    def add(self, queries: Iterable[Asked]) -> None:
+        seed = self._settings.seed
+        for query in queries:
+            owner = query.entity or f"{query.entity_type} type"
+            self._pairs.append(priority(seed, owner, query.category))
+            self._priorities.append(priority(seed, owner, query.category, query.text))
+
+    def taken(self) -> npt.NDArray[np.bool_]:
+        """Return for each query whether it is taken."""
+        return water_filled(self._pairs.array(), self._priorities.array(), self._settings.budget)
+
+
+def water_filled(pairs: Hashes, priorities: Hashes, budget: int) -> npt.NDArray[np.bool_]:
+    """Take `budget` of some queries, as evenly over pairs as they allow.
+
+    Parameters
+    ----------
+    pairs : (N,) which pair of owner and category a query belongs to, as a number that is random
+        enough to decide which pairs get one more than others.
+    priorities : (N,) of a pair's queries, those with the lowest numbers are taken.
+    """
+    order = np.lexsort((priorities, pairs))
+    sorted_pairs = pairs[order]
+    place = np.arange(len(order)) - np.searchsorted(sorted_pairs, sorted_pairs)  # in its pair
+    # Level by level: the queries in place 0 of their pairs, then those in place 1, ...; within the
+    # level that the budget doesn't fill, by the number of the pair.
+    by_level = np.lexsort((sorted_pairs, place))
+    taken = np.zeros(len(order), bool)
+    taken[order[by_level[:budget]]] = True
+    return taken
+
+
+# --------------------------------------------------------------------------------------------------
+# Attributes and types
+# --------------------------------------------------------------------------------------------------
+
+
+class _Types:
+    """The pairs of attribute and natural type that some entity has, each once."""
+
+    def __init__(self) -> None:
+        self._met: dict[tuple[str, str], Asked] = {}
+
+    def add(self, entity: _Entity) -> None:
+        type_id, type_name = entity.named.type_id, entity.named.type_name
+        if type_id is None or type_name is None:
+            return
+        for trait in entity.traits:
+            if trait.query is None:
+                continue
+            text = type_query(trait.property, trait.value, type_name, english=entity.english)
+            if text is not None and (key := (type_id, fold(text))) not in self._met:
+                self._met[key] = Asked(
+                    text, "attribute_type", None, type_id, trait.value, trait.category, trait.source
+                )
+
+    def queries(self, asked: Hashes) -> Iterator[Asked]:
+        """Yield the queries by type, then by text, without those whose text is in `asked` already.
+
+        A type may be an entity of the data set, of which the same was asked by its name.
+        """
+        keys = sorted(self._met, key=lambda key: (numeric_id(key[0]), key[1]))
+        digests = np.array([_digest(text) for _, text in keys], np.uint64)
+        again = np.isin(digests, asked).tolist()
+        for key, met in zip(keys, again, strict=True):
+            if not met:
+                yield self._met[key]
+
+
+# --------------------------------------------------------------------------------------------------
+# Writing
+# --------------------------------------------------------------------------------------------------
+
+
+class _Writer:
+    """Writes rows to both files and counts them."""
+
+    def __init__(self, directory: Path, settings: QuerySettings, counts: dict[str, int]) -> None:
+        self._engines = engines(settings)
+        self._counts = counts
+        self._rows: list[dict[str, Any]] = []
+        self._files = ExitStack()
+        self._table = self._files.enter_context(TableWriter(directory / "queries.parquet", QUERIES))
+        self._lines = self._files.enter_context((directory / "queries.jsonl").open("wb"))
+        self._encode = msgspec.json.Encoder().encode
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is None:
+            self._flush()
+        self._files.__exit__(kind, *rest)
+
+    def add(
+        self, query: Asked, named: Named | None, others: list[str], *, tell_apart: bool = True
+    ) -> None:
+        """Add the rows of a query, one for each engine."""
+        shown = query
+        if others and tell_apart and named is not None:
+            shown = replace(query, text=told_apart(query, named.type_name))
+        for engine in self._engines:
+            self._rows.append(self._row(query, shown, named, others, engine))
+            self._counts[query.query_type] = self._counts.get(query.query_type, 0) + 1
+            self._counts["ambiguous"] = self._counts.get("ambiguous", 0) + bool(others)
+        if len(self._rows) >= _BATCH:
+            self._flush()
+
+    def _row(
+        self,
+        query: Asked,
+        shown: Asked,
+        named: Named | None,
+        others: list[str],
+        engine: Engine | None,
+    ) -> dict[str, Any]:
+        return {
+            "query_hash": query.digest(engine),
+            "query": shown.text,
+            "query_type": query.query_type,
+            "entity": query.entity,
+            "attribute": query.attribute,
+            "attribute_category": query.category,
+            "entity_type": query.entity_type,
+            "or_terms": or_terms(named, query, engine) if named else [],
+            "exclude": excluded(engine),
+            "engine": engine,
+            "ambiguous_with": others[:_MOST_SHARING],
+            "source": query.source,
+        }
+
+    def _flush(self) -> None:
+        self._table.write(pa.Table.from_pylist(self._rows, QUERIES))
+        for row in self._rows:
+            # what has no value is left out
+            self._lines.write(self._encode({k: v for k, v in row.items() if v not in (None, [])}))
+            self._lines.write(b"\n")
+        self._rows = []
