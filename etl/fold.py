@@ -40,5 +40,14 @@ def fold(text: str) -> str:
     return _collapsed(normalize("NFKC", text))
 
 
+def says(text: str, words: str) -> bool:
+    """Whether some words stand in a text, whatever their case, and not as a part of others.
+
+    >>> says("White stork", "white"), says("brown bear", "ear")
+    (True, False)
+    """
+    return f" {fold(words)} " in f" {fold(text)} "
+
+
 def _collapsed(text: str) -> str:
     return " ".join(text.split())[:LONGEST].rstrip()

@@ -29,7 +29,7 @@ from typing import Final
 
 from etl.entity import ENTITY_ID, Record, Statement, best_rank, is_entity_id
 from etl.errors import UserError
-from etl.fold import fold
+from etl.fold import says
 from etl.store import EntityStore
 from graph.above import Node, Nodes
 from graph.natural_types import TOO_GENERAL
@@ -307,7 +307,7 @@ def phrased(attribute: Attribute, name: str, *, english: bool) -> str | None:
     None either where the name says it already (the white of a *white stork*).  The table's phrases
     are English; in other languages name and value stand side by side.
     """
-    if attribute.phrase is None or fold(attribute.value) in fold(name):
+    if attribute.phrase is None or says(name, attribute.value):
         return None
     if not english:
         return f"{name} {attribute.value}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etl.entity import Record
-from graph.attributes import Attribute, Attributes, of_model
+from graph.attributes import ENGLISH, Attribute, Attributes, of_model
 from graph.directory import ENRICH
 from graph.kinds import Answers, Kinds, read_answers
 from graph.naming import names_of
@@ -70,7 +70,8 @@ def derive(
         chosen.id if chosen else None,
         chosen.name if chosen else None,
     )
-    queries = _queries(named, attributes, recipe) if kind.visuality.visual else []
+    english = names.name_lang in ENGLISH
+    queries = _queries(named, attributes, recipe, english) if kind.visuality.visual else []
     return Derived(chosen, kind.visuality, tuple(attributes), tuple(queries))
 
 
@@ -85,7 +86,9 @@ def _answers(graph: Path | None, id: str, models: Sequence[str]) -> tuple[Answer
     return read_answers(graph, models, id), found
 
 
-def _queries(named: Named, attributes: Sequence[Attribute], recipe: Recipe) -> list[Query]:
+def _queries(
+    named: Named, attributes: Sequence[Attribute], recipe: Recipe, english: bool
+) -> list[Query]:
     types = recipe.queries.types
     found = [Query(q.text, q.query_type, _of_name(q, named)) for q in name_queries(named, types)]
     traits = [Trait(a.property, a.category, a.value, a.query, a.source) for a in attributes]
@@ -95,9 +98,10 @@ def _queries(named: Named, attributes: Sequence[Attribute], recipe: Recipe) -> l
             found.append(Query(asked.text, asked.query_type, statement(named.id, cause)))
     if "attribute_type" in types and named.type_name is not None:
         for attribute in attributes:
-            if attribute.query is not None and (
-                text := type_query(attribute.property, attribute.value, named.type_name)
-            ):
+            if attribute.query is None:
+                continue
+            value, type_name = attribute.value, named.type_name
+            if text := type_query(attribute.property, value, type_name, english=english):
                 reason = f"{statement(named.id, attribute)}; with its natural type {named.type_id}"
                 found.append(Query(text, "attribute_type", reason))
     return found

@@ -26,7 +26,7 @@ from typing import Final
 
 import ujson
 
-from etl.fold import fold
+from etl.fold import fold, says
 from graph.attributes import WIKIDATA, fill, rules
 from graph.settings import Engine, QuerySettings, QueryType
 
@@ -171,9 +171,9 @@ def excluded(engine: Engine | None) -> list[str]:
 def told_apart(asked: Asked, type_name: str | None) -> str:
     """Return the text of a query that others share, with the natural type behind it.
 
-    Not where the type's word stands in the text already: "jaguar cat", though not "catapult".
+    Not where the type's word stands in the text already.
     """
-    if type_name is None or f" {fold(type_name)} " in f" {fold(asked.text)} ":
+    if type_name is None or says(asked.text, type_name):
         return asked.text
     return f"{asked.text} {type_name}"
 

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from itertools import chain, groupby
+from dataclasses import dataclass
+from itertools import chain, compress, groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,20 +99,15 @@ def write_queries(
     shared, taken = texts.shared(), budget.taken()
     counts: dict[str, int] = {}
     with _Writer(directory, settings, counts) as writer:
-        number = 0
+        in_budget = iter(taken)  # of which `compress` takes one for each query, and no more
         for entity in _entities(entities, attributes):
-            named = entity.named
-            for query in name_queries(named, settings.types):
-                writer.add(query, named, shared.others(query), tell_apart=tell_apart)
-            for query in _of_attributes(entity, settings):
-                if taken[number]:
-                    writer.add(query, named, shared.others(query), tell_apart=tell_apart)
-                number += 1
+            queries = [*name_queries(entity.named, settings.types)]
+            queries += compress(_of_attributes(entity, settings), in_budget)
+            for query, text, others in _shown(queries, entity.named, shared, tell_apart):
+                writer.add(query, text, entity.named, others)
             advance(1)
-        for query in of_types:
-            if taken[number]:
-                writer.add(query, None, [])
-            number += 1
+        for query in compress(of_types, in_budget):
+            writer.add(query, query.text, None, [])
     counts["over_budget"] = int(np.count_nonzero(~taken))
     return counts
 
@@ -209,12 +204,12 @@ class _Texts:
             self._ids.append(number)
 
     def digests(self) -> Hashes:
-        """Return a digest of each."""
+        """Return the digests of all texts, some of them several times."""
         return self._digests.array()
 
     def shared(self) -> _Shared:
         """Return those that several entities have."""
-        digest, id = self._digests.array(), self._ids.array()
+        digest, id = self.digests(), self._ids.array()
         order = np.lexsort((id, digest))
         digest, id = digest[order], id[order]
         again = np.flatnonzero(digest[1:] == digest[:-1])
@@ -319,7 +314,8 @@ class _Types:
     def queries(self, asked: Hashes) -> Iterator[Asked]:
         """Yield the queries by type, then by text, without those whose text is in `asked` already.
 
-        A type may be an entity of the data set, of which the same was asked by its name.
+        A type may be an entity of the data set, of which the same is asked by its name; and an
+        attribute and a type may together be what another entity is called.
         """
         keys = sorted(self._met, key=lambda key: (numeric_id(key[0]), key[1]))
         digests = np.array([_digest(text) for _, text in keys], np.uint64)
@@ -332,6 +328,23 @@ class _Types:
 # --------------------------------------------------------------------------------------------------
 # Writing
 # --------------------------------------------------------------------------------------------------
+
+
+def _shown(
+    queries: Iterable[Asked], named: Named, shared: _Shared, tell_apart: bool
+) -> Iterator[tuple[Asked, str, list[str]]]:
+    """Yield an entity's queries, each with its text as it is told from others' and who they are.
+
+    A text comes once: the "orange" that is told from others as "orange fruit" may have that for an
+    alias.
+    """
+    met: set[str] = set()
+    for query in queries:
+        others = shared.others(query)
+        text = told_apart(query, named.type_name) if others and tell_apart else query.text
+        if (folded := fold(text)) not in met:
+            met.add(folded)
+            yield query, text, others
 
 
 class _Writer:
@@ -354,15 +367,10 @@ class _Writer:
             self._flush()
         self._files.__exit__(kind, *rest)
 
-    def add(
-        self, query: Asked, named: Named | None, others: list[str], *, tell_apart: bool = True
-    ) -> None:
-        """Add the rows of a query, one for each engine."""
-        shown = query
-        if others and tell_apart and named is not None:
-            shown = replace(query, text=told_apart(query, named.type_name))
+    def add(self, query: Asked, text: str, named: Named | None, others: list[str]) -> None:
+        """Add the rows of a query, one for each engine; `text` is how it is told from others'."""
         for engine in self._engines:
-            self._rows.append(self._row(query, shown, named, others, engine))
+            self._rows.append(self._row(query, text, named, others, engine))
             self._counts[query.query_type] = self._counts.get(query.query_type, 0) + 1
             self._counts["ambiguous"] = self._counts.get("ambiguous", 0) + bool(others)
         if len(self._rows) >= _BATCH:
@@ -371,14 +379,14 @@ class _Writer:
     def _row(
         self,
         query: Asked,
-        shown: Asked,
+        text: str,
         named: Named | None,
         others: list[str],
         engine: Engine | None,
     ) -> dict[str, Any]:
         return {
             "query_hash": query.digest(engine),
-            "query": shown.text,
+            "query": text,
             "query_type": query.query_type,
             "entity": query.entity,
             "attribute": query.attribute,

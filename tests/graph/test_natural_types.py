@@ -96,6 +96,8 @@ def expected_type(world: dict[str, Line], id: str, roots: Sequence[str]) -> tupl
     candidates = []
     for above, steps in distances(world, values(line, way), "P279").items():
         left_out = {*TOO_GENERAL, "Q16521", id}
+        if above in world and id in distances(world, values(world[above], "P279"), "P279"):
+            continue  # below it as well
         if steps <= 3 and above in world and above not in left_out and name(world[above], LABELS):
             candidates.append((-links(world[above]), int(above[1:]), above, steps))
     for _, number, above, steps in sorted(candidates)[:10]:
@@ -225,9 +227,12 @@ def test_what_is_no_class_begins_at_what_it_is_an_instance_of(tmp_path: Path) ->
     assert chosen(tmp_path / "two", [breed, *classes]) == "Q2"
 
 
-def test_a_circle_makes_nothing_a_kind_of_itself(tmp_path: Path) -> None:
-    assert chosen(tmp_path, [above("Q1", "Q1", "Q2", links=90), above("Q2", "Q1")]) == "Q2"
+def test_a_circle_makes_nothing_a_kind_of_itself_or_of_what_is_below_it(tmp_path: Path) -> None:
     assert chosen(tmp_path / "alone", [above("Q1", "Q1")]) is None
+    circle = [above("Q1", "Q1", "Q2"), above("Q2", "Q3", links=90), above("Q3", "Q1", links=90)]
+    assert chosen(tmp_path / "circle", circle) is None
+    circle[1] = above("Q2", "Q3", "Q4", links=90)
+    assert chosen(tmp_path / "out of it", [*circle, above("Q4", links=1)]) == "Q4"
 
 
 def test_neither_a_property_nor_what_has_no_name_or_record_is_a_type(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def check_candidates(world: list[Any], store: Path) -> int:
     return max(map(len, asked.values()), default=0)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(worlds.described_worlds())
 def test_candidates_are_those_of_the_queries(world: World) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -195,7 +195,7 @@ def check_hints(world: list[Any], out: Path) -> list[Hint]:
     return found
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(worlds.described_worlds())
 def test_attributes_of_the_reference_are_the_hints_of_its_queries(world: World) -> None:
     with tempfile.TemporaryDirectory() as temporary:
@@ -339,7 +339,7 @@ def check_parents(out: Path) -> None:
     assert {id: parents - {id} for id, parents in found.items()} == expected
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(worlds.recipe_worlds() | worlds.described_worlds())
 def test_hierarchies_are_those_of_the_queries(world: World) -> None:
     assume(not emptied(QueryService(world)))  # a recipe that `minus` leaves nothing of is refused

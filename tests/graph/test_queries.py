@@ -21,8 +21,11 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from etl.store import EntityStore
 from graph import recipe as recipes
 from graph.build import build
+from graph.derived import derive
+from graph.records import Records
 from graph.write_queries import water_filled
 from tests.graph.plain import Line
 from tests.graph.small_dump import entity, recipe_of, store_of
@@ -138,9 +141,48 @@ def test_attributes_of_several_things_make_one_query_for_their_type(tmp_path: Pa
     assert found == ["brown mammal", "brown car"]
 
 
+def test_what_is_asked_of_an_entity_is_not_asked_of_its_type_again(tmp_path: Path) -> None:
+    brown = {"P462": ["Q21"]}
+    things = [thing("Q10", "dog", claims=brown), thing("Q11", "beagle", of="Q10", claims=brown)]
+    things += [thing("Q12", "van", of="Q6", claims=brown), thing("Q13", "Brown Car", of="Q3")]
+    out = built(tmp_path, things)
+    types = [row["query"] for row in rows(out) if row["query_type"] == "attribute_type"]
+    assert types == ["brown mammal"]
+    assert of(out, "Q11", "query", "entity_type")[1] == ("brown beagle", "Q10")
+
+
+def test_what_the_name_says_makes_no_query(tmp_path: Path) -> None:
+    things = [thing("Q10", "Red fox", claims={"P462": ["Q24"]})]
+    things.append(thing("Q11", "stored thing", claims={"P462": ["Q24"]}))
+    out = built(tmp_path, things)
+    assert of(out, "Q10", "query") == ["Red fox"]
+    assert of(out, "Q11", "query") == ["stored thing", "red stored thing"]
+
+
 def test_an_attribute_query_that_is_a_name_is_not_asked_twice(tmp_path: Path) -> None:
     bear = thing("Q10", "bear", aliases={"en": ["Brown bear"]}, claims={"P462": ["Q21"]})
     assert of(built(tmp_path, [bear]), "Q10", "query") == ["bear", "Brown bear"]
+
+
+def test_names_of_another_language_make_queries_of_its_words_and_explain_says_the_same(
+    tmp_path: Path,
+) -> None:
+    def german(id: str, label: str, **claims: list[Any]) -> Line:
+        return entity(id, label=None, labels={"de": label}, claims=claims)
+
+    dog = german("Q10", "Hund", P279=["Q3"], P18=["A.jpg"], P527=["Q20"])
+    things = [german("Q1", "Tier"), german("Q3", "Haustier", P279=["Q1"]), dog]
+    store = store_of(tmp_path, [*things, german("Q20", "Rute")], languages=("de",))
+    recipe = recipes.load(recipe_of(tmp_path, f'labels = ["de"]\n{ROOT}'))
+    build(store, recipe, tmp_path / "out", quiet=True)
+    found = [row["query"] for row in rows(tmp_path / "out") if row["attribute"]]
+    assert found == ["Hund Rute", "Haustier Rute"]
+    with EntityStore(store) as entities:
+        records = Records(entities)
+        record = records.get("Q10")
+        assert record is not None
+        told = derive(records, recipe, recipe, record, ["Q1"])
+    assert [query.query for query in told.queries] == ["Hund", *found]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -217,6 +259,13 @@ def test_a_type_whose_word_is_there_is_not_added(label: str, query: str, tmp_pat
     assert of(out, "Q10", "query") == [query]
 
 
+def test_a_text_that_is_told_apart_and_an_alias_says_the_same(tmp_path: Path) -> None:
+    aliases = {"en": ["Orange mammal", "pongo"]}
+    things = [thing("Q10", "orange", aliases=aliases), thing("Q11", "orange", of="Q6")]
+    out = built(tmp_path, things)
+    assert of(out, "Q10", "query", "query_type") == [("orange mammal", "name"), ("pongo", "alias")]
+
+
 def test_at_most_a_hundred_of_the_same_name_are_listed(tmp_path: Path) -> None:
     out = built(tmp_path, [thing(f"Q{n}", "smith") for n in range(100, 205)])
     assert of(out, "Q100", "ambiguous_with") == [[f"Q{n}" for n in range(101, 201)]]
@@ -251,7 +300,7 @@ def expected_queries(out: Path) -> list[Row]:
         for trait in (row for row in rows(out, "attributes") if row["entity"] == one["id"]):
             if trait["query"] is None:
                 continue
-            if type_name and trait["query"].count(one["name"]):
+            if type_name:
                 text = phrase(trait["property"], trait["value"], type_name)
                 key = one["natural_type"], folded(text)
                 types.setdefault(
@@ -261,6 +310,8 @@ def expected_queries(out: Path) -> list[Row]:
                 met.add(folded(trait["query"]))
                 terms = [t for t in dict.fromkeys(lowered) if t not in trait["query"].lower()]
                 asked.append(_row("attribute_name", one, trait["query"], terms, trait))
+    # what is asked of an entity needn't be asked of a type
+    said = {folded(row["query"]) for row in asked}
     words = {one["id"]: one["natural_type_name"] for one in entities}
     for row in asked:
         row["ambiguous_with"] = sorted(
@@ -272,7 +323,12 @@ def expected_queries(out: Path) -> list[Row]:
         word = words[row["entity"]]
         if row["ambiguous_with"] and word and folded(word) not in folded(row["query"]).split():
             row["query"] += f" {word}"
-    ordered = sorted(types, key=lambda key: (int(key[0][1:]), key[1]))
+    # each text once of one entity
+    first = {(row["entity"], folded(row["query"])): row for row in reversed(asked)}
+    asked = [row for row in asked if first[row["entity"], folded(row["query"])] is row]
+    ordered = sorted(
+        (key for key in types if key[1] not in said), key=lambda key: (int(key[0][1:]), key[1])
+    )
     return [*asked, *(types[key] for key in ordered)]
 
 
@@ -308,7 +364,7 @@ def phrase(property_id: str, value: str, name: str) -> str:
 
 
 _NAMES = [
-    *("Ape", "ape", " ape ", "\uff21pe", "Äpe", "brown ape", "ape; wet", "car"),
+    *("Ape", "ape", " ape ", "\uff21pe", "Äpe", "brown ape", "Ape pet", "ape; wet", "car"),
     *("{value}", "{name} of", "🐒", "-"),
 ]
 _TEXTS = st.sampled_from(_NAMES)

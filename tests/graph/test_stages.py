@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import graph.build
 from etl.errors import UserError
 from graph.build import STAGES, build
 from graph.recipe import load
+from graph.settings import AttributeSettings, QuerySettings
 from tests.console import ROOT
 from tests.graph.small_dump import entity, recipe_of, store_of
 
@@ -31,18 +33,19 @@ any = [{ path = "P279*" }]
 """
 COLOURS = ["Q20", "Q21", "Q22"]
 THINGS = [
-    entity("Q1", label="thing"),
+    entity("Q1", label="thing", claims={"P527": ["Q23"]}),
     *(
         entity(
             f"Q{n}",
             label=f"sort {n}",
             labels={"mul": f"Sorte {n}"},
             links=n,
-            claims={"P279": ["Q1"], "P462": COLOURS, "P18": ["A.jpg"]},
+            claims={"P279": [f"Q{n - 1}"], "P462": COLOURS, "P18": ["A.jpg"]},
         )
         for n in range(2, 7)
     ),
     *(entity(id, label=f"colour {id}") for id in COLOURS),
+    entity("Q23", label="part"),
 ]
 ALL = {stage.name for stage in STAGES}
 FILES = [name for stage in STAGES for name in stage.outputs]
@@ -164,6 +167,28 @@ def test_another_store_makes_everything_anew(store: Path, tmp_path: Path) -> Non
     other = store_of(tmp_path / "other", [*THINGS, entity("Q99", label="elsewhere")])
     assert run(other, tmp_path) == ALL
     assert run(store, tmp_path) == ALL
+
+
+CHANGES = {
+    "inherit": "[attributes]\ninherit = 0",
+    "values": "[attributes]\nvalues = 1",
+    "types": '[queries]\ntypes = ["name"]',
+    "engines": '[queries]\nengines = ["bing"]',
+    "budget": "[queries]\nbudget = 1",
+    "seed": "[queries]\nbudget = 1\nseed = 7",
+}
+
+
+def test_reference_bug_11_no_setting_goes_unread(store: Path, tmp_path: Path) -> None:
+    """Every setting changes a data set; `models`, of answers that are there, in test_enrich_*."""
+    named = [field.name for field in (*fields(AttributeSettings), *fields(QuerySettings))]
+    assert {*named} == {*CHANGES, "models"}
+    root = RECIPE[RECIPE.index("[[root]]") :]
+    seen = set()
+    for text in ("", *CHANGES.values()):
+        run(store, tmp_path, f"{text}\n{root}", fresh=True)
+        seen.add(tuple((tmp_path / "out" / name).read_bytes() for name in FILES))
+    assert len(seen) == len(CHANGES) + 1
 
 
 @pytest.mark.parametrize("table", ["visuality.tsv", "attributes.tsv"])
