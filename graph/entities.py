@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,11 @@ def texts_of_record(record: Record, labels: Sequence[str]) -> dict[str, object]:
     names = names_of(record, labels)
     languages = [label for label in labels if not label.startswith("P")]
     return {
-        **asdict(names),
+        "name": names.name,
+        "name_lang": names.name_lang,
+        "aliases": names.aliases,
+        "common_names": names.common_names,
+        "taxon_names": names.taxon_names,
         "description": next(
             (record.descriptions[code] for code in languages if code in record.descriptions), None
         ),

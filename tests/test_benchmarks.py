@@ -367,6 +367,9 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
     assert names_ == [(name, last) for last in ("P171", "P31") for name in libraries]
     assert len(graph["notes"]) == 2  # what is not installed is said
     assert all(found["entities"] for found in graph["graphs"])
+    tables = importlib.import_module("benchmarks.graph").tables
+    assert "No projection" in tables(graph)
+    assert "A projection" in tables({**graph, "items": 10**7})
 
     start, *answers, arrays = explain["rows"]
     assert (start["beyond"], len(answers), explain["asked"]) == (0, 4, 5)
