@@ -273,6 +273,30 @@ def test_a_root_with_nine_tenths_of_its_entities_in_another_one(tmp_path, shared
         assert "(90.0 %); the root itself is not one of them" in row["detail"]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [(0, 1, ("Q1", "Q2")), (1, 0, ("Q2", "Q1")), (0, 0, ("Q1", "Q2")), (1, 1, ("Q1", "Q2"))],
+)
+def test_of_two_roots_that_swallow_each_other_the_smaller_one_is_told(tmp_path, one, other, told):
+    pairs = [(root, f"Q{n}") for n in range(10, 30) for root in ("Q1", "Q2")]
+    pairs += [("Q1", f"Q{n}") for n in range(40, 40 + one)]
+    pairs += [("Q2", f"Q{n}") for n in range(50, 50 + other)]
+    table = pa.table({"root": [r for r, _ in pairs], "entity": [e for _, e in pairs]})
+    pq.write_table(table, tmp_path / "memberships.parquet")
+    found = swallowed_roots(tmp_path / "memberships.parquet", ["Q1", "Q2"])
+    ids, related = found.ids.tolist(), found.related.values.tolist()
+    assert [(f"Q{a}", f"Q{b}") for a, b in zip(ids, related, strict=True)] == [told]
+
+
+def test_of_two_roots_of_one_size_the_one_inside_the_other_is_told(tmp_path):
+    pairs = [("Q1", "Q2"), ("Q2", "Q5")]
+    pairs += [(root, f"Q{n}") for n in range(10, 30) for root in ("Q1", "Q2")]
+    table = pa.table({"root": [r for r, _ in pairs], "entity": [e for _, e in pairs]})
+    pq.write_table(table, tmp_path / "memberships.parquet")
+    found = swallowed_roots(tmp_path / "memberships.parquet", ["Q1", "Q2"])
+    assert (found.ids.tolist(), found.related.values.tolist()) == ([2], [1])
+
+
 def test_an_entity_of_many_memberships_may_be_cut_by_row_groups(tmp_path):
     """Rows of one entity stand in two row groups and more."""
     roots = [f"Q{n}" for n in range(1, 6)]
