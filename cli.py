@@ -328,7 +328,7 @@ def graph_command(
 @click.option("--names", is_flag=True, help="Print a tab and the label after each id.")
 @_json
 def closure(entity_id: str, path: str, store: Path, names: bool, as_json: bool) -> None:
-    """Print every x with `x PATH ID`, as the query service would answer.
+    """Print every x with `x PATH ID`, as the query service would.
 
     \b
     Example:
@@ -372,7 +372,7 @@ def closure(entity_id: str, path: str, store: Path, names: bool, as_json: bool) 
 def gaps_command(
     store: Path, recipe: str, min_sitelinks: int, limit: int, everything: bool, as_json: bool
 ) -> None:
-    """Find popular items that match no root, by the class that would catch most of them.
+    """Find popular items that match no root, by the class above them.
 
     \b
     Example:
@@ -407,7 +407,7 @@ def gaps_command(
 def explain(
     entity_id: str, store: Path | None, recipe: str | None, graph: Path | None, as_json: bool
 ) -> None:
-    """Say by which chain an item belongs to which root, or which rule kept it out.
+    """Say why an item belongs to a root, or which rule kept it out.
 
     \b
     Example:
@@ -440,7 +440,7 @@ def explain(
 @click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="At most.")
 @_json
 def quality(graph: Path, kind: str | None, limit: int, as_json: bool) -> None:
-    """Count what looks wrong with a data set's ontology, and show the worst of it.
+    """Count what looks wrong with a data set, and show the worst.
 
     Cycles, classes that are instances of their superclasses, taxa with several parents, roots
     inside others, names in common and more: all of it is in quality.parquet, explained in
@@ -486,7 +486,7 @@ def entity(entity_id: str, store: Path, as_json: bool) -> None:
 
 @cli.group()
 def export() -> None:
-    """Write a data set in other forms: EntityNet's layout, JSON lines, CSV, GraphML.
+    """Write a data set in other forms: EntityNet's, JSON lines, CSV.
 
     \b
     Example:
@@ -532,7 +532,12 @@ def export_entitynet_command(graph: Path, out: Path, as_json: bool) -> None:
     type=click.Choice(["jsonl", "csv", "graphml"]),
     help="csv guards cells that look like formulas; graphml is for the hierarchy.",
 )
-@click.option("--out", required=True, metavar="FILE", help="File to write; - for standard output.")
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    help="File to write, folders and all; - for standard output.",
+)
 def export_table_command(graph: Path, table: str, format_: str, out: str) -> None:
     """Write a table of a data set as JSON lines, CSV or GraphML.
 
@@ -567,7 +572,7 @@ def export_table_command(graph: Path, table: str, format_: str, out: str) -> Non
 def diff_command(
     a: Path, b: Path, store_a: Path | None, store_b: Path | None, limit: int, as_json: bool
 ) -> None:
-    """Compare two data sets: what came, went and changed, and by which statement.
+    """Compare two data sets: what came, went or changed, and why.
 
     Up to --limit changes of a kind and root are listed. With --json, a line for the counts, then
     one for every change.
@@ -796,7 +801,7 @@ def _enrich(
 @enrich.command(name="types")
 @_enrich_options
 def enrich_types(**options: Any) -> None:
-    """Have a model choose every entity's natural type among the classes above it.
+    """Have a model choose natural types among the classes above.
 
     \b
     Example:
@@ -809,7 +814,7 @@ def enrich_types(**options: Any) -> None:
 @enrich.command(name="visuality")
 @_enrich_options
 def enrich_visuality(**options: Any) -> None:
-    """Have a model say of every entity whether a photograph can show it.
+    """Have a model say what a photograph can show.
 
     \b
     Example:
@@ -822,7 +827,7 @@ def enrich_visuality(**options: Any) -> None:
 @enrich.command(name="attributes")
 @_enrich_options
 def enrich_attributes(**options: Any) -> None:
-    """Have a model list what can be seen of every entity, with a query for each.
+    """Have a model list what can be seen, with a query for each.
 
     Entities that are known not to be visual are left out.
 
@@ -838,7 +843,7 @@ def enrich_attributes(**options: Any) -> None:
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 @_json
 def verify(directory: Path, as_json: bool) -> None:
-    """Check that a directory still is what its manifest says was written.
+    """Check that a directory still is what was written.
 
     \b
     Example:

@@ -617,7 +617,7 @@ def _line(change: Change) -> str:
 _WHY: Final[Mapping[str, str]] = {
     "edge": "{edge} is not there",
     "edge?": "{edge} is not there, or a rule keeps the entity out (name the store to know)",
-    "root": "the recipe has not this root",
+    "root": "the recipe doesn't have this root",
     "recipe": "all statements are there, the recipe is another",
     "entity": "all statements are there: a rule about the entity, or a limit",
     **{rule: f"all statements are there, kept out by {rule}" for rule in RULES},

@@ -50,6 +50,7 @@ from graph.enrich.prompts import (
     visuality_question,
 )
 from graph.enrich.sources import Subjects
+from graph.read import manifest_of
 
 ENRICH_FORMAT: Final = 1  # version of what stands in a model's directory
 
@@ -224,7 +225,7 @@ def enrich(
         than `options.max_failures` entities failed.  What was answered until then is kept.
     """
     task = TASKS[task_name]
-    source = read_manifest(graph, "graph")["outputs"]["entities.parquet"]
+    source = manifest_of(graph)["outputs"]["entities.parquet"]
     subjects = _subjects(graph, task, options)
     directory = model_directory(graph, options.model)
     run = Asking(task, options, server, pace or Pace(options.rate))

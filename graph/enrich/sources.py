@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 
 from etl.entity import Record
 from etl.errors import UserError
-from etl.manifest import read_manifest
 from etl.store import EntityStore
 from graph.above import Nodes
 from graph.enrich.prompts import Candidate, Hint, Subject
 from graph.naming import name_of
 from graph.natural_types import NaturalTypes
+from graph.read import manifest_of
 from graph.recipe import Recipe, followed, recorded
 from graph.tables import id_numbers
 
@@ -96,7 +96,8 @@ def sources(
 
     Raises
     ------
-    UserError : there is no finished data set or store, or it was built from another one.
+    UserError : there is no finished data set or store, the data set has lost a file or was built
+        from another store.
     """
     with EntityStore(store) as entities:
         recipe = _recipe(graph, entities)
@@ -105,7 +106,7 @@ def sources(
 
 def _recipe(graph: Path, store: EntityStore) -> Recipe:
     """Return the recipe of a data set, if the data set is of this store."""
-    manifest = read_manifest(graph, "graph")
+    manifest = manifest_of(graph)
     if manifest["store"]["contents"] != store.manifest["contents"]:
         raise UserError(
             f"{graph} was not built from {store.path}: name its store, or build it again."

@@ -33,6 +33,7 @@ from graph.read_quality import as_plain, lines, read_quality
 from graph.recipe import load
 from graph.shared_names import shared_names
 from tests.console import ROOT
+from tests.graph.data_sets import rewrite, without
 from tests.graph.small_dump import entity, ranked, recipe_of, redirect, store_of
 
 ONE = '[[root]]\nid = "Q1"\nany = [{ path = "P279*" }]\n'
@@ -597,7 +598,7 @@ def test_rows_are_read_from_the_row_groups_that_have_them(tmp_path):
     file = out / QUALITY_FILE
     footer = {"found": pq.read_metadata(file).metadata[b"found"]}
     table = pq.read_table(file).replace_schema_metadata(footer)
-    pq.write_table(table, file, row_group_size=1)
+    rewrite(out, "quality", table, rows_a_group=1)
     assert read_quality(out) == whole
 
 
@@ -616,11 +617,21 @@ def test_what_is_wrong_is_said(tmp_path):
     out = built(tmp_path, WORLD)
     with pytest.raises(UserError, match="there is no kind 'cycles'; kinds are cycle_mixed, cycle_"):
         read_quality(out, "cycles")
-    (out / QUALITY_FILE).write_bytes(b"PAR1")
+    whole = (out / QUALITY_FILE).read_bytes()
+    (out / QUALITY_FILE).write_bytes(b"PAR1".ljust(len(whole)))
     with pytest.raises(UserError, match="can't be read"):
         read_quality(out)
+    (out / QUALITY_FILE).write_bytes(whole)
+    (out / "entities.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"damaged: entities\.parquet is missing or cut off; build"):
+        read_quality(out)
+
+
+def test_a_data_set_of_an_older_version_has_none(tmp_path):
+    out = built(tmp_path, WORLD)
+    without(out, "quality")
     (out / QUALITY_FILE).unlink()
-    with pytest.raises(UserError, match=r"has no quality\.parquet"):
+    with pytest.raises(UserError, match=r"has no quality\.parquet: make the data set again"):
         read_quality(out)
 
 
