@@ -177,13 +177,16 @@ class Asking:
         todo: queue.SimpleQueue[list[Asked] | None],
         done: queue.SimpleQueue[list[Line] | Exception],
     ) -> None:
-        with session_for(self._server) as session:
-            while (batch := todo.get()) is not None:
-                try:
-                    done.put(self._lines(batch, session))
-                except Exception as error:  # for the main thread to raise
-                    self._pace.stop()  # before another thread is refused the same
-                    done.put(error)
+        session: requests.Session | None = None
+        while (batch := todo.get()) is not None:
+            try:
+                session = session or session_for(self._server)
+                done.put(self._lines(batch, session))
+            except Exception as error:  # for the main thread to raise
+                self._pace.stop()  # before another thread is refused the same
+                done.put(error)
+        if session is not None:
+            session.close()
 
     def _lines(self, batch: list[Asked], session: requests.Session) -> list[Line]:
         """Ask about some entities until each has an answer, or has failed too often."""
@@ -202,7 +205,7 @@ class Asking:
                 break
             _share(reply, [lines[asked.question.entity] for asked in left])
             left = self._unanswered(reply, left, lines)
-            if not left:
+            if not left or not reply.again:
                 break
             remark = _remark(lines[asked.question.entity] for asked in left)
         return list(lines.values())

@@ -17,12 +17,20 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+import urllib3.util.connection
 
 from etl.errors import UserError
 from etl.verify import verify
 from graph.build import build
 from graph.enrich.asking import Options, parsed_parameters
-from graph.enrich.client import LONGEST_REPLY, TRIES, completions_address, server_at
+from graph.enrich.client import (
+    COSTLY_TRIES,
+    LIMITED_TRIES,
+    LONGEST_REPLY,
+    TRIES,
+    completions_address,
+    server_at,
+)
 from graph.enrich.journal import Journal, cached_prompts, model_directory, model_of
 from graph.enrich.pace import Pace, StoppedError
 from graph.enrich.prompts import Candidate
@@ -278,7 +286,10 @@ def test_parameters_that_cannot_be_are_refused(text: str) -> None:
 BAD: dict[str, Answer] = {
     "no JSON": completion("I'd say it is an animal."),
     "half of it": completion('{"Q9000000010": {"explanation": "'),
-    "wrong choice": completion(json.dumps({"explanation": "x", "type": "Q5 human"})),
+    "no entity": completion(json.dumps({"explanation": "x", "type": "Q5 human"})),
+    "wrong choice": completion(
+        json.dumps({"Q9000000010": {"explanation": "x", "type": "Q5 human"}})
+    ),
     "no choices": completion("", choices=[]),
     "no content": completion("", choices=[{"message": {"content": None}}]),
     "cut off": completion(
@@ -307,7 +318,8 @@ def test_an_answer_that_cannot_be_used_is_asked_for_again_then_recorded_as_faile
     assert line["entity"] == MEMBERS[0]
     assert line["reason"]
     tries = ask.server.entities_asked().count(MEMBERS[0])
-    assert tries == (1 if bad == "huge" else 3)
+    assert tries == (1 if bad in ("huge", "cut off") else 3)
+    assert ("max_tokens" in line["reason"]) == (bad == "cut off")
     assert ask.manifest()["tasks"]["types"]["counts"]["failed"] == 1
     # the next run asks again
     ask.server.behave = lambda body, number: None
@@ -483,7 +495,47 @@ def test_a_server_that_is_always_too_busy_ends_the_run(ask: Asker) -> None:
     ask.server.behave = lambda body, number: error(429, "slow down")
     with pytest.raises(UserError, match=r"429.*lower --rate"):
         ask(concurrency=1)
-    assert len(ask.server.asked) == TRIES
+    assert len(ask.server.asked) == LIMITED_TRIES
+    assert 120 < ask.clock.now < 600
+
+
+def test_words_about_a_schema_end_no_run_that_has_had_answers(ask: Asker) -> None:
+    """A server may quote the prompt, which may speak of anything."""
+
+    def behave(body: dict[str, Any], number: int) -> Answer | None:
+        return error(400, "no: json_schema") if MEMBERS[0] in properties(body) else None
+
+    ask.server.behave = behave
+    summary = ask(concurrency=1)
+    assert (summary.answered, summary.failed) == (12, 1)
+
+
+@pytest.mark.parametrize("words", ["grammar of a language", "guided missile"])
+def test_words_of_a_prompt_are_not_about_a_schema(ask: Asker, words: str) -> None:
+    def behave(body: dict[str, Any], number: int) -> Answer | None:
+        return error(400, f"bad prompt: {words}") if number == 0 else None
+
+    ask.server.behave = behave
+    summary = ask(concurrency=1)
+    assert (summary.answered, summary.failed) == (12, 1)
+
+
+@pytest.mark.parametrize("status", [200, 504])
+def test_what_always_fails_after_it_was_paid_for_is_asked_twice_and_fails_alone(
+    ask: Asker, status: int
+) -> None:
+    def behave(body: dict[str, Any], number: int) -> Answer | None:
+        if MEMBERS[0] not in properties(body):
+            return None
+        if status != 200:
+            return error(status, "upstream timed out")
+        _, headers, text = good(body)
+        return status, {**headers, "Content-Length": str(len(text) + 9)}, text[:-9]
+
+    ask.server.behave = behave
+    summary = ask()
+    assert (summary.answered, summary.failed) == (12, 1)
+    assert ask.server.entities_asked().count(MEMBERS[0]) == COSTLY_TRIES
 
 
 def test_a_request_that_always_breaks_the_server_fails_alone(ask: Asker) -> None:
@@ -529,8 +581,31 @@ def test_a_server_that_is_not_there_is_one_sentence(ask: Asker) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and never listens
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        with pytest.raises(UserError, match="see whether it is running"):
-            ask(endpoint=endpoint, concurrency=1)
+        with pytest.raises(UserError, match="see whether it is running and whether that is its"):
+            ask(endpoint=endpoint)
+    assert ask.clock.slept == []  # nobody has ever answered there: no use in waiting
+    assert not (ask.graph / "enrich").exists()
+
+
+def test_a_server_that_has_answered_is_waited_for_when_it_is_gone(
+    ask: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is restarted, say: the connection is refused a few times."""
+    connect, refusals = urllib3.util.connection.create_connection, iter(range(3))
+
+    def refused_at_times(*arguments: Any, **more: Any) -> socket.socket:
+        if ask.server.asked and next(refusals, None) is not None:
+            raise ConnectionRefusedError
+        return connect(*arguments, **more)
+
+    def behave(body: dict[str, Any], number: int) -> Answer | None:
+        status, headers, text = good(body)
+        return status, {**headers, "Connection": "close"}, text
+
+    monkeypatch.setattr("urllib3.util.connection.create_connection", refused_at_times)
+    ask.server.behave = behave
+    assert ask(concurrency=1).answered == 13
+    assert len(ask.clock.slept) == 3
 
 
 def test_a_record_that_cannot_be_read_ends_the_run_and_loses_no_answer(ask: Asker) -> None:
@@ -780,24 +855,45 @@ def test_an_interrupted_run_leaves_at_once_and_says_how_to_go_on(
 # The key, and the command
 # --------------------------------------------------------------------------------------------------
 
-KEY = "sk-VerySecretKey0123456789"
+KEY = "sk-VerySecret/Key+0123456789="
 
 
+def escaped(key: str, how: str) -> str:
+    """A key as it may stand in JSON: there are many ways to write a character."""
+    return {
+        "plain": key,
+        "slash": key.replace("/", "\\/"),
+        "all": "".join(f"\\u{ord(c):04X}" for c in key),
+    }[how]
+
+
+@pytest.mark.parametrize("how", ["plain", "slash", "all"])
 def test_the_key_goes_to_the_server_and_nowhere_else(
-    built: tuple[Path, Path], graph: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+    built: tuple[Path, Path],
+    graph: Path,
+    server: ModelServer,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
 ) -> None:
-    """Not even where the server sends it back, in an answer or an error."""
+    """Not even where the server sends it back, in an answer or an error, in whatever escapes."""
     monkeypatch.setenv("MY_KEY", KEY)
+
+    def outside(answer: Answer) -> Answer:
+        status, headers, text = answer
+        return status, headers, text.replace(b"KEY", escaped(KEY, how).encode())
 
     def behave(body: dict[str, Any], number: int) -> Answer | None:
         (id,) = properties(body)
         if id == MEMBERS[0]:
-            return error(400, f"what is {KEY}")
+            return outside(error(400, f"{'x' * 190} KEY"))  # where a message is cut
         if id == MEMBERS[1]:
-            return completion(f"not JSON {KEY}", model=KEY)
+            return outside(completion("not JSON KEY", model="KEY"))
+        if id == MEMBERS[2]:
+            return outside(completion(json.dumps({id: {"type": "KEY", "explanation": "x"}})))
         found = content(body)
-        found[id]["explanation"] = f"your key is {KEY}"
-        return completion(json.dumps(found))
+        found[id]["explanation"] = "your key is KEY"
+        inside = json.dumps(found).replace("KEY", escaped(KEY, how))  # JSON within JSON
+        return completion(inside, model="KEY") if id == LOWER else outside(completion(inside))
 
     server.behave = behave
     words = f"enrich types --graph {graph} --store {built[0]} --endpoint {server.endpoint} "
@@ -805,12 +901,16 @@ def test_the_key_goes_to_the_server_and_nowhere_else(
     done = run(words, graph)
     assert done.returncode == 0, done.stderr
     assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
-    server.behave = lambda body, number: error(401, f"Incorrect key {KEY}")
+    server.behave = lambda body, number: outside(error(401, "Incorrect key KEY"))
     refused = run(f"{words} --parameters {{}} --batch 2", graph)
     assert refused.returncode == 1
     written = [file.read_text() for file in (graph / "enrich").rglob("*") if file.is_file()]
-    for text in (done.stdout, done.stderr, refused.stdout, refused.stderr, *written):
-        assert KEY not in text
+    lines = [line for text in written for line in text.splitlines() if text.count("\n") > 1]
+    decoded = [str(json.loads(line)) for line in lines if line.startswith('{"')]
+    assert len(decoded) == len(ASKED)
+    for text in (done.stdout, done.stderr, refused.stdout, refused.stderr, *written, *decoded):
+        for part in (KEY, KEY[:11], KEY[-11:], escaped(KEY, how)):
+            assert part not in text
     assert any("[key]" in text for text in written)
 
 
@@ -834,6 +934,16 @@ def test_netrc_is_not_asked_for_a_password(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     ask(limit=4)
     assert all("Authorization" not in headers for headers in ask.server.headers)
+
+
+def test_a_proxy_does_not_see_what_goes_to_this_machine(
+    ask: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with model_server.running() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.endpoint)
+        monkeypatch.setenv("no_proxy", "")
+        assert ask(limit=4, key=KEY).failed == 0
+        assert proxy.asked == []
 
 
 def test_settings_stand_in_for_options_and_the_table_says_what_was_done(
