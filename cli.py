@@ -74,10 +74,9 @@ _recipe = click.option(
 )
 
 
-def _limit(default: int | None) -> Callable[[_Command], _Command]:
-    shown = default is not None
+def _limit(default: int, least: int = 1) -> Callable[[_Command], _Command]:
     return click.option(
-        "--limit", type=click.IntRange(1), default=default, show_default=shown, help="At most."
+        "--limit", type=click.IntRange(least), default=default, show_default=True, help="At most."
     )
 
 
@@ -437,7 +436,7 @@ def explain(
 @cli.command()
 @_graph
 @click.option("--kind", help="Findings of this kind only, such as cycle_subclass.")
-@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="At most.")
+@_limit(20, least=0)  # the counts alone
 @_json
 def quality(graph: Path, kind: str | None, limit: int, as_json: bool) -> None:
     """Count what looks wrong with a data set, and show the worst.
@@ -698,7 +697,10 @@ def _enrich_options(command: _Command) -> _Command:
                 help="Entities a request: fewer tokens, and answers that may colour each other.",
             ),
             click.option(
-                "--limit", type=click.IntRange(1), help="Only the first N entities by sitelinks."
+                "--limit",
+                type=click.IntRange(1),
+                metavar="N",
+                help="Only the N best known that there is something to ask about.",
             ),
             click.option(
                 "--parameters",
@@ -763,7 +765,7 @@ def _enrich(
     quiet: bool,
     **more: Any,
 ) -> None:
-    from etl.config import key_from, required
+    from etl.config import file_of, key_from, required
     from graph.enrich.asking import Options, parsed_parameters
     from graph.enrich.client import server_at
     from graph.enrich.report import as_plain, described, rows, warning
@@ -788,8 +790,14 @@ def _enrich(
     key, named = key_from(key_env)
     address = required("endpoint", endpoint, "http://localhost:8000/v1")
     server = server_at(address, key, named=named, timeout=timeout)
+    if endpoint is None and not quiet:  # a directory of somebody else's may have such a file
+        click.echo(f"Asking {server.host}, the endpoint of {file_of('endpoint')}.", err=True)
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
     with sources(graph, store) as (candidates, hints):
-        summary = enrich(graph, task, server, options, candidates, hints)
+        summary = enrich(graph, task, server, options, candidates, hints, say=say)
     if remark := warning(summary):
         click.echo(f"Warning: {remark}", err=True)
     if as_json:
