@@ -573,24 +573,22 @@ def diff_command(
 ) -> None:
     """Compare two data sets: what came, went or changed, and why.
 
-    Up to --limit changes of a kind and root are listed. With --json, a line for the counts, then
-    one for every change.
+    Up to --limit changes of a kind and root are listed. With --json, a line for every change, then
+    one for the counts.
 
     \b
     Example:
       sparqless graph --store data/sample/store --recipe living --out data/sample/graph/living
       sparqless diff data/sample/graph/entitynet data/sample/graph/living
     """
-    from graph.diff import as_plain, changes, described, diff, summary
+    from graph.diff import described, diff, plain
 
     stores = (store_a, store_b)
-    found = diff(a, b, stores=stores, limit=limit)
     if as_json:
-        _print_json(summary(found))
-        for change in changes(a, b, stores=stores):
-            _print_json(as_plain(change))
+        for change in plain(a, b, stores=stores):
+            _print_json(change)
         return
-    for line in described(found):
+    for line in described(diff(a, b, stores=stores, limit=limit)):
         click.echo(line)
 
 
