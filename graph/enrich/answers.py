@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeVar
 
 from etl.errors import UserError
-from graph.enrich.journal import ENRICH, answers_file, decoded_line, model_of, read_lines
+from graph.enrich.journal import ENRICH, Line, answers_file, decoded_line, model_of, read_lines
 from graph.enrich.prompts import ATTRIBUTES, CATEGORIES, TYPES, VISUALITY
 
 #: Attributes of all entities together, and the seed of the choice: the reference's `--max_queries`.
@@ -71,31 +71,33 @@ def read_types(
     ------
     UserError : a file of answers is damaged; so do the other functions here.
     """
-    return {
-        entity: TypeAnswer(
-            entity,
+
+    def made(line: Line, answer: dict[str, Any], file: Path) -> TypeAnswer:
+        return TypeAnswer(
+            line.entity,
             _member(answer, "natural_type", str, file),
             _member(answer, "natural_type_name", str, file),
             _member(answer, "explanation", str, file),
             model_of(file.parent),
         )
-        for entity, (file, answer) in _first_answers(graph, TYPES.name, models, entity).items()
-    }
+
+    return _first_answers(graph, TYPES.name, models, entity, made)
 
 
 def read_visuality(
     graph: Path, models: Sequence[str] = (), entity: str | None = None
 ) -> dict[str, VisualityAnswer]:
     """Return the visuality of every entity that a model was asked about, or of one alone."""
-    return {
-        entity: VisualityAnswer(
-            entity,
+
+    def made(line: Line, answer: dict[str, Any], file: Path) -> VisualityAnswer:
+        return VisualityAnswer(
+            line.entity,
             _member(answer, "visual", bool, file),
             _member(answer, "explanation", str, file),
             model_of(file.parent),
         )
-        for entity, (file, answer) in _first_answers(graph, VISUALITY.name, models, entity).items()
-    }
+
+    return _first_answers(graph, VISUALITY.name, models, entity, made)
 
 
 def digest_of_answers(graph: Path, task: str) -> str | None:
@@ -112,19 +114,28 @@ def digest_of_answers(graph: Path, task: str) -> str | None:
     return digest.hexdigest() if files else None
 
 
+_Made = TypeVar("_Made")
+
+
 def _first_answers(
-    graph: Path, task: str, models: Sequence[str], entity: str | None
-) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Return for each entity (or one) the answer of the first model that has one, and its file."""
-    found: dict[str, tuple[Path, dict[str, Any]]] = {}
+    graph: Path,
+    task: str,
+    models: Sequence[str],
+    entity: str | None,
+    made: Callable[[Line, dict[str, Any], Path], _Made],
+) -> dict[str, _Made]:
+    """Return for each entity (or one) what is made of the answer of the first model that has one.
+
+    That is done as they are read: there may be millions of them, and a map takes a kilobyte.
+    """
+    found: dict[str, _Made] = {}
     for file in _files(graph, task, models):
-        # the last line about an entity counts: the prompt has changed since the others
-        own = {
-            line.entity: line.answer
-            for _, line in read_lines(file, entity)
-            if line.answer is not None and entity in (None, line.entity)
-        }
-        found |= {e: (file, answer) for e, answer in own.items() if e not in found}
+        own: dict[str, _Made] = {}
+        for _, line in read_lines(file, entity):
+            if line.answer is not None and line.entity not in found:
+                # the last line about an entity counts: the prompt has changed since the others
+                own[line.entity] = made(line, line.answer, file)
+        found |= own
     return found
 
 
@@ -133,7 +144,7 @@ def _files(graph: Path, task: str, models: Sequence[str]) -> list[Path]:
     rank = {model: number for number, model in enumerate(models)}
     files = [f for f in (graph / ENRICH).glob(f"*/{answers_file(task)}") if f.is_file()]
     names = {file: model_of(file.parent) for file in files}
-    return sorted(files, key=lambda f: (rank.get(names[f], len(rank)), names[f]))
+    return sorted(files, key=lambda f: (rank.get(names[f], len(rank)), names[f], f.parent.name))
 
 
 def _member(answer: dict[str, Any], name: str, kind: type, file: Path) -> Any:

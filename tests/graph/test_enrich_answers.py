@@ -11,6 +11,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ from graph.enrich.answers import (
     read_types,
     read_visuality,
 )
-from graph.enrich.journal import model_directory
+from graph.enrich.journal import Line, model_directory, read_lines
 from tests.console import ROOT
 
 Items = Mapping[str, Mapping[str, Sequence[tuple[str, str]]]]  # entity, category, pairs
@@ -256,3 +257,24 @@ def test_the_choice_is_the_same_in_another_process(tmp_path: Path) -> None:
     }
     assert len(outputs) == 1
     assert outputs.pop().endswith("no network\n")
+
+
+@pytest.mark.parametrize("piece", [1, 30, 64, 1 << 22])
+def test_lines_about_one_entity_are_those_of_all_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    """Whatever stands in answers, and wherever a piece of the file ends."""
+    monkeypatch.setattr("graph.enrich.journal._PIECE", piece)
+    told = {"explanation": 'not {"entity":"Q1","prompt"', "natural_type": "Q1"}
+    ids = ["Q1", "Q12", "Q2", "Q1", "Q21", "Q3", "Q1"]
+    rows = [Line(id, f"{n:064x}", told) for n, id in enumerate(ids)]
+    whole = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+    cut = msgspec.json.encode(Line("Q2", "0" * 64, told))
+    file = tmp_path / "types.ndjson"
+    for text in (whole, whole + cut, whole + cut[:30], b""):
+        file.write_bytes(text)
+        every = list(read_lines(file))
+        assert len(every) == (len(rows) if text else 0)
+        for id in {*ids, "Q4"}:
+            expected = [(offset, line) for offset, line in every if line.entity == id]
+            assert list(read_lines(file, id)) == expected
