@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from etl.entity import ENTITY_ID, Record, is_entity_id
+from etl.entity import ENTITY_ID, Record, is_entity_id, numeric_id
 from etl.store import EntityStore
 from graph.naming import COMMON_NAME, TAXON_NAME, name_of, texts_of
 
@@ -97,12 +97,12 @@ class Nodes:
 
         Each id comes once, at its least distance, in the order of numbers; cycles do no harm.
         """
-        layer = sorted(set(first), key=_number)
+        layer = sorted(set(first), key=numeric_id)
         met = set(layer)
         while layer:
             yield layer
             above = {id for below in layer if (node := self.get(below)) for id in node.subclass_of}
-            layer = sorted(above - met, key=_number)
+            layer = sorted(above - met, key=numeric_id)
             met |= above
 
     def _objects(self, record: Record, property_id: str) -> tuple[str, ...]:
@@ -111,7 +111,3 @@ class Nodes:
         found = [s.snak.value for s in record.truthy(property_id) if s.snak.code == ENTITY_ID]
         ids = [self._store.resolve(id) for id in found if is_entity_id(id)]
         return tuple(dict.fromkeys(ids))
-
-
-def _number(id: str) -> int:
-    return int(id[1:])

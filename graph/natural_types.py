@@ -35,6 +35,7 @@ from itertools import islice
 from math import log2
 from typing import Final
 
+from etl.entity import numeric_id
 from graph.above import INSTANCE_OF, SUBCLASS_OF, Node, Nodes
 from graph.settings import Rules
 
@@ -136,7 +137,7 @@ class NaturalTypes:
         known = {c.id: c.sitelinks for c in self.candidates(node, roots)}
         if self._rules == "sparqless":
             known |= {above.id: above.sitelinks for _, above, _ in self._known_ancestors(node)}
-        ordered = sorted(known, key=lambda id: (-known[id], _number(id)))
+        ordered = sorted(known, key=lambda id: (-known[id], numeric_id(id)))
         return ordered if self._rules == "reference-living" else ordered[:TOP]
 
     def candidates(self, node: Node, roots: Sequence[str]) -> list[Candidate]:
@@ -231,7 +232,7 @@ class NaturalTypes:
         met = {taxon.id}
         layer = set(taxon.parent_taxa)
         for steps in range(1, _FARTHEST_TAXON):
-            fresh = sorted(layer - met, key=_number)
+            fresh = sorted(layer - met, key=numeric_id)
             nodes = [node for id in fresh if (node := self._nodes.get(id))]
             met |= layer
             for node in nodes:
@@ -241,10 +242,6 @@ class NaturalTypes:
             layer = {id for node in nodes for id in node.parent_taxa}
             if not layer:
                 return
-
-
-def _number(id: str) -> int:
-    return int(id[1:])
 
 
 def _rank(candidate: Candidate) -> tuple[float, int]:

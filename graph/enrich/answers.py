@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from etl.errors import UserError
+from graph.attributes import CATEGORIES
 from graph.enrich.journal import ENRICH, answers_file, decoded_line, model_of, read_lines
-from graph.enrich.prompts import ATTRIBUTES, CATEGORIES, TYPES, VISUALITY
+from graph.enrich.prompts import ATTRIBUTES, TYPES, VISUALITY
 
 #: Attributes of all entities together, and the seed of the choice: the reference's `--max_queries`.
 DEFAULT_BUDGET: Final = 92_000
