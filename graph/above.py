@@ -24,6 +24,10 @@ NEEDED: Final = (
     INSTANCE_OF, SUBCLASS_OF, PARENT_TAXON, TAXON_RANK, TAXON_NAME, COMMON_NAME, IMAGE, COORDINATES,
 )  # fmt: skip
 
+#: taxon, organisms known by a particular common name, clade, monotypic taxon, fossil taxon, common
+#: name: what P31 says of taxa, which is how they are modelled and not what they are.
+MODELLING: Final = frozenset({"Q16521", "Q55983715", "Q713623", "Q310890", "Q23038290", "Q502895"})
+
 _MOST = 400_000  # nodes kept in memory: some 250 MB
 
 
@@ -47,9 +51,12 @@ class Node:
     def kinds(self) -> tuple[str, ...]:
         """Return its superclasses or, for what has none, the classes that it is an instance of.
 
-        What a class itself is an instance of (*type of food*) says how it is modelled.
+        What a class itself is an instance of (*type of food*) says how it is modelled, and so does
+        *taxon*, of a lion: nothing above that is a kind of the animal.
         """
-        return self.subclass_of or self.instance_of
+        if self.subclass_of:
+            return self.subclass_of
+        return tuple(id for id in self.instance_of if id not in MODELLING)
 
 
 class Nodes:
@@ -74,6 +81,10 @@ class Nodes:
             record = self._store.get(id)
             self._met[id] = None if record is None else self.of(record)
         return self._met[id]
+
+    def now(self, id: str) -> str:
+        """Return what an id was merged into, itself if it was not."""
+        return self._store.resolve(id)
 
     def of(self, record: Record) -> Node:
         """Cut a record down to a node."""

@@ -181,7 +181,10 @@ class Attributes:
     def _own(self, record: Record, rule: Rule) -> list[Attribute]:
         if rule.inverse:
             pairs: list[tuple[str, str | None]] = [
-                (id, None) for id in self._subjects(record.id, rule.property_id)
+                # of items: a property that is part of something is no part that is seen
+                (id, None)
+                for id in self._subjects(record.id, rule.property_id)
+                if id.startswith("Q")
             ]
         elif rule.property_id in record.claims:
             pairs = self._pairs(record, rule)
@@ -276,7 +279,7 @@ class Attributes:
 
     def _ancestors(self, node: Node) -> Iterator[list[str]]:
         """Yield ids at 1, 2, ... steps up along P279 (first P31 for what is no class) and P171."""
-        met = {node.id, *TOO_GENERAL}
+        met = {node.id, *map(self._nodes.now, TOO_GENERAL)}
         layer = sorted({*node.kinds, *node.parent_taxa} - met, key=numeric_id)
         while layer:
             yield layer

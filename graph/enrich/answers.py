@@ -99,6 +99,12 @@ def read_visuality(
     }
 
 
+def models_that_answered(graph: Path) -> set[str]:
+    """Return the names of the models of which a data set has answers."""
+    tasks = (TYPES.name, VISUALITY.name, ATTRIBUTES.name)
+    return {model_of(file.parent) for task in tasks for file in _files(graph, task, ())}
+
+
 def digest_of_answers(graph: Path, task: str) -> str | None:
     """Return a sha256 (hex) over all models' answers to a task, None where there are none.
 
