@@ -74,10 +74,9 @@ _recipe = click.option(
 )
 
 
-def _limit(default: int | None) -> Callable[[_Command], _Command]:
-    shown = default is not None
+def _limit(default: int, least: int = 1) -> Callable[[_Command], _Command]:
     return click.option(
-        "--limit", type=click.IntRange(1), default=default, show_default=shown, help="At most."
+        "--limit", type=click.IntRange(least), default=default, show_default=True, help="At most."
     )
 
 
@@ -328,7 +327,7 @@ def graph_command(
 @click.option("--names", is_flag=True, help="Print a tab and the label after each id.")
 @_json
 def closure(entity_id: str, path: str, store: Path, names: bool, as_json: bool) -> None:
-    """Print every x with `x PATH ID`, as the query service would answer.
+    """Print every x with `x PATH ID`, as the query service would.
 
     \b
     Example:
@@ -372,7 +371,7 @@ def closure(entity_id: str, path: str, store: Path, names: bool, as_json: bool) 
 def gaps_command(
     store: Path, recipe: str, min_sitelinks: int, limit: int, everything: bool, as_json: bool
 ) -> None:
-    """Find popular items that match no root, by the class that would catch most of them.
+    """Find popular items that match no root, by the class above them.
 
     \b
     Example:
@@ -407,7 +406,7 @@ def gaps_command(
 def explain(
     entity_id: str, store: Path | None, recipe: str | None, graph: Path | None, as_json: bool
 ) -> None:
-    """Say by which chain an item belongs to which root, or which rule kept it out.
+    """Say why an item belongs to a root, or which rule kept it out.
 
     \b
     Example:
@@ -437,10 +436,10 @@ def explain(
 @cli.command()
 @_graph
 @click.option("--kind", help="Findings of this kind only, such as cycle_subclass.")
-@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="At most.")
+@_limit(20, least=0)  # the counts alone
 @_json
 def quality(graph: Path, kind: str | None, limit: int, as_json: bool) -> None:
-    """Count what looks wrong with a data set's ontology, and show the worst of it.
+    """Count what looks wrong with a data set, and show the worst.
 
     Cycles, classes that are instances of their superclasses, taxa with several parents, roots
     inside others, names in common and more: all of it is in quality.parquet, explained in
@@ -486,7 +485,7 @@ def entity(entity_id: str, store: Path, as_json: bool) -> None:
 
 @cli.group()
 def export() -> None:
-    """Write a data set in other forms: EntityNet's layout, JSON lines, CSV, GraphML.
+    """Write a data set in other forms: EntityNet's, JSON lines, CSV.
 
     \b
     Example:
@@ -532,7 +531,12 @@ def export_entitynet_command(graph: Path, out: Path, as_json: bool) -> None:
     type=click.Choice(["jsonl", "csv", "graphml"]),
     help="csv guards cells that look like formulas; graphml is for the hierarchy.",
 )
-@click.option("--out", required=True, metavar="FILE", help="File to write; - for standard output.")
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    help="File to write, folders and all; - for standard output.",
+)
 def export_table_command(graph: Path, table: str, format_: str, out: str) -> None:
     """Write a table of a data set as JSON lines, CSV or GraphML.
 
@@ -567,26 +571,24 @@ def export_table_command(graph: Path, table: str, format_: str, out: str) -> Non
 def diff_command(
     a: Path, b: Path, store_a: Path | None, store_b: Path | None, limit: int, as_json: bool
 ) -> None:
-    """Compare two data sets: what came, went and changed, and by which statement.
+    """Compare two data sets: what came, went or changed, and why.
 
-    Up to --limit changes of a kind and root are listed. With --json, a line for the counts, then
-    one for every change.
+    Up to --limit changes of a kind and root are listed. With --json, a line for every change, then
+    one for the counts.
 
     \b
     Example:
       sparqless graph --store data/sample/store --recipe living --out data/sample/graph/living
       sparqless diff data/sample/graph/entitynet data/sample/graph/living
     """
-    from graph.diff import as_plain, changes, described, diff, summary
+    from graph.diff import described, diff, plain
 
     stores = (store_a, store_b)
-    found = diff(a, b, stores=stores, limit=limit)
     if as_json:
-        _print_json(summary(found))
-        for change in changes(a, b, stores=stores):
-            _print_json(as_plain(change))
+        for change in plain(a, b, stores=stores):
+            _print_json(change)
         return
-    for line in described(found):
+    for line in described(diff(a, b, stores=stores, limit=limit)):
         click.echo(line)
 
 
@@ -693,7 +695,10 @@ def _enrich_options(command: _Command) -> _Command:
                 help="Entities a request: fewer tokens, and answers that may colour each other.",
             ),
             click.option(
-                "--limit", type=click.IntRange(1), help="Only the first N entities by sitelinks."
+                "--limit",
+                type=click.IntRange(1),
+                metavar="N",
+                help="Only the N best known that there is something to ask about.",
             ),
             click.option(
                 "--parameters",
@@ -758,7 +763,7 @@ def _enrich(
     quiet: bool,
     **more: Any,
 ) -> None:
-    from etl.config import key_from, required
+    from etl.config import file_of, key_from, required
     from graph.enrich.asking import Options, parsed_parameters
     from graph.enrich.client import server_at
     from graph.enrich.report import as_plain, described, rows, warning
@@ -783,8 +788,14 @@ def _enrich(
     key, named = key_from(key_env)
     address = required("endpoint", endpoint, "http://localhost:8000/v1")
     server = server_at(address, key, named=named, timeout=timeout)
+    if endpoint is None and not quiet:  # a directory of somebody else's may have such a file
+        click.echo(f"Asking {server.host}, the endpoint of {file_of('endpoint')}.", err=True)
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
     with sources(graph, store) as (candidates, hints):
-        summary = enrich(graph, task, server, options, candidates, hints)
+        summary = enrich(graph, task, server, options, candidates, hints, say=say)
     if remark := warning(summary):
         click.echo(f"Warning: {remark}", err=True)
     if as_json:
@@ -796,7 +807,7 @@ def _enrich(
 @enrich.command(name="types")
 @_enrich_options
 def enrich_types(**options: Any) -> None:
-    """Have a model choose every entity's natural type among the classes above it.
+    """Have a model choose natural types among the classes above.
 
     \b
     Example:
@@ -809,7 +820,7 @@ def enrich_types(**options: Any) -> None:
 @enrich.command(name="visuality")
 @_enrich_options
 def enrich_visuality(**options: Any) -> None:
-    """Have a model say of every entity whether a photograph can show it.
+    """Have a model say what a photograph can show.
 
     \b
     Example:
@@ -822,7 +833,7 @@ def enrich_visuality(**options: Any) -> None:
 @enrich.command(name="attributes")
 @_enrich_options
 def enrich_attributes(**options: Any) -> None:
-    """Have a model list what can be seen of every entity, with a query for each.
+    """Have a model list what can be seen, with a query for each.
 
     Entities that are known not to be visual are left out.
 
@@ -838,7 +849,7 @@ def enrich_attributes(**options: Any) -> None:
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 @_json
 def verify(directory: Path, as_json: bool) -> None:
-    """Check that a directory still is what its manifest says was written.
+    """Check that a directory still is what was written.
 
     \b
     Example:

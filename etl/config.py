@@ -20,13 +20,27 @@ def setting(name: str) -> str | None:
 
     Raises UserError where a file can't be read, isn't TOML or has a setting that nobody knows.
     """
+    found = _found(name)
+    return None if found is None else found[0]
+
+
+def file_of(name: str) -> Path | None:
+    """The file that a setting comes from.
+
+    Raises UserError as :func:`setting`.
+    """
+    found = _found(name)
+    return None if found is None else found[1]
+
+
+def _found(name: str) -> tuple[str, Path] | None:
     # unlike Path.home, expanduser takes a user of whom the machine knows no home
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     user = Path(home) / "sparqless"
     for folder in (Path(), user):
-        found = _read(folder / _FILE).get(name)
-        if found is not None:
-            return str(found)
+        value = _read(folder / _FILE).get(name)
+        if value is not None:
+            return str(value), folder / _FILE
     return None
 
 

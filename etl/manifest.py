@@ -131,7 +131,7 @@ def is_untouched(directory: Path) -> bool:
 def read_manifest(directory: Path, step: str) -> dict[str, Any]:
     """The manifest of a finished step; ``step`` (store, graph, …) is what it must be of.
 
-    Raises UserError where there is none, it can't be read or it is of another step.
+    Raises UserError where there is none, it can't be read, lists no outputs or is of another step.
     """
     path = directory / MANIFEST
     try:
@@ -148,7 +148,12 @@ def read_manifest(directory: Path, step: str) -> dict[str, Any]:
         ) from error
     if not isinstance(data, dict) or data.get("step") != step:
         found = data.get("step", "no step") if isinstance(data, dict) else "not a map"
-        raise UserError(f"{path} is the manifest of {found!r}, not of a {step}.")
+        article = "an" if step[0] in "aeiou" else "a"
+        raise UserError(f"{path} is the manifest of {found!r}, not of {article} {step}.")
+    if not isinstance(data.get("outputs"), dict):
+        raise UserError(
+            f"{path} lists no outputs: it was changed or cut off; make the {step} again."
+        )
     return data
 
 

@@ -13,12 +13,14 @@ Tick = Callable[[int], None]
 _QUIET_SECONDS = 2.0  # what is done by then shows nothing
 _TERMINAL_SECONDS = 0.2
 _LOG_SECONDS = 60.0
+_SHORTENED = 100_000  # from here on 1.20M is easier to read than all figures
 
 
 class Progress:
     """``with Progress("reading", total) as p: p.add(n)``; rate and time left come from tqdm.
 
     ``total`` is in bytes (of the compressed file) or in ``unit``; None where it isn't known.
+    It may change on the way.
     ``done`` is what an earlier run did: it counts in the bar and not in the rate. ``note`` is put
     at the end of the line, for what else the user wants to see.
     """
@@ -36,7 +38,7 @@ class Progress:
         self.note = ""
         self.done = self._initial = done
         self._what = what
-        self._total = total
+        self.total = total
         self._unit = unit
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
@@ -64,14 +66,14 @@ class Progress:
 
         self._shown = now
         line = tqdm.format_meter(
-            min(self.done, self._total) if self._total else self.done,
-            self._total or 0,
+            min(self.done, self.total) if self.total else self.done,
+            self.total or 0,
             now - self._started,
             initial=self._initial,
             ncols=100 if self._terminal else 0,
             prefix=self._what,
             unit=self._unit,
-            unit_scale=True,
+            unit_scale=self._unit == "B" or max(self.done, self.total or 0) >= _SHORTENED,
             postfix=self.note or None,
         )
         self._stream.write(f"\r{line}\033[K" if self._terminal else f"{line.strip()}\n")

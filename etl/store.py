@@ -229,7 +229,9 @@ class EntityStore:
 
 def _key(entity_id: str) -> bytes:
     if not is_entity_id(entity_id):
-        raise UserError(f"{entity_id!r} is not an item or property id such as Q144 or P31.")
+        meant = entity_id.strip().upper()
+        hint = f"; did you mean {meant}?" if is_entity_id(meant) else "."
+        raise UserError(f"{entity_id!r} is not an item or property id such as Q144 or P31{hint}")
     return key_of(entity_id).to_bytes(8, "big")
 
 

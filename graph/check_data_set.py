@@ -26,13 +26,14 @@ def swallowed_roots(memberships: Path, roots: Sequence[str]) -> Findings:
     """Find roots that are an entity of another root, or share nine tenths of theirs with it.
 
     A row per pair: `id` is the root that is swallowed, `related` the other one, `count` the
-    entities in both.
+    entities in both.  Of two that swallow each other it is the smaller one, of two of one size the
+    one that is an entity of the other, or else has the lower id.
     """
     ids = np.sort([numeric_id(root) for root in roots])
     overlap = _Overlap(ids)
     for root, entity in _membership_rows(memberships):
         overlap.add(np.searchsorted(ids, root), entity)
-    pairs = sorted(overlap.lies_in | set(overlap.most_shared()))
+    pairs = sorted(overlap.swallowed())
     swallowed, other = (ids[[pair[n] for pair in pairs]] if pairs else NO_IDS for n in (0, 1))
     count = np.array([overlap.shared[pair] for pair in pairs], np.int64)
 
@@ -76,7 +77,17 @@ class _Overlap:
         self.shared: Counter[tuple[int, int]] = Counter()
         self.lies_in: set[tuple[int, int]] = set()  # (a root, another one that it is an entity of)
 
-    def most_shared(self) -> Iterator[tuple[int, int]]:
+    def swallowed(self) -> set[tuple[int, int]]:
+        """Return (a, b) where b swallows a, once for a pair."""
+        found = self.lies_in | set(self._most_shared())
+        return {(a, b) for a, b in found if (b, a) not in found or self._comes_first(a, b)}
+
+    def _comes_first(self, a: int, b: int) -> bool:
+        """Say which of two that swallow each other is the one to tell of."""
+        rank = [(int(self.size[x]), (x, y) not in self.lies_in, x) for x, y in ((a, b), (b, a))]
+        return rank[0] < rank[1]
+
+    def _most_shared(self) -> Iterator[tuple[int, int]]:
         """Yield (a, b) where b has nine tenths of a's entities or more."""
         for (a, b), count in self.shared.items():
             if count * 10 >= int(self.size[a]) * _SWALLOWED_TENTHS:

@@ -14,6 +14,11 @@ the edge's child, for then its other edges are there.  If it does not know the c
 may have taken it (a label, a sitelink, the recipe's `minus`), which the data sets alone can't tell
 (rule `edge?`).  Their stores can: where one is named, the chain's statements are looked up in it,
 and the recipe's rules about the entity are asked.
+
+**Two builds of one store** have all statements in common: no edge is to blame, and edges that one
+hierarchy lacks lead from entities that it doesn't keep.  Then the recipes decide: the sitelinks of
+the entity are held against the minimum and against the last entity that `limit` kept (which the
+manifest has), and what else the recipes say of the root is compared.
 """
 
 from __future__ import annotations
@@ -32,11 +37,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from etl.entity import Record
+from etl.entity import Record, numeric_id
 from etl.errors import UserError
 from etl.manifest import check_whole, read_manifest
 from etl.show import printable
-from etl.store import EntityStore
+from etl.store import REDIRECTS, EntityStore
 from graph.facts import Mask
 from graph.naming import name_of
 from graph.ontology import Ids, Nodes, distinct
@@ -56,6 +61,9 @@ LISTED: Final = ("name", "natural_type", "visual")
 #: What a store can say of an entity whose chain stands: the rule that keeps it out.
 RULES: Final = ("absent", "any", "require", "labels", "min_sitelinks", "minus or limit")
 
+#: Settings of a root that two recipes are compared by where no count of sitelinks decides.
+_COMPARED: Final = ("any", "minus", "require", "labels")
+
 _BATCH = 1 << 16  # rows of a file that are compared at a time
 
 
@@ -72,9 +80,11 @@ class Change:
     after: Any = None  # B's
     # why the one that lacks a membership does: `edge`, `edge?` (see above), `root` (its recipe
     # hasn't it), or, as all statements of the chain stand, `recipe` (the recipes differ) or
-    # `entity` (its own data, or a limit); with the stores `edge`, or the rule of RULES
+    # `entity` (its own data, or a limit); with the stores `edge`, or the rule of RULES; of two
+    # builds of one store the root's setting, `recipe` or `version` (of this tool)
     rule: str | None = None
     edge: Edge | None = None
+    detail: str | None = None  # what shows that it is this rule
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,7 @@ class Diff:
     """How two data sets differ."""
 
     manifests: tuple[tuple[str, str, str], ...]  # what, in A, in B
+    same_store: bool  # both were built from one: no statement differs
     entities: tuple[int, int]  # rows in A, in B
     counts: Mapping[tuple[str, str], int]  # (what, change) -> number
     by_root: Mapping[tuple[str, str], int]  # (root, change) -> number of memberships
@@ -99,25 +110,49 @@ def diff(
         data set was built from.
     """
     sides = _sides(a, b)
-    counts: Counter[tuple[str, str]] = Counter()
-    by_root: Counter[tuple[str, str]] = Counter()
-    seen: Counter[tuple[str, str, str | None]] = Counter()
+    seen: Counter[_Group] = Counter()
     kept = []
     for change in _changes(sides, stores):
-        counts[change.what, change.change] += 1
-        if change.root is not None:
-            by_root[change.root, change.change] += 1
-        seen[change.what, change.change, change.root] += 1
-        if seen[change.what, change.change, change.root] <= limit:
+        seen[_group(change)] += 1
+        if seen[_group(change)] <= limit:
             kept.append(change)
-    rows = tuple(int(side.manifest["counts"]["entities"]) for side in sides)
-    return Diff(
-        tuple(_manifest_differences(*sides)),
-        (rows[0], rows[1]),
-        counts,
-        by_root,
-        tuple(_with_names(kept, sides)),
-    )
+    return _found(sides, seen, tuple(_with_names(kept, sides)))
+
+
+_Group = tuple[str, str, str | None]  # what, change, root
+
+
+def _group(change: Change) -> _Group:
+    return change.what, change.change, change.root
+
+
+def _found(sides: tuple[_Side, _Side], seen: Counter[_Group], kept: tuple[Change, ...]) -> Diff:
+    counts: Counter[tuple[str, str]] = Counter()
+    by_root: Counter[tuple[str, str]] = Counter()
+    for (what, change, root), number in seen.items():
+        counts[what, change] += number
+        if root is not None:
+            by_root[root, change] += number
+    a, b = (int(side.manifest["counts"]["entities"]) for side in sides)
+    manifests = tuple(_manifest_differences(*sides))
+    return Diff(manifests, _have_one_store(*sides), (a, b), counts, by_root, kept)
+
+
+def plain(
+    a: Path, b: Path, *, stores: tuple[Path | None, Path | None] = (None, None)
+) -> Iterator[dict[str, Any]]:
+    """Yield every difference for JSON, and at the end what stands above them for people.
+
+    Raises
+    ------
+    UserError : as :func:`diff`.
+    """
+    sides = _sides(a, b)
+    seen: Counter[_Group] = Counter()
+    for change in _changes(sides, stores):
+        seen[_group(change)] += 1
+        yield as_plain(change)
+    yield summary(_found(sides, seen, ()))
 
 
 def _with_names(kept: list[Change], sides: tuple[_Side, _Side]) -> Iterator[Change]:
@@ -152,6 +187,7 @@ class _Side:
 
     path: Path
     manifest: dict[str, Any]
+    label: str  # A or B
 
     def file(self, table: str) -> pq.ParquetFile:
         return pq.ParquetFile(self.path / f"{table}.parquet")
@@ -167,11 +203,18 @@ class _Side:
 
 def _sides(a: Path, b: Path) -> tuple[_Side, _Side]:
     found = []
-    for path in (a, b):
+    for path, label in ((a, "A"), (b, "B")):
         manifest = read_manifest(path, "graph")
         check_whole(path, manifest, "build it again with `sparqless graph`")
-        found.append(_Side(path, manifest))
+        found.append(_Side(path, manifest, label))
     return found[0], found[1]
+
+
+def _have_one_store(a: _Side, b: _Side) -> bool:
+    """Say whether both were built from the same records and merged ids."""
+    origins = [side.manifest["store"] for side in (a, b)]
+    made_of = [(origin["contents"], origin["outputs"].get(REDIRECTS)) for origin in origins]
+    return bool(made_of[0] == made_of[1])
 
 
 def _changes(
@@ -348,18 +391,18 @@ def _memberships(sides: tuple[_Side, _Side], causes: tuple[_Cause, _Cause]) -> I
         for side, change in enumerate((WENT, CAME)):
             rows = window.only(side)
             why = causes[1 - side].of(rows)
-            for row, (rule, edge) in zip(rows.to_pylist(), why, strict=True):
+            for row, (rule, edge, detail) in zip(rows.to_pylist(), why, strict=True):
                 chain = {("before", "after")[side]: row["path"]}
                 yield Change(
                     "membership", change, row["entity"], root=row["root"], rule=rule, edge=edge,
-                    **chain,
+                    detail=detail, **chain,
                 )  # fmt: skip
         differing = np.flatnonzero(window.differing("path"))
         a, b = window.a.take(window.same_a[differing]), window.b.take(window.same_b[differing])
-        broken, made = causes[1].of(a), causes[0].of(b)
+        broken, made = causes[1].of(a, another=True), causes[0].of(b, another=True)
         for x, y, old, new in zip(a.to_pylist(), b.to_pylist(), broken, made, strict=True):
             # A chain is replaced because it is broken, or because there is a better one.
-            rule, edge = old if old[1] is not None else new
+            rule, edge, _ = old if old[1] is not None else new
             yield Change(
                 "membership", CHANGED, x["entity"], root=x["root"], before=x["path"],
                 after=y["path"], rule=rule, edge=edge,
@@ -415,7 +458,76 @@ def _packed(child: Ids, parent: Ids) -> npt.NDArray[np.uint64]:
     return (child.astype(np.uint32).astype(np.uint64) << np.uint64(32)) | parent.astype(np.uint32)
 
 
-Why = tuple[str, Edge | None]  # rule, edge
+Why = tuple[str, Edge | None, str | None]  # rule, edge, detail
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A root as one part of a recipe has it, and where its limit ended in a build."""
+
+    root: Root
+    last_kept: Mapping[str, Any] | None  # entity and sitelinks, where `limit` took any
+
+
+@dataclass(frozen=True, eq=False)
+class _Sitelinks:
+    """How many sitelinks entities have: 12 bytes an entity."""
+
+    ids: Ids  # ascending
+    count: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, side: _Side) -> _Sitelinks:
+        table = side.file("entities").read(columns=["id", "sitelinks"])
+        return cls(id_numbers(table.column("id")), table.column("sitelinks").to_numpy())
+
+    def __getitem__(self, id: str) -> int:
+        return int(self.count[np.searchsorted(self.ids, numeric_id(id))])
+
+
+@dataclass(frozen=True, eq=False)
+class _Recipes:
+    """Two recipes over one store: which setting of a root keeps an entity out of one build."""
+
+    label: str  # of the data set that lacks the entity
+    parts: Mapping[str, list[_Part]]  # by root, of that one
+    others: Mapping[str, list[_Part]]  # by root, of the one that has it
+    sitelinks: _Sitelinks  # of the latter's entities
+
+    def rule(self, root: str, entity: str) -> tuple[str, str | None]:
+        """Return the setting and what shows it; `recipe` where several may be the reason."""
+        parts, others = self.parts.get(root, []), self.others.get(root, [])
+        here, there = _without(parts, others), _without(others, parts)
+        links = self.sitelinks[entity]
+        found = dict(self._of_part(part, there, entity, links) for part in here)
+        return next(iter(found.items())) if len(found) == 1 else ("recipe", None)
+
+    def _of_part(
+        self, part: _Part, others: list[_Part], entity: str, links: int
+    ) -> tuple[str, str | None]:
+        if links < part.root.min_sitelinks:
+            return "min_sitelinks", f"it has {links}, and {part.root.min_sitelinks} are asked for"
+        last = part.last_kept
+        if last is not None and (links, -numeric_id(entity)) < (
+            last["sitelinks"],
+            -numeric_id(last["entity"]),
+        ):
+            return "limit", (
+                f"the last kept of root {part.root.id} in {self.label}, {last['entity']}, "
+                f"has {last['sitelinks']} sitelinks"
+            )
+        differing = [
+            name
+            for name in _COMPARED
+            if all(getattr(other.root, name) != getattr(part.root, name) for other in others)
+        ]
+        return (differing[0] if len(differing) == 1 else "recipe"), None
+
+
+def _without(parts: list[_Part], others: list[_Part]) -> list[_Part]:
+    """Return the parts that the others lack: what both have keeps the same entities."""
+    both = [other.root for other in others]
+    return [part for part in parts if part.root not in both]
 
 
 @dataclass(frozen=True, eq=False)
@@ -423,12 +535,15 @@ class _Cause:
     """Why a data set lacks memberships that another one has."""
 
     hierarchy: _Hierarchy
-    roots: Mapping[str, list[Root]]  # of its recipe, by id; one id may come once per part
+    parts: Mapping[str, list[_Part]]  # of its recipe, by root; one id may come once per part
     same_recipe: bool
+    recipes: _Recipes | None  # where both data sets are of one store
     records: Records | None  # of its store, if that is named
 
-    def of(self, rows: pa.Table) -> list[Why]:
-        """Return rule and edge for memberships that this data set lacks."""
+    def of(self, rows: pa.Table, *, another: bool = False) -> list[Why]:
+        """Return why this data set lacks memberships, or has `another` chain for them."""
+        if self.recipes is not None:
+            return [self._by_recipes(self.recipes, row, another) for row in rows.to_pylist()]
         broken = self._broken(_one_chunk(rows.column("path")))
         children = pa.array([edge[0] for edge in broken if edge], pa.string())
         sure = iter(self.hierarchy.know(id_numbers(children)).tolist())
@@ -438,13 +553,23 @@ class _Cause:
         ]
 
     def _why(self, row: Mapping[str, Any], broken: Edge | None, sure: bool) -> Why:
-        if row["root"] not in self.roots:
-            return "root", None
+        if row["root"] not in self.parts:
+            return "root", None, None
         if self.records is not None:
             return self._by_store(self.records, row)
         if broken is not None:
-            return ("edge" if sure else "edge?"), broken
-        return ("entity" if self.same_recipe else "recipe"), None
+            return ("edge" if sure else "edge?"), broken, None
+        return ("entity" if self.same_recipe else "recipe"), None, None
+
+    def _by_recipes(self, recipes: _Recipes, row: Mapping[str, Any], another: bool) -> Why:
+        if row["root"] not in self.parts:
+            return "root", None, None
+        if self.same_recipe:
+            return "version", None, None
+        rule, detail = ("recipe", None) if another else recipes.rule(row["root"], row["entity"])
+        if rule == "recipe" and not another and self.records is not None:
+            return self._by_store(self.records, row)
+        return rule, None, detail
 
     def _broken(self, paths: pa.ListArray) -> list[Edge | None]:
         """Return of every chain the last edge, as seen from its entity, that is not there."""
@@ -469,12 +594,12 @@ class _Cause:
         for child, step, parent in zip(path[::2], path[1::2], path[2::2], strict=False):
             subject, object = (parent, child) if step.startswith("^") else (child, parent)
             if object not in records.objects(subject, step.lstrip("^")):
-                return "edge", (child, step, parent)
+                return "edge", (child, step, parent), None
         record = records.get(row["entity"])
         if record is None:
-            return "absent", None
-        rules = {_rule(root, record) for root in self.roots[row["root"]]}
-        return max(rules, key=RULES.index), None
+            return "absent", None, None
+        rules = {_rule(part.root, record) for part in self.parts[row["root"]]}
+        return max(rules, key=RULES.index), None, None
 
 
 def _rule(root: Root, record: Record) -> str:
@@ -489,16 +614,30 @@ def _rule(root: Root, record: Record) -> str:
 
 
 def _cause(side: _Side, other: _Side, store: Path | None, stack: ExitStack) -> _Cause:
-    roots: dict[str, list[Root]] = {id: [] for id in side.roots}
-    for root in recorded(side.texts).all_roots():
-        roots.setdefault(side.manifest["recipe"]["merged"].get(root.id, root.id), []).append(root)
+    parts = _parts(side)
+    recipes = None
+    if _have_one_store(side, other):
+        recipes = _Recipes(side.label, parts, _parts(other), _Sitelinks.of(other))
     records = None
     if store is not None:
         opened = stack.enter_context(EntityStore(store))
         if opened.manifest["contents"] != side.manifest["store"]["contents"]:
             raise UserError(f"{side.path} was not built from {store}: name its store.")
         records = Records(opened)
-    return _Cause(_Hierarchy.of(side), roots, side.texts == other.texts, records)
+    return _Cause(_Hierarchy.of(side), parts, side.texts == other.texts, recipes, records)
+
+
+def _parts(side: _Side) -> dict[str, list[_Part]]:
+    """Return what each part of a data set's recipe says of its roots, by the ids that they have."""
+    counts = side.manifest["counts"]["roots"]
+    last_kept = {(root["root"], root["recipe"]): root.get("last_kept") for root in counts}
+    merged = side.manifest["recipe"]["merged"]
+    found: dict[str, list[_Part]] = {id: [] for id in side.roots}
+    for part in recorded(side.texts).parts():
+        for root in part.roots:
+            id = merged.get(root.id, root.id)
+            found.setdefault(id, []).append(_Part(root, last_kept.get((id, part.name))))
+    return found
 
 
 # --------------------------------------------------------------------------------------------------
@@ -552,6 +691,7 @@ def summary(found: Diff) -> dict[str, Any]:
     """Return what stands above the changes, for JSON."""
     return {
         "manifests": [dict(zip(("what", "a", "b"), row, strict=True)) for row in found.manifests],
+        "same_store": found.same_store,
         "entities": dict(zip("ab", found.entities, strict=True)),
         "counts": _nested(found.counts),
         "memberships": _nested(found.by_root),
@@ -573,11 +713,14 @@ def described(found: Diff) -> Iterator[str]:
 def _described(found: Diff) -> Iterator[str]:
     for what, a, b in found.manifests:
         yield f"{what}: {a} -> {b}"
+    if found.same_store:
+        yield "store: one for both, so no statement differs; what does is by recipe or version"
     yield f"entities: {found.entities[0]:,} -> {found.entities[1]:,}"
     if not found.counts:
         yield "no row differs"
     for what, by_change in _nested(found.counts).items():
-        yield f"  {what}: " + ", ".join(f"{n:,} {change}" for change, n in by_change.items())
+        told = ", ".join(f"{n:,} {change}" for change, n in by_change.items())
+        yield f"  {what}: {told}{'' if what in _SHOWN else ' (counted, not listed)'}"
     shown: tuple[str, str, str | None] | None = None
     for change in sorted(found.changes, key=lambda c: (c.what == "membership", c.root or "")):
         group = change.what, change.change, change.root
@@ -587,7 +730,7 @@ def _described(found: Diff) -> Iterator[str]:
             number = found.by_root.get((change.root or "", change.change))
             total = number or found.counts[change.what, change.change]
             yield ""
-            yield f"{_heading(change)} ({total:,})"
+            yield f"{_heading(change, found.same_store)} ({total:,})"
             shown = group
         yield f"  {_line(change)}"
 
@@ -595,9 +738,12 @@ def _described(found: Diff) -> Iterator[str]:
 _SHOWN: Final = ("entity", "edge", "membership", *LISTED)
 
 
-def _heading(change: Change) -> str:
+def _heading(change: Change, same_store: bool) -> str:
     root = f" of {change.root}" if change.root else ""
-    return f"{change.what}{root} {change.change}"
+    heading = f"{change.what}{root} {change.change}"
+    if change.what == "edge" and same_store:
+        heading += ", as a statement of what is kept in one of the two only"
+    return heading
 
 
 def _line(change: Change) -> str:
@@ -607,7 +753,9 @@ def _line(change: Change) -> str:
     if change.what == "membership":
         edge = " ".join(change.edge or ())
         chains = [" ".join(path) for path in (change.before, change.after) if path is not None]
-        return f"{named}: {_WHY[change.rule or ''].format(edge=edge)} ({' -> '.join(chains)})"
+        why = _WHY[change.rule or ""].format(edge=edge)
+        detail = f": {change.detail}" if change.detail else ""
+        return f"{named}: {why}{detail} ({' -> '.join(chains)})"
     if change.what in LISTED:
         return f"{named}: {change.before} -> {change.after}"
     return named
@@ -617,9 +765,12 @@ def _line(change: Change) -> str:
 _WHY: Final[Mapping[str, str]] = {
     "edge": "{edge} is not there",
     "edge?": "{edge} is not there, or a rule keeps the entity out (name the store to know)",
-    "root": "the recipe has not this root",
+    "root": "the recipe doesn't have this root",
     "recipe": "all statements are there, the recipe is another",
     "entity": "all statements are there: a rule about the entity, or a limit",
-    **{rule: f"all statements are there, kept out by {rule}" for rule in RULES},
+    "version": "store and recipe are the same, the version of sparqless is another",
+    **{
+        rule: f"all statements are there, kept out by {rule}" for rule in (*RULES, "minus", "limit")
+    },
     "absent": "the store has no record of it",
 }

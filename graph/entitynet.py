@@ -37,7 +37,7 @@ from etl.errors import UserError
 from etl.manifest import MANIFEST, digests, flush, read_manifest, tool_versions, write_manifest
 from etl.tables import TableWriter
 from graph.ancestors import ancestors
-from graph.export import as_json, written
+from graph.export import as_json, check_outside, written
 from graph.ontology import ArrayGraph, distinct
 from graph.read import batches, hierarchy, manifest_of
 from graph.tables import id_numbers, id_strings
@@ -78,11 +78,12 @@ _DEFAULT_API: Final = "google"
 
 _WRITING: Final = ".exporting"  # directory inside `out` until all files are complete
 
+# What may stand in a directory of an export: anything else is not ours to write into.
+_WRITTEN: Final = tuple(Path(f).parts[0] for f in (ENTITIES_FILE, QUERIES_FILE, HIERARCHY_FILE))
+
 
 def export_entitynet(graph: Path, out: Path) -> dict[str, Any]:
     """Write a finished data set into the directory `out` in EntityNet's layout.
-
-    What else stands in `out` (a clone of the release with its images) is left alone.
 
     Returns
     -------
@@ -90,13 +91,12 @@ def export_entitynet(graph: Path, out: Path) -> dict[str, Any]:
 
     Raises
     ------
-    UserError : the data set is not finished; `out` is a file or another step's directory.
+    UserError : the data set is not finished; `out` is a file, lies in the data set, is another
+        step's directory or holds what no export of ours has, such as a clone of the release.
     """
     manifest = manifest_of(graph)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file: name a directory.")
-    if (out / MANIFEST).exists():
-        read_manifest(out, "entitynet")  # refuses another step's directory
+    check_outside(graph, out)
+    _check_out(out)
     writing = out / _WRITING
     shutil.rmtree(writing, ignore_errors=True)
     (writing / HIERARCHY_FILE).parent.mkdir(parents=True)
@@ -123,6 +123,28 @@ def export_entitynet(graph: Path, out: Path) -> dict[str, Any]:
     finally:
         shutil.rmtree(writing, ignore_errors=True)
     return made
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a directory that an export may not be written into: it would replace what isn't ours.
+
+    A killed export leaves the directory that it wrote in, and perhaps no manifest.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"{out} is a file: name a directory.")
+    there = sorted(entry.name for entry in out.iterdir())
+    finished, begun = MANIFEST in there, _WRITING in there
+    if finished:
+        read_manifest(out, "entitynet")  # refuses another step's directory
+    ours = {MANIFEST, _WRITING, *(_WRITTEN if finished or begun else ())}
+    foreign = next((name for name in there if name not in ours), None)
+    if foreign is not None:
+        raise UserError(
+            f"{out} holds {foreign!r}, which no export of sparqless wrote there: name a new "
+            "directory or that of an earlier export."
+        )
 
 
 def _publish(writing: Path, out: Path, names: list[str], manifest: dict[str, Any]) -> None:

@@ -6,8 +6,9 @@ Rows are streamed, in the table's own order.
 
 **jsonl** has every value as it is, lists as lists.  **csv** (RFC 4180, UTF-8) has lists as JSON
 arrays in one cell and nothing for null.  Anybody may edit Wikidata, and a spreadsheet takes a cell
-that begins with `=`, `+`, `-` or `@` for a formula; such cells, and those that begin with a tab or
-a carriage return, get an apostrophe in front (OWASP, "CSV Injection"), and it is said how many did.
+that begins with `=`, `+`, `-` or `@` (full-width ones, too) for a formula; such cells, and those
+that begin with a tab or a line's end, get an apostrophe in front (OWASP, "CSV Injection"), and it
+is said how many did.
 **graphml** is for the hierarchy alone: all its nodes, with the attributes of the entities that the
 data set keeps; lists, which GraphML lacks, are joined by spaces.
 """
@@ -30,14 +31,13 @@ import ujson
 from etl.entity import entity_id
 from etl.errors import UserError
 from graph.ontology import Ids, distinct
-from graph.read import batches, manifest_of
+from graph.read import batches, columns_of, manifest_of
 from graph.tables import id_numbers
 
 TABLES: Final = ("entities", "memberships", "hierarchy", "attributes", "queries", "quality")
-FORMATS: Final = ("jsonl", "csv", "graphml")
 
 #: What a spreadsheet may take for the beginning of a formula (OWASP, "CSV Injection").
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 #: Attributes of a node in GraphML: column, and GraphML's type.
 _NODE: Final = {
@@ -70,8 +70,7 @@ def export_table(graph: Path, table: str, format: str, out: Path) -> Exported:
     ------
     UserError : as :func:`write_table`; `out` is a directory or stands in the data set's.
     """
-    if out.resolve().parent == graph.resolve():
-        raise UserError(f"{out} would stand in the data set itself: name another directory.")
+    check_outside(graph, out)
     if out.is_dir():
         raise UserError(f"{out} is a directory: name a file.")
     _check(graph, table, format)
@@ -94,6 +93,17 @@ def write_table(graph: Path, table: str, format: str, file: IO[str]) -> Exported
     if format == "csv":
         return _write_csv(graph, table, file)
     return _write_graphml(graph, file)
+
+
+def check_outside(graph: Path, out: Path) -> None:
+    """Refuse to write into a data set: a build takes what it doesn't know there for somebody's.
+
+    Raises
+    ------
+    UserError : `out` is the directory of the data set or lies in it, however deep.
+    """
+    if out.resolve().is_relative_to(graph.resolve()):
+        raise UserError(f"{out} would stand in the data set itself: name another directory.")
 
 
 def _check(graph: Path, table: str, format: str) -> None:
@@ -136,9 +146,8 @@ def _write_csv(graph: Path, table: str, file: IO[str]) -> Exported:
     # with both, so that a text with one of them alone is put into quotes
     writer = csv.writer(file, lineterminator="\r\n")
     rows, guarded = 0, 0
+    writer.writerow(columns_of(graph, table))
     for batch in batches(graph, table):
-        if not rows:
-            writer.writerow(batch.column_names)
         for row in batch.to_pylist():
             cells = [_cell(value) for value in row.values()]
             risky = [cell.startswith(_FORMULA) for cell in cells]
@@ -193,11 +202,11 @@ def _nodes(graph: Path) -> Iterator[str]:
 
 def _ends(graph: Path) -> Ids:
     """Return all ids of the hierarchy, ascending."""
-    found = np.empty(0, np.int64)
-    for batch in batches(graph, "hierarchy"):
-        ends = [id_numbers(batch.column(name)) for name in ("child", "parent")]
-        found = distinct(np.concatenate((found, *ends)))
-    return found
+    found = [np.empty(0, np.int64)]
+    for batch in batches(graph, "hierarchy", ["child", "parent"]):
+        ends = [id_numbers(column) for column in batch.columns]
+        found.append(distinct(np.concatenate(ends)))
+    return distinct(np.concatenate(found))
 
 
 def _edges(graph: Path) -> Iterator[str]:

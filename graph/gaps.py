@@ -7,18 +7,20 @@ or more that match none of the 46 roots they had looked at, via P31?/P279*).  He
 of a store and of any recipe.
 
 **A gap** is an item with enough sitelinks that no `any` condition of any root reaches.  What
-`minus`, `require`, `labels`, `min_sitelinks` and `limit` take away was meant to go.  Two kinds of
+`minus`, `require`, `labels`, `min_sitelinks` and `limit` take away was meant to go.  Three kinds of
 items are set aside and only counted, unless everything is asked for:
 
 - what stands below a root by P31?/P279*: single things of a class that the recipe covers, left out
   by a path such as `P279*` on purpose;
+- pages that Wikimedia's projects have for their own housekeeping: categories, templates, lists;
 - what stands below one of the 25 classes that EntityNet looked at and rejected as roots.
 
 **Classes are chosen greedily**: each round the one below which, by P31?/P279*, most of the items
 lie that are still left.  Alone, that would always be "entity", so three rules weigh its generality:
 
-1. Never offered are the four classes that EntityNet finds too general for a type, the rejected ones
-   and whatever stands above a root of the recipe, which it would swallow.
+1. Never offered are the four classes that EntityNet finds too general for a type, those of the
+   housekeeping, the rejected ones and whatever stands above a root of the recipe, which it would
+   swallow.
 2. From the class that catches most, the choice goes down, each time to the subclass that catches
    most, as long as that catches more than :data:`SHARE` of what the first one does.  With a half,
    one branch has to stand for the class; a class that gathers several branches stays.
@@ -65,6 +67,11 @@ REJECTED: Final = (
     "Q151885", "Q4164871", "Q838948", "Q1639378", "Q1272626", "Q13418847", "Q796194",
 )  # fmt: skip
 
+#: Classes of pages of Wikimedia's projects, which describe no thing of the world: category,
+#: disambiguation page, list article, template, duplicated page.  On the whole of Wikidata they are
+#: below the rejected "internal item"; a dump of a part may lack the classes between.
+HOUSEKEEPING: Final = ("Q4167836", "Q4167410", "Q13406463", "Q11266439", "Q17362920")
+
 #: Of what the class that catches most does, a subclass must catch more to be taken instead.
 SHARE: Final = 0.5
 
@@ -97,6 +104,7 @@ class Gap:
 
     id: str
     name: str | None
+    recorded: bool  # the store has a record of it: a part of Wikidata may lack one
     catches: int  # not caught by a class before it, either
     classes: int  # of these, what the path P279* catches; the others need P31/P279* too
     examples: tuple[Example, ...]  # of what it catches, the most linked
@@ -112,6 +120,7 @@ class Gaps:
     popular: int
     reached: int  # by an `any` condition of a root
     below_roots: int  # set aside: below a root's class, by a way that the recipe doesn't take
+    housekeeping: int  # set aside: below a class of Wikimedia's own pages
     below_rejected: int  # set aside: below a class that EntityNet rejected
     classless: int  # gaps that nothing catches: without P31 and without P279
     left: int  # gaps with a class that none of `found` catches
@@ -153,6 +162,8 @@ def gaps(
         missed = np.count_nonzero(open_)
         open_ &= everything | ~place.below(place.find(recipe.root_ids()))
         outside = np.count_nonzero(open_)
+        open_ &= everything | ~place.below(place.find(HOUSEKEEPING))
+        things = np.count_nonzero(open_)
         open_ &= everything | ~place.below(place.find(REJECTED))
         offered = np.ones(place.graph.size, bool) if everything else place.offered(recipe)
         search = _Search(place, open_, offered)
@@ -167,7 +178,8 @@ def gaps(
             popular=len(items),
             reached=int(len(items) - missed),
             below_roots=int(missed - outside),
-            below_rejected=int(outside - np.count_nonzero(open_)),
+            housekeeping=int(outside - things),
+            below_rejected=int(things - np.count_nonzero(open_)),
             classless=int(np.count_nonzero(open_ & ~place.has_class)),
             left=int(np.count_nonzero(search.open & place.has_class)),
             found=tuple(sorted(found, key=lambda gap: (-gap.catches, numeric_id(gap.id)))),
@@ -217,7 +229,7 @@ class _Place:
         file = edge_file(store, outputs, "P31")
         item, class_ = (np.empty(0, np.int64),) * 2 if file is None else _edges_of(file, items)
         class_ = redirects.followed(class_)
-        known = [*roots, *map(numeric_id, (*REJECTED, *TOO_GENERAL))]
+        known = [*roots, *map(numeric_id, (*HOUSEKEEPING, *REJECTED, *TOO_GENERAL))]
         ontology = Ontology.load(
             store, ["P279"], including=distinct(np.append(class_, known)).tolist(), quiet=quiet
         )
@@ -249,9 +261,9 @@ class _Place:
         return np.bincount(self.row[hit], minlength=len(self.items)) > 0
 
     def offered(self, recipe: Recipe) -> Mask:
-        """Say which classes may be offered: neither too general, nor rejected, nor above a root."""
+        """Say which classes may be offered, by the first of the three rules above."""
         mask = np.ones(self.graph.size, bool)
-        mask[self.find((*TOO_GENERAL, *REJECTED))] = False
+        mask[self.find((*TOO_GENERAL, *HOUSEKEEPING, *REJECTED))] = False
         mask[self.graph.reachable(self.find(recipe.root_ids()))] = False
         return mask
 
@@ -406,6 +418,7 @@ class _Report:
         return Gap(
             id,
             self._name(id),
+            self.records.get(id) is not None,
             int(np.count_nonzero(caught)),
             int(np.count_nonzero(caught & place.below(nodes, as_class=True))),
             tuple(self._examples(place.items, caught)),
@@ -435,6 +448,7 @@ def _described(found: Gaps) -> Iterator[str]:
     remarks = (
         (found.reached, "reached by a root of the recipe"),
         (found.below_roots, "below a root by P31?/P279*, a way that the recipe doesn't take"),
+        (found.housekeeping, "pages of Wikimedia's own, such as categories (--all has them)"),
         (found.below_rejected, "below a class that EntityNet rejected as a root (--all has them)"),
         (found.classless, "without a class (P31, P279)"),
         (sum(gap.catches for gap in found.found), "below the classes that follow"),
@@ -445,7 +459,8 @@ def _described(found: Gaps) -> Iterator[str]:
     for gap in found.found:
         yield ""
         ways = f"{gap.classes:,} by P279*, {gap.catches - gap.classes:,} more by P31/P279*"
-        yield f"{gap.catches:>12,}  {_named(gap.id, gap.name)}: {ways}"
+        named = _named(gap.id, gap.name) if gap.recorded else f"{gap.id} (no record in the store)"
+        yield f"{gap.catches:>12,}  {named}: {ways}"
         yield " " * 14 + ", ".join(f"{e.name or e.id} ({e.sitelinks})" for e in gap.examples)
         if gap.covered:
             roots = ", ".join(f"{_named(o.root, o.name)} ({o.items:,})" for o in gap.overlaps)

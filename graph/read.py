@@ -48,6 +48,11 @@ def batches(directory: Path, table: str, columns: list[str] | None = None) -> It
         yield pa.table(batch)
 
 
+def columns_of(directory: Path, table: str) -> list[str]:
+    """Return the names of a table's columns."""
+    return list(pq.read_schema(directory / f"{table}.parquet").names)
+
+
 def datasets(directory: Path) -> dict[str, ds.Dataset]:
     """See :func:`graph.datasets`."""
     names = [name for name in manifest_of(directory)["outputs"] if name.endswith(".parquet")]

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import ujson
 
 from etl.errors import UserError
-from etl.manifest import read_manifest
 from etl.show import printable
 from graph.findings import KINDS, Rows
 from graph.quality import FOUND, QUALITY_FILE
+from graph.read import manifest_of
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ def read_quality(data_set: Path, kind: str | None = None, limit: int = 20) -> Qu
 
     Raises
     ------
-    UserError : the directory is no finished data set or has no `quality.parquet`; there is no such
-        kind, or the store did not keep what it takes to find it.
+    UserError : the directory is no finished data set, has lost a file or has no `quality.parquet`;
+        there is no such kind, or the store did not keep what it takes to find it.
     """
-    read_manifest(data_set, "graph")
+    manifest_of(data_set)
     file = data_set / QUALITY_FILE
     if not file.is_file():
         raise UserError(

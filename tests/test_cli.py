@@ -13,6 +13,7 @@ import pytest
 
 from cli import cli
 from docs.commands import TARGET, commands, reference
+from graph.export import TABLES
 from tests.console import ROOT, run, start
 
 BY_NAME = {name: command for name, command, _ in commands()}  # "enrich types" and the like, too
@@ -47,6 +48,22 @@ def test_every_command_says_what_it_does_in_one_line_and_shows_an_example(name: 
     assert short.endswith(".")
     assert len(short) < 90
     assert any(example.startswith(f"{name} ") for example in examples(help_of(name)))
+
+
+@pytest.mark.parametrize("name", ["cli", "enrich", "export"])
+def test_the_list_of_commands_fits_a_terminal(name: str) -> None:
+    group = cli if name == "cli" else BY_NAME[name]
+    assert isinstance(group, click.Group)
+    text = group.get_help(click.Context(group, info_name=name, terminal_width=80))
+    listed = text.split("Commands:")[1].split("\n\n")[0]
+    assert len(listed.split("\n  ")) == len(group.commands) + 1
+    assert "..." not in listed
+
+
+def test_the_tables_to_export_are_those_of_a_data_set() -> None:
+    (option,) = (p for p in BY_NAME["export table"].params if p.name == "table")
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == TABLES
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -171,6 +188,7 @@ def test_closure_prints_ids_and_entity_prints_names(built: Path) -> None:
         ("entity Q99999999 --store data/sample/store", "Q99999999 is not in data/sample/store"),
         ("etl http://127.0.0.1:9/x.json.gz --store data/x --dry-run", "need a contact"),
         ("entity dog --store data/sample/store", "'dog' is not an item or property id"),
+        ("entity q144 --store data/sample/store", "Q144 or P31; did you mean Q144?"),
         ("entity Q1 --store data/nowhere", "data/nowhere is not a finished store"),
         ("verify data", "data has no manifest.json"),
         ("etl nothing.json --store data/x", "nothing.json: no such file"),

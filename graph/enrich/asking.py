@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from types import FrameType
 from typing import Any, Final
 
 import msgspec
@@ -26,7 +28,11 @@ HOPELESS: Final = 10  # failures before the first answer: something else is wron
 
 @dataclass(frozen=True)
 class Options:
-    """How to ask; prices are for a million tokens, the rate in requests a second (0: no limit)."""
+    """How to ask; prices are for a million tokens, the rate in requests a second (0: no limit).
+
+    `limit`: of the entities that there is something to ask about, the best known, whether they
+    have been answered before or not.
+    """
 
     model: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -88,20 +94,27 @@ class Asking:
 
     def __init__(self, task: Task, options: Options, server: Server, pace: Pace) -> None:
         self._task, self._options, self._server, self._pace = task, options, server, pace
+        self._under_way = 0  # batches
         self.spent = Tally()
         self.last_reason = ""
 
-    def ask_all(self, batches: Iterator[list[Asked]], write: Callable[[list[Line]], None]) -> None:
+    def ask_all(
+        self,
+        batches: Iterator[list[Asked]],
+        write: Callable[[list[Line]], None],
+        say: Callable[[str], object],
+    ) -> None:
         """Have every batch answered; `write` gets the lines of each as they come.
 
-        When the run can't go on, nothing new is asked; what is under way is waited for and
-        written, since it is paid for.
+        When the run can't go on, or at Ctrl-C, nothing new is asked; what is under way is waited
+        for and written, since it is paid for.  `say` tells the user so, who may press it again.
 
         Raises
         ------
         UserError : the server can't be asked, or too many entities failed.
+        KeyboardInterrupt : after the first Ctrl-C at the end, after another one at once.
         """
-        end: Exception | None = None
+        end: BaseException | None = None
         with closing(self._outcomes(batches)) as outcomes:  # stops asking, whatever happens here
             for found in outcomes:
                 if isinstance(found, list):
@@ -109,6 +122,8 @@ class Asking:
                     end = end or self._too_many_failures()
                 elif not isinstance(found, StoppedError):
                     end = end or found
+                    if found is end and isinstance(found, KeyboardInterrupt):
+                        say("Waiting for answers that are on their way; Ctrl-C again ends at once.")
                 if end is not None:
                     self._pace.stop()
         if end is not None:
@@ -116,36 +131,63 @@ class Asking:
 
     def _outcomes(
         self, batches: Iterator[list[Asked]]
-    ) -> Generator[list[Line] | Exception, None, None]:
+    ) -> Generator[list[Line] | BaseException, None, None]:
         """Yield what becomes of every batch, in the order they end; none begins after a stop."""
         todo: queue.SimpleQueue[list[Asked] | None] = queue.SimpleQueue()
-        done: queue.SimpleQueue[list[Line] | Exception] = queue.SimpleQueue()
+        done: queue.SimpleQueue[list[Line] | BaseException] = queue.SimpleQueue()
         count = self._options.concurrency
         for _ in range(count):
             threading.Thread(target=self._work, args=(todo, done), daemon=True).start()
-        under_way = 0
         try:
-            while True:
-                # a second one for each thread, lest it wait for this one
-                while under_way < 2 * count and not self._pace.is_stopped():
-                    try:
-                        batch = next(batches, [])
-                    except UserError as error:  # a record of the store that can't be read, say
-                        yield error
-                        break
-                    if not batch:
-                        break
-                    todo.put(batch)
-                    under_way += 1
-                if not under_way:
-                    return
-                found = done.get()
-                under_way -= 1
-                yield found
+            with self._interrupts_into(done):
+                while True:
+                    # a second one for each thread, lest it wait for this one
+                    while self._under_way < 2 * count and not self._pace.is_stopped():
+                        try:
+                            batch = next(batches, [])
+                        except UserError as error:  # a record of the store that can't be read, say
+                            yield error
+                            break
+                        if not batch:
+                            break
+                        todo.put(batch)
+                        self._under_way += 1
+                    if not self._under_way:
+                        return
+                    found = done.get()
+                    self._under_way -= not isinstance(found, KeyboardInterrupt)
+                    yield found
         finally:
             self._pace.stop()
             for _ in range(count):
                 todo.put(None)
+
+    @contextmanager
+    def _interrupts_into(
+        self, done: queue.SimpleQueue[list[Line] | BaseException]
+    ) -> Iterator[None]:
+        """Have the first Ctrl-C stand in the queue, where no work of this thread is cut by it.
+
+        It is raised at once while nothing is under way, and so is every other one.  Not so where
+        a program has given Ctrl-C a meaning of its own, or in another thread than the main one.
+        """
+        default = signal.default_int_handler
+        main = threading.current_thread() is threading.main_thread()
+        if not main or signal.getsignal(signal.SIGINT) is not default:
+            yield
+            return
+
+        def interrupted(number: int, frame: FrameType | None) -> None:
+            signal.signal(signal.SIGINT, default)
+            if not self._under_way:
+                raise KeyboardInterrupt
+            done.put(KeyboardInterrupt())  # of all queues, this kind may be put into from here
+
+        signal.signal(signal.SIGINT, interrupted)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, default)
 
     def _counted(self, lines: list[Line]) -> list[Line]:
         for line in lines:
@@ -175,15 +217,18 @@ class Asking:
     def _work(
         self,
         todo: queue.SimpleQueue[list[Asked] | None],
-        done: queue.SimpleQueue[list[Line] | Exception],
+        done: queue.SimpleQueue[list[Line] | BaseException],
     ) -> None:
-        with session_for(self._server) as session:
-            while (batch := todo.get()) is not None:
-                try:
-                    done.put(self._lines(batch, session))
-                except Exception as error:  # for the main thread to raise
-                    self._pace.stop()  # before another thread is refused the same
-                    done.put(error)
+        session: requests.Session | None = None
+        while (batch := todo.get()) is not None:
+            try:
+                session = session or session_for(self._server)
+                done.put(self._lines(batch, session))
+            except Exception as error:  # for the main thread to raise
+                self._pace.stop()  # before another thread is refused the same
+                done.put(error)
+        if session is not None:
+            session.close()
 
     def _lines(self, batch: list[Asked], session: requests.Session) -> list[Line]:
         """Ask about some entities until each has an answer, or has failed too often."""
@@ -202,7 +247,7 @@ class Asking:
                 break
             _share(reply, [lines[asked.question.entity] for asked in left])
             left = self._unanswered(reply, left, lines)
-            if not left:
+            if not left or not reply.again:
                 break
             remark = _remark(lines[asked.question.entity] for asked in left)
         return list(lines.values())

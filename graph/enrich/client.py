@@ -2,22 +2,24 @@
 
 `POST {endpoint}/chat/completions`, which vLLM, llama.cpp, Ollama and most paid servers speak.  The
 key goes into the header of the request and nowhere else: it is taken out of whatever a server sends
-back before anybody reads that.
+back, however that is escaped, before anybody reads it.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
 import requests
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import NewConnectionError, ReadTimeoutError
 
 from etl.errors import UserError
 from etl.remote import BROKEN, cause, public, retry_after
@@ -25,8 +27,9 @@ from etl.show import printable
 from graph.enrich.pace import Pace
 from graph.enrich.prompts import estimated_tokens, request_text
 
-TRIES: Final = 6  # at a server that is too busy or can't be reached: half a minute in all
-TIMEOUT_TRIES: Final = 2  # each may be long, and may be paid for
+TRIES: Final = 6  # at a server that fails or can't be reached: half a minute in all
+LIMITED_TRIES: Final = 10  # at one that says how often is too often (429): four minutes in all
+COSTLY_TRIES: Final = 2  # where the server had begun to answer: each may be long, and is paid for
 CONNECT_SECONDS: Final = 30.0
 LONGEST_REPLY: Final = 4 << 20  # bytes; ten attributes in seven categories are some 10 kB
 
@@ -38,7 +41,7 @@ _SAID = 200  # characters of a server's own words in a message
 
 _BUSY: Final = (408, 409, 425, 429)  # and all from 500: a later try may succeed
 # How servers name the field that they don't take, in a 400 or 422.
-_SCHEMA_WORDS: Final = ("response_format", "json_schema", "guided", "grammar")
+_SCHEMA_WORDS: Final = (b"response_format", b"json_schema", b"guided_json")
 
 
 class UnansweredError(Exception):
@@ -61,10 +64,14 @@ class Server:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server answered; `problem` says why there is no `content` that could be read."""
+    """What a server answered; `problem` says why there is no `content` that could be read.
+
+    `again`: asking once more may bring an answer.
+    """
 
     content: str
     problem: str
+    again: bool
     tokens_in: int
     tokens_out: int
     estimated: bool
@@ -118,13 +125,16 @@ def server_at(endpoint: str, key: str, *, named: bool, timeout: float) -> Server
 
 def _goes_in_clear(address: str) -> bool:
     """Say whether a key sent to an address could be read on its way: http, not to this machine."""
-    parts = urlsplit(address)
-    if parts.scheme == "https" or parts.hostname == "localhost":
-        return False
+    return urlsplit(address).scheme == "http" and not _is_here(address)
+
+
+def _is_here(address: str) -> bool:
+    """Say whether an address is one of this machine."""
+    host = urlsplit(address).hostname or ""
     try:
-        return not ipaddress.ip_address(parts.hostname or "").is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return True
+        return False
 
 
 def session_for(server: Server) -> requests.Session:
@@ -144,6 +154,8 @@ def session_for(server: Server) -> requests.Session:
             request.headers["Authorization"] = f"Bearer {server.key}"
         return request
 
+    if urlsplit(server.address).scheme == "http" and _is_here(server.address):
+        session.trust_env = False  # a proxy of the environment's would see prompts and key
     session.auth = authorize  # also keeps requests from sending what ~/.netrc has for the host
     return session
 
@@ -158,49 +170,63 @@ def ask(session: requests.Session, server: Server, body: dict[str, Any], pace: P
     StoppedError : the run was ended while this one waited.
     """
     data = msgspec.json.encode(body)
-    attempt = timeouts = 0
+    attempt = costly = 0
     while True:
         pace.turn()
         attempt += 1
         asked = 0.0  # seconds
+        status = 0  # until the server has said one
         try:
             with _sent(session, server, data) as response:
-                text = _received(response, server)
                 status = response.status_code
+                text = _received(response, server)
             if status == 200:
-                return _read(text, body)
+                pace.answered = True
+                return _read(text, body, server)
             if status not in _BUSY and status < 500:
-                raise _refused(server, status, text, response.headers.get("Location", ""))
-            reason = f"HTTP {status}{_said(text)}"
+                location = response.headers.get("Location", "")
+                raise _refused(server, status, text, location, answered=pace.answered)
+            reason = f"HTTP {status}{_said(text, server)}"
             if b"insufficient_quota" in text:
                 raise UserError(f"{server.host}: the account has no credit left ({reason}).")
             asked = retry_after(response.headers.get("Retry-After")) or 0.0
+            costly += status == 504  # a gateway's word for a timeout
         except requests.Timeout as error:
-            timeouts += 1
-            reason, status = f"no answer within {server.timeout:g} s", 0
-            if timeouts >= TIMEOUT_TRIES and not isinstance(error, requests.ConnectTimeout):
-                raise UnansweredError(reason) from None
+            costly += not isinstance(error, requests.ConnectTimeout)
+            reason = f"no answer within {server.timeout:g} s"
         except BROKEN as error:
-            reason = f"the connection broke ({printable(cause(error))[:_SAID]})"
-            status = -1
+            costly += status != 0
+            reason = f"the connection broke ({_safe(cause(error), server)})"
+            if _is_closed(error) and not pace.answered:
+                raise _given_up(server, status, reason) from None
+        if costly >= COSTLY_TRIES:
+            raise UnansweredError(reason)
         if asked > _LONGEST_WAIT:
             raise UserError(
                 f"{server.host} asks to wait {asked / 60:,.0f} minutes ({reason}); run the same "
                 "command again then: what is answered is kept."
             )
-        if attempt >= TRIES:
+        if attempt >= (LIMITED_TRIES if status == 429 else TRIES):
             raise _given_up(server, status, f"{reason}, {attempt} times")
-        pace.hold(asked)  # all of us, not this thread alone
-        pace.back_off(min(_BACKOFF * 2 ** (attempt - 1), _LONGEST_BACKOFF))
+        wait = min(_BACKOFF * 2 ** (attempt - 1), _LONGEST_BACKOFF)
+        # what the server asks for, or means by a 429, is meant for all of us, not this thread alone
+        pace.hold(asked or (wait / 2 if status == 429 else 0.0))
+        pace.back_off(wait)
+
+
+def _is_closed(error: BaseException) -> bool:
+    """Say whether no connection came about: nobody listens there, or there is no such host."""
+    inner = error.args[0] if error.args else None
+    return isinstance(getattr(inner, "reason", None), NewConnectionError)
 
 
 def _given_up(server: Server, status: int, reason: str) -> Exception:
-    if status >= 500 or status in (408, 409, 425):
+    if status not in (0, 429):
         return UnansweredError(reason)  # it is there, and can't do this one
     advice = (
         "give a lower --rate"
         if status == 429
-        else "see whether it is running and that is its address"
+        else "see whether it is running and whether that is its address"
     )
     return UserError(
         f"{public(server.address)}: {reason}; {advice}, and run the same command again to go on."
@@ -237,13 +263,32 @@ def _received(response: requests.Response, server: Server) -> bytes:
             raise UnansweredError(f"the reply is longer than {LONGEST_REPLY >> 20} MB")
         if time.monotonic() > until:
             raise requests.ReadTimeout
-    return _without_key(bytes(text), server)
+    return bytes(text)
 
 
-def _without_key(text: bytes, server: Server) -> bytes:
+@lru_cache(4)
+def _pattern(key: str) -> re.Pattern[str]:
+    """Match a key in a text, in JSON within JSON and in an address: any character may be escaped.
+
+    JSON has `/`, `\\/` and `\\u002f` for one character, with more backslashes further inside; an
+    address has `%2f`.
+    """
+    return re.compile(
+        "".join(
+            rf"\\{{0,8}}(?:{re.escape(c)}|u00(?i:{ord(c):02x})|%(?i:{ord(c):02x}))" for c in key
+        )
+    )
+
+
+def _without_key(text: str, server: Server) -> str:
     if len(server.key) < _SHORTEST_SECRET:
         return text
-    return text.replace(server.key.encode(), b"[key]")
+    return _pattern(server.key).sub("[key]", text)
+
+
+def _safe(text: str, server: Server) -> str:
+    """Return the beginning of a text for a message: printable, in one line, without the key."""
+    return printable(" ".join(_without_key(text, server).split())[:_SAID])
 
 
 def _piece(response: requests.Response) -> bytes:
@@ -253,14 +298,18 @@ def _piece(response: requests.Response) -> bytes:
         raise requests.ReadTimeout from error
 
 
-def _refused(server: Server, status: int, text: bytes, location: str) -> Exception:
-    """Say what a server means that will not answer, ever or just this once."""
+def _refused(
+    server: Server, status: int, text: bytes, location: str, *, answered: bool
+) -> Exception:
+    """Say what a server means that will not answer, ever or just this once.
+
+    One that has `answered` before takes a schema, whatever an error's words are.
+    """
     where = f"{public(server.address)}: HTTP {status}"
     if 300 <= status < 400:
-        location = _without_key(location.encode(errors="replace"), server).decode()
-        target = public(urljoin(server.address, location))
+        target = public(urljoin(server.address, _without_key(location, server)))
         return UserError(
-            f"{where}: it redirects to {printable(target[:_SAID])}, which isn't followed: prompts "
+            f"{where}: it redirects to {_safe(target, server)}, which isn't followed: prompts "
             "and key would go there. Give that address as --endpoint if you trust it."
         )
     if status in (401, 403):
@@ -272,16 +321,16 @@ def _refused(server: Server, status: int, text: bytes, location: str) -> Excepti
         return UserError(f"{where}: the account has no credit left.")
     if status in (404, 405):
         return UserError(
-            f"{where}{_said(text)}: there is no such model, or it is not the address of an "
+            f"{where}{_said(text, server)}: there is no such model, or it is not the address of an "
             "OpenAI-compatible server; check --model and --endpoint (many end with /v1)."
         )
-    words = text.lower()
-    if status in (400, 422) and any(word.encode() in words for word in _SCHEMA_WORDS):
+    schema = any(word in text.lower() for word in _SCHEMA_WORDS)
+    if status in (400, 422) and schema and not answered:
         return UserError(
-            f"{where}{_said(text)}: this server or model takes no answer's JSON schema "
+            f"{where}{_said(text, server)}: this server or model takes no answer's JSON schema "
             "(response_format json_schema), without which answers can't be relied on; take another."
         )
-    return UnansweredError(f"HTTP {status}{_said(text)}")
+    return UnansweredError(f"HTTP {status}{_said(text, server)}")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -310,25 +359,27 @@ class _Usage(msgspec.Struct):
     completion_tokens: int
 
 
-def _read(text: bytes, body: dict[str, Any]) -> Reply:
+def _read(text: bytes, body: dict[str, Any], server: Server) -> Reply:
     try:
         completion = msgspec.json.decode(text, type=_Completion)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        said = _said(text)
-        return Reply("", f"the server sent no completion{said}", 0, 0, False, "")
+        said = _said(text, server)
+        return Reply("", f"the server sent no completion{said}", True, 0, 0, False, "")
     choice = completion.choices[0] if completion.choices else _Choice()
-    content = choice.message.content or ""
+    content = _without_key(choice.message.content or "", server)
+    cut_off = choice.finish_reason == "length"  # and would be at the next try
     problem = ""
-    if choice.finish_reason == "length":
-        problem = "the answer was cut off at max_tokens"
+    if cut_off:
+        problem = "the answer was cut off at max_tokens, which --parameters can raise"
     elif choice.message.refusal:
-        problem = f"the model refused: {printable(choice.message.refusal)[:_SAID]}"
+        problem = f"the model refused: {_safe(choice.message.refusal, server)}"
     elif not content.strip():
-        problem = f"the reply holds no answer{_said(text) if not completion.choices else ''}"
+        said = "" if completion.choices else _said(text, server)
+        problem = f"the reply holds no answer{said}"
     usage = _usage(completion.usage)
     tokens = usage or (estimated_tokens(request_text(body)), estimated_tokens(content))
-    served_by = printable(completion.model or "")[:_SAID]
-    return Reply(content, problem, *tokens, usage is None, served_by)
+    served_by = _safe(completion.model or "", server)
+    return Reply(content, problem, not cut_off, *tokens, usage is None, served_by)
 
 
 def _usage(text: msgspec.Raw) -> tuple[int, int] | None:
@@ -340,7 +391,7 @@ def _usage(text: msgspec.Raw) -> tuple[int, int] | None:
     return counts if all(0 <= count < 1 << 31 for count in counts) else None
 
 
-def _said(text: bytes) -> str:
+def _said(text: bytes, server: Server) -> str:
     """Quote the server's own words, where it has some."""
     words: Any = None
     with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -348,6 +399,6 @@ def _said(text: bytes) -> str:
         while isinstance(words, dict):
             words = words.get("error", words.get("message", words.get("detail")))
     if not isinstance(words, str):
-        words = text[: 4 * _SAID].decode(errors="replace")
-    words = printable(" ".join(words.split()))
-    return f" ({words[:_SAID]})" if words else ""
+        words = text.decode(errors="replace")
+    words = _safe(words, server)
+    return f" ({words})" if words else ""

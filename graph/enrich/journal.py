@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final
@@ -29,6 +29,7 @@ LOCK: Final = ".lock"
 
 _LONGEST_LINE: Final = 1 << 20  # bytes; an answer is cut to far less before it is written
 _LONGEST_NAME: Final = 200  # bytes of a directory's name; file systems end at 255
+_ATTEMPTS: Final = 100  # at a lock, before one that others keep removing counts as taken
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -196,7 +197,6 @@ class Journal:
     _failures: BinaryIO = field(init=False)
 
     def __enter__(self) -> Journal:
-        self.directory.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stack.enter_context(_locked(self.directory))
             self._answers = stack.enter_context(_opened(self.directory / answers_file(self.task)))
@@ -206,12 +206,7 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._stack:
-            for file in (self._answers, self._failures):
-                file.flush()
-                os.fsync(file.fileno())
-                if not file.seek(0, os.SEEK_END):
-                    Path(file.name).unlink()  # an empty one would look like a task that was begun
+        self._stack.close()
 
     def append(self, lines: Iterable[Line]) -> None:
         """Write lines and hand each to the system, so that a kill takes none of them back."""
@@ -223,32 +218,73 @@ class Journal:
                 self.answered.add(bytes.fromhex(line.prompt))
 
 
-def _locked(directory: Path) -> BinaryIO:
-    """Open the lock of a directory and hold it; it goes with the process, however it ends."""
-    file = (directory / LOCK).open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise UserError(
-            f"{directory} is being written by another `sparqless enrich`; wait for it: one run "
-            "at a time asks a model."
-        ) from None
-    return file
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Make a directory and hold its lock, which goes with the process, however that ends.
+
+    A run that leaves nothing takes lock and directories away.  Whoever opened the lock before that
+    then holds one that is gone, and has to begin again.
+    """
+    taken = UserError(
+        f"{directory} is being written by another `sparqless enrich`; wait for it: one run "
+        "at a time asks a model."
+    )
+    for _ in range(_ATTEMPTS):
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            file = (directory / LOCK).open("ab")
+        except FileNotFoundError:
+            continue  # removed between two calls
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(os.fstat(file.fileno()), os.stat(directory / LOCK)):
+                    continue
+            except FileNotFoundError:
+                continue
+            except BlockingIOError:
+                raise taken from None
+            try:
+                yield
+            finally:
+                _remove_if_empty(directory)
+            return
+    raise taken
 
 
-def _opened(path: Path) -> BinaryIO:
-    """Open a file to append to, without the line that a kill cut off."""
-    file = path.open("a+b")
-    size = whole = file.seek(0, os.SEEK_END)
-    while whole:
-        start = max(0, whole - _LONGEST_LINE)
+def _remove_if_empty(directory: Path) -> None:
+    """Remove a model's directory that holds its lock alone, and the one above if nothing else."""
+    if os.listdir(directory) == [LOCK]:
+        (directory / LOCK).unlink()
+        with suppress(OSError):  # another run or another model is there
+            directory.rmdir()
+            directory.parent.rmdir()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to append to, without the line that a kill cut off; one left empty is removed."""
+    with path.open("a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        whole = _end_of_lines(file, size)
+        if whole != size:
+            file.truncate(whole)
+        try:
+            yield file
+        finally:
+            file.flush()
+            os.fsync(file.fileno())
+            if not file.seek(0, os.SEEK_END):
+                path.unlink()  # an empty one would look like a task that was begun
+
+
+def _end_of_lines(file: BinaryIO, size: int) -> int:
+    """Return where the last whole line of a file ends."""
+    while size:
+        start = max(0, size - _LONGEST_LINE)
         file.seek(start)
-        found = file.read(whole - start).rfind(b"\n")
+        found = file.read(size - start).rfind(b"\n")
         if found >= 0:
-            whole = start + found + 1
-            break
-        whole = start
-    if whole != size:
-        file.truncate(whole)
-    return file
+            return start + found + 1
+        size = start
+    return 0

@@ -17,6 +17,9 @@ class Pace:
 
     `clock` gives seconds, `sleep` waits for some; both are there to be replaced in tests.  By
     default a wait ends early when the run is stopped.
+
+    `answered` says whether the server has given an answer yet: until then, what keeps it from
+    answering is no passing trouble.
     """
 
     def __init__(
@@ -26,6 +29,7 @@ class Pace:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
+        self.answered = False
         self._apart = 1 / rate if rate else 0.0
         self._clock = clock
         self._stopped = threading.Event()

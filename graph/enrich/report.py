@@ -71,10 +71,10 @@ def described(expected: Estimate, options: Options) -> Iterator[str]:
         for line in prompt.split("\n"):
             yield printable(line)
         yield ""
-    left_out = "".join(f", {count:,} {what}" for what, count in _left_out(expected.skipped))
+    left_out = ", ".join(f"{count:,} {what}" for what, count in _left_out(expected.skipped))
     yield (
-        f"Would ask about {_entities(expected.entities)}{left_out}: "
-        f"{counted(expected.requests, 'request')}, about {expected.tokens_in:,} tokens in and "
+        f"Would ask about {_entities(expected.entities)}{left_out and f' (left out: {left_out})'} "
+        f"in {counted(expected.requests, 'request')}, about {expected.tokens_in:,} tokens in and "
         f"{expected.tokens_out:,} out" + _price(expected, options)
     )
 

@@ -50,6 +50,7 @@ from graph.enrich.prompts import (
     visuality_question,
 )
 from graph.enrich.sources import Subjects
+from graph.read import manifest_of
 
 ENRICH_FORMAT: Final = 1  # version of what stands in a model's directory
 
@@ -139,10 +140,15 @@ def _to_ask(
     answered: set[bytes],
     skipped: Skipped,
 ) -> Iterator[Asked]:
+    """Yield what is to be asked about the first `options.limit` that there is a question about."""
+    questions = 0
     for subject in subjects:
+        if questions == options.limit:
+            return
         question = _question(task, subject, candidates, hints, skipped)
         if question is None:
             continue
+        questions += 1
         prompt = prompt_hash(task, question, options.model, options.parameters)
         if bytes.fromhex(prompt) in answered:
             skipped.answered_before += 1
@@ -155,23 +161,31 @@ def _subjects(graph: Path, task: Task, options: Options) -> Subjects:
     return Subjects(graph, limit=options.limit, visible=task is ATTRIBUTES)
 
 
+def _left(subjects: Subjects, options: Options, skipped: Skipped) -> int:
+    """Return how many are asked about at the most, given what was left out so far."""
+    questions = len(subjects) - skipped.no_candidates - skipped.one_candidate
+    return min(questions, options.limit or questions) - skipped.answered_before
+
+
 def estimate(
     graph: Path, task_name: str, options: Options, candidates: Candidates, hints: Hints
 ) -> Estimate:
     """Say what :func:`enrich` would ask and what it would cost; nothing is sent or written.
 
-    Exact in the number of entities up to 1,000 of them; of more, as many are looked at.  Tokens
-    are estimated from the length of the texts.
+    Exact in the number of entities up to 1,000 of them, or with a limit up to that; of more, as
+    many are looked at.  Tokens are estimated from the length of the texts.
     """
     task = TASKS[task_name]
     subjects = _subjects(graph, task, options)
     answered = cached_prompts(model_directory(graph, options.model), task.name)
     skipped = Skipped(not_visual=subjects.not_visual)
-    probed = list(subjects.spread(_PROBED))
+    exact = options.limit is not None and options.limit <= _PROBED
+    probed = subjects if exact else subjects.spread(_PROBED, options.limit)
     asked = list(_to_ask(task, probed, candidates, hints, options, answered, skipped))
     batches = list(batched(iter(asked), options.batch))
     bodies = [body_about(task, batch, options) for batch in batches]
-    scale = len(subjects) / max(len(probed), 1)
+    questions = len(asked) + skipped.answered_before
+    scale = 1.0 if exact else _scale(subjects, options, questions)
     for reason in ("answered_before", "no_candidates", "one_candidate"):
         setattr(skipped, reason, round(getattr(skipped, reason) * scale))
     entities = round(len(asked) * scale)
@@ -188,6 +202,15 @@ def estimate(
         sums.cost(options.price_in, options.price_out),
         tuple(_shown(bodies[:_SHOWN])),
     )
+
+
+def _scale(subjects: Subjects, options: Options, questions: int) -> float:
+    """Return how many entities a run would go through for each that was probed."""
+    looked_at = min(_PROBED, len(subjects), options.limit or _PROBED)
+    reach = len(subjects)
+    if options.limit is not None and questions:
+        reach = min(reach, round(options.limit * looked_at / questions))
+    return reach / max(looked_at, 1)
 
 
 def _shown(bodies: list[dict[str, Any]]) -> Iterator[str]:
@@ -212,11 +235,13 @@ def enrich(
     hints: Hints,
     *,
     pace: Pace | None = None,
+    say: Callable[[str], object] = lambda text: None,
 ) -> Summary:
     """Ask a model about every entity that has no answer yet.
 
     `candidates` gives the classes that may be an entity's natural type, `hints` what is known of
-    its looks; both are called by this thread only.  `pace` is there to be replaced in tests.
+    its looks; both are called by this thread only.  `say` gets what the user should know on the
+    way, a sentence at a time.  `pace` is there to be replaced in tests.
 
     Raises
     ------
@@ -224,7 +249,7 @@ def enrich(
         than `options.max_failures` entities failed.  What was answered until then is kept.
     """
     task = TASKS[task_name]
-    source = read_manifest(graph, "graph")["outputs"]["entities.parquet"]
+    source = manifest_of(graph)["outputs"]["entities.parquet"]
     subjects = _subjects(graph, task, options)
     directory = model_directory(graph, options.model)
     run = Asking(task, options, server, pace or Pace(options.rate))
@@ -232,16 +257,16 @@ def enrich(
     with Journal(directory, task.name) as journal:
         _take_back(directory, task)
         asked = _to_ask(task, subjects, candidates, hints, options, journal.answered, skipped)
-        with Progress("asking", len(subjects), unit=" entities", quiet=options.quiet) as progress:
+        most = _left(subjects, options, skipped)
+        with Progress("asking", most, unit=" entities", quiet=options.quiet) as progress:
 
             def write(lines: list[Line]) -> None:
                 journal.append(lines)
-                spent = run.spent
-                seen = spent.answered + spent.failed + sum(asdict(skipped).values())
-                progress.note = f"{spent.failed} failed" if spent.failed else ""
-                progress.add(max(0, seen - skipped.not_visual - progress.done))
+                progress.note = f"{run.spent.failed} failed" if run.spent.failed else ""
+                progress.total = _left(subjects, options, skipped)
+                progress.add(len(lines))
 
-            run.ask_all(batched(asked, options.batch), write)
+            run.ask_all(batched(asked, options.batch), write, say)
         total = tally(directory, task.name)
         _finish(directory, task, server, options, source, skipped, total)
     prices = options.price_in, options.price_out

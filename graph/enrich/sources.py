@@ -16,29 +16,31 @@ import pyarrow.parquet as pq
 
 from etl.entity import Record
 from etl.errors import UserError
-from etl.manifest import read_manifest
 from etl.store import EntityStore
 from graph.above import Nodes
 from graph.enrich.prompts import Candidate, Hint, Subject
 from graph.naming import name_of
 from graph.natural_types import NaturalTypes
+from graph.read import manifest_of
 from graph.recipe import Recipe, followed, recorded
 from graph.tables import id_numbers
 
 _CACHED = 1 << 16  # records of classes: the entities of a data set share most of theirs
 _SLICE = 1 << 10  # entities that are Python objects at a time
+_SPARE = 3  # texts to read for each that is wanted: not everything leaves something to ask
 
 
 class Subjects:
     """The entities of a data set, best known first (sitelinks, ties by id).
 
-    `limit` takes the first ones only; `visible` leaves out those that are known not to be visual.
-    Holds their names, descriptions and aliases as Arrow columns, some 150 bytes an entity.
+    `visible` leaves out those that are known not to be visual.  `limit` says how many will be
+    wanted, or some more: the texts of the others are not read until then.  Holds the names,
+    descriptions and aliases of what it reads as Arrow columns, some 150 bytes an entity.
     """
 
     def __init__(self, graph: Path, *, limit: int | None = None, visible: bool = False) -> None:
-        file = graph / "entities.parquet"
-        keys = pq.read_table(file, columns=["sitelinks", "visual", "name"])
+        self._file = graph / "entities.parquet"
+        keys = pq.read_table(self._file, columns=["sitelinks", "visual", "name"])
         wanted = np.ones(len(keys), bool)
         if visible:
             wanted = pc.fill_null(keys.column("visual"), True).to_numpy()
@@ -47,27 +49,30 @@ class Subjects:
         rows = np.flatnonzero(wanted)
         # rows stand in the order of their ids, so a stable sort breaks ties by id
         order = np.argsort(-keys.column("sitelinks").to_numpy()[rows], kind="stable")
-        rows = rows[order][:limit]
-        self._texts = _taken(file, rows)
+        self._rows = rows[order]
+        self._first = len(rows) if limit is None else _SPARE * limit
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._rows)
 
     def __iter__(self) -> Iterator[Subject]:
-        return self._at(np.arange(len(self)))
+        for rows in (self._rows[: self._first], self._rows[self._first :]):
+            if len(rows):
+                yield from _subjects(_taken(self._file, rows))
 
-    def spread(self, count: int) -> Iterator[Subject]:
-        """Yield at most `count` of them, evenly over all, for an estimate."""
-        return self._at(
-            np.unique(np.linspace(0, max(len(self) - 1, 0), min(count, len(self))).astype(int))
-        )
+    def spread(self, count: int, first: int | None = None) -> Iterator[Subject]:
+        """Yield at most `count` of the `first` ones, evenly over these, for an estimate."""
+        rows = self._rows[:first]
+        at = np.linspace(0, max(len(rows) - 1, 0), min(count, len(rows))).astype(int)
+        return _subjects(_taken(self._file, rows[np.unique(at)]))
 
-    def _at(self, rows: npt.NDArray[np.int64]) -> Iterator[Subject]:
-        for first in range(0, len(rows), _SLICE):
-            for row in self._texts.take(rows[first : first + _SLICE]).to_pylist():
-                yield Subject(
-                    row["id"], row["name"], row["description"] or "", tuple(row["aliases"] or ())
-                )
+
+def _subjects(texts: pa.Table) -> Iterator[Subject]:
+    for first in range(0, len(texts), _SLICE):
+        for row in texts.slice(first, _SLICE).to_pylist():
+            yield Subject(
+                row["id"], row["name"], row["description"] or "", tuple(row["aliases"] or ())
+            )
 
 
 def _taken(file: Path, rows: npt.NDArray[np.int64]) -> pa.Table:
@@ -96,7 +101,8 @@ def sources(
 
     Raises
     ------
-    UserError : there is no finished data set or store, or it was built from another one.
+    UserError : there is no finished data set or store, the data set has lost a file or was built
+        from another store.
     """
     with EntityStore(store) as entities:
         recipe = _recipe(graph, entities)
@@ -105,7 +111,7 @@ def sources(
 
 def _recipe(graph: Path, store: EntityStore) -> Recipe:
     """Return the recipe of a data set, if the data set is of this store."""
-    manifest = read_manifest(graph, "graph")
+    manifest = manifest_of(graph)
     if manifest["store"]["contents"] != store.manifest["contents"]:
         raise UserError(
             f"{graph} was not built from {store.path}: name its store, or build it again."

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from etl.manifest import digests, read_manifest, write_manifest
 
 
-def rewrite(folder: Path, name: str, table: pa.Table) -> None:
+def rewrite(folder: Path, name: str, table: pa.Table, rows_a_group: int | None = None) -> None:
     """Put a table in place of a data set's, or beside them, and have its manifest list it."""
-    pq.write_table(table, folder / f"{name}.parquet")
+    pq.write_table(table, folder / f"{name}.parquet", row_group_size=rows_a_group)
     manifest = read_manifest(folder, "graph")
     manifest["outputs"] |= digests(folder, [f"{name}.parquet"], quiet=True)
     write_manifest(folder, {k: v for k, v in manifest.items() if k != "manifest_sha256"})

@@ -10,7 +10,7 @@ import pytest
 import graph.diff
 from etl.errors import UserError
 from graph.build import build
-from graph.diff import changes, described, diff, summary
+from graph.diff import changes, described, diff, plain, summary
 from graph.recipe import load
 from tests.graph.data_sets import with_columns
 from tests.graph.small_dump import entity, recipe_of, store_of
@@ -132,6 +132,93 @@ def test_a_root_that_the_other_recipe_lacks_is_the_reason(tmp_path):
     assert [row[0] for row in found.manifests] == ["recipe test"]
 
 
+def of_one_store(tmp_path, *recipes, entities=OLD):
+    """Build several recipes over one store; return the data sets and the store."""
+    store = store_of(tmp_path / "one", entities)
+    folders = []
+    for number, recipe in enumerate(recipes):
+        folders.append(tmp_path / f"graph{number}")
+        build(store, load(recipe_of(tmp_path / "one", recipe)), folders[-1], quiet=True)
+    return *folders, store
+
+
+SOME = [
+    *OLD[:4],
+    entity("Q10", label="dog", links=30, claims={"P279": ["Q2"]}),
+    entity("Q11", label="poodle", links=20, claims={"P279": ["Q10"], "P18": ["A.jpg"]}),
+    entity("Q12", label="cat", links=20, claims={"P279": ["Q3"]}),
+    entity("Q13", label="hedgehog", links=20, claims={"P279": ["Q2"]}),
+]
+MINUS = ONE + 'minus = [{ path = "P279*", of = ["Q3"] }]\n'
+
+
+@pytest.mark.parametrize(
+    ("recipe", "went"),  # ids, rule, what shows it
+    [
+        (
+            "limit = 2\n" + ONE,  # of equals, the lower id is kept
+            [("Q1 Q2 Q3 Q12 Q13", "limit", "the last kept of root Q1 in B, Q11, has 20 sitelinks")],
+        ),
+        (
+            "min_sitelinks = 11\n" + ONE,
+            [("Q1 Q2 Q3", "min_sitelinks", "it has 10, and 11 are asked for")],
+        ),
+        (MINUS, [("Q3 Q12", "minus", None)]),
+        ('require = ["P18"]\n' + ONE, [("Q1 Q2 Q3 Q10 Q12 Q13", "require", None)]),
+        (ONE.replace("P279*", "P279?"), [("Q10 Q11 Q12 Q13", "any", None)]),
+        (
+            "limit = 3\n" + MINUS,  # two settings, and which of them can be told
+            [
+                ("Q1 Q2 Q3", "limit", "the last kept of root Q1 in B, Q13, has 20 sitelinks"),
+                ("Q12", "minus", None),
+            ],
+        ),
+        ('require = ["P18"]\n' + MINUS, [("Q1 Q2 Q3 Q10 Q12 Q13", "recipe", None)]),  # or can't
+    ],
+)
+def test_of_one_store_no_statement_is_blamed(tmp_path, recipe, went):
+    a, b, _ = of_one_store(tmp_path, ONE, recipe, entities=SOME)
+    found = diff(a, b)
+    assert found.same_store
+    lost = [c for c in found.changes if c.what == "membership"]
+    expected = {id: (rule, detail) for ids, rule, detail in went for id in ids.split()}
+    assert {c.id: (c.rule, c.detail) for c in lost} == expected
+    assert all((c.change, c.edge) == ("went", None) for c in lost)
+    back = [c for c in diff(b, a).changes if c.what == "membership"]
+    assert {c.id: c.rule for c in back} == {id: rule for id, (rule, _) in expected.items()}
+    text = "\n".join(described(found))
+    assert "store: one for both, so no statement differs" in text
+    assert "is not there" not in text
+    if found.counts.get(("edge", "went")):
+        assert "edge went, as a statement of what is kept in one of the two only (" in text
+
+
+def test_of_one_store_that_is_named_a_rule_that_settings_cannot_tell_is_asked_for(tmp_path):
+    recipe = 'require = ["P18"]\n' + MINUS
+    a, b, store = of_one_store(tmp_path, ONE, recipe, entities=SOME)
+    lost = [c for c in diff(a, b, stores=(None, store)).changes if c.what == "membership"]
+    assert {c.rule for c in lost} == {"require"}
+
+
+def test_another_chain_in_one_store_is_the_recipes(tmp_path):
+    longer = ONE.replace('path = "P279*"', 'path = "P279/P279"')
+    both = [*OLD, entity("Q13", claims={"P279": ["Q1", "Q2"]})]
+    a, b, _ = of_one_store(tmp_path, ONE, longer, entities=both)
+    (change,) = [c for c in changes(a, b) if (c.what, c.change, c.id) == (
+        "membership", "changed", "Q13",
+    )]  # fmt: skip
+    assert (change.rule, change.edge) == ("recipe", None)
+
+
+def test_json_is_made_in_one_pass_and_ends_with_the_counts(tmp_path):
+    a, b, _ = of_one_store(tmp_path, ONE, "limit = 2\n" + ONE, entities=SOME)
+    *listed, last = plain(a, b)
+    assert len(listed) == sum(n for by in last["counts"].values() for n in by.values())
+    assert last == summary(diff(a, b))
+    assert last["same_store"] is True
+    assert listed[-1]["detail"].startswith("the last kept of root Q1 in B")
+
+
 def test_names_and_types_are_listed_and_other_columns_counted(tmp_path):
     a, _ = built(tmp_path, "a", OLD)
     hound = entity("Q10", label="hound", aliases={"en": ["dog"]}, claims={"P279": ["Q2"]})
@@ -151,7 +238,8 @@ def test_names_and_types_are_listed_and_other_columns_counted(tmp_path):
     assert listed["aliases"] == (None, None)
     text = "\n".join(described(found))
     assert "Q10 dog: dog -> hound" in text
-    assert "  aliases: 1 changed" in text
+    assert "  aliases: 1 changed (counted, not listed)" in text
+    assert "  natural_type: 1 changed\n" in text
 
 
 def test_the_limit_bounds_what_is_listed_and_not_the_counts(tmp_path):

@@ -244,7 +244,9 @@ def test_subjects_come_best_known_first_ties_by_id(tmp_path: Path) -> None:
     graph = entities_file(tmp_path, rows)
     assert [s.id for s in Subjects(graph)] == ["Q2", "Q5", "Q6", "Q1", "Q3", "Q4"]
     assert next(iter(Subjects(graph))) == Subject("Q2", "n2", "", ("x", "y"))
-    assert [s.id for s in Subjects(graph, limit=3)] == ["Q2", "Q5", "Q6"]
+    for limit in (1, 2, 3, 100):  # says how many will be wanted, and all are there
+        assert [s.id for s in Subjects(graph, limit=limit)] == ["Q2", "Q5", "Q6", "Q1", "Q3", "Q4"]
+    assert [s.id for s in Subjects(graph).spread(2, 3)] == ["Q2", "Q6"]
     visible = Subjects(graph, visible=True)
     assert [s.id for s in visible] == ["Q2", "Q5", "Q1", "Q3", "Q4"]
     assert visible.not_visual == 1

@@ -17,15 +17,25 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+import urllib3.util.connection
 
 from etl.errors import UserError
+from etl.progress import Progress
 from etl.verify import verify
 from graph.build import build
 from graph.enrich.asking import Options, parsed_parameters
-from graph.enrich.client import LONGEST_REPLY, TRIES, completions_address, server_at
+from graph.enrich.client import (
+    COSTLY_TRIES,
+    LIMITED_TRIES,
+    LONGEST_REPLY,
+    TRIES,
+    completions_address,
+    server_at,
+)
 from graph.enrich.journal import Journal, cached_prompts, model_directory, model_of
 from graph.enrich.pace import Pace, StoppedError
 from graph.enrich.prompts import Candidate
+from graph.enrich.report import described
 from graph.enrich.run import Summary, enrich, estimate
 from graph.enrich.sources import sources
 from graph.recipe import load
@@ -214,6 +224,50 @@ def test_the_best_known_are_asked_about_first_and_a_limit_takes_them(ask: Asker)
     assert ask.server.entities_asked()[5:] == MEMBERS[2:]
 
 
+def test_a_limit_is_of_those_that_there_is_something_to_ask_about(ask: Asker) -> None:
+    """Of the five best known, two have no two classes above them."""
+    options = Options(model=MODEL, limit=5)
+    with sources(ask.graph, ask.store) as (candidates, hints):
+        expected = estimate(ask.graph, "types", options, candidates, hints)
+    assert expected.entities == 5
+    assert ask(limit=5, concurrency=1).answered == 5
+    assert ask.server.entities_asked() == [LOWER, *MEMBERS[:4]]
+    # the same command asks about no others
+    assert (again := ask(limit=5)).answered == 0
+    assert again.skipped.answered_before == 5
+    assert ask(limit=7).answered == 2
+
+
+@pytest.mark.parametrize("limit", [4, 9, 13, 100])
+def test_an_estimate_from_a_part_knows_how_far_a_limit_reaches(
+    ask: Asker, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr("graph.enrich.run._PROBED", 3)
+    options = Options(model=MODEL, limit=limit)
+    with sources(ask.graph, ask.store) as (candidates, hints):
+        found = estimate(ask.graph, "visuality", options, candidates, hints)
+        types = estimate(ask.graph, "types", options, candidates, hints)
+    assert found.entities == min(limit, 15)
+    assert types.entities + types.skipped.no_candidates + types.skipped.one_candidate <= 15
+    assert 0 < types.entities <= limit
+
+
+def test_progress_counts_what_is_asked_about(ask: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int | None]] = []
+
+    class Seen(Progress):
+        def add(self, amount: int) -> None:
+            super().add(amount)
+            seen.append((self.done, self.total))
+
+    monkeypatch.setattr("graph.enrich.run.Progress", Seen)
+    ask(limit=3, concurrency=1)
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    seen.clear()
+    ask()
+    assert seen[-1] == (10, 10)
+
+
 def test_several_entities_may_share_a_request_and_their_answers_count_alone(ask: Asker) -> None:
     summary = ask("visuality", batch=4)
     assert sorted(map(len, map(properties, ask.server.asked))) == [3, 4, 4, 4]
@@ -240,7 +294,7 @@ def test_requests_go_out_together_but_no_more_than_allowed(ask: Asker) -> None:
 
 @pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/", "/v1/chat/completions"])
 def test_an_endpoint_is_taken_with_and_without_its_end(ask: Asker, suffix: str) -> None:
-    ask(endpoint=ask.server.endpoint + suffix, limit=4)
+    ask(endpoint=ask.server.endpoint + suffix, limit=2)
     assert set(ask.server.paths) == {"/v1/chat/completions"}
 
 
@@ -278,7 +332,10 @@ def test_parameters_that_cannot_be_are_refused(text: str) -> None:
 BAD: dict[str, Answer] = {
     "no JSON": completion("I'd say it is an animal."),
     "half of it": completion('{"Q9000000010": {"explanation": "'),
-    "wrong choice": completion(json.dumps({"explanation": "x", "type": "Q5 human"})),
+    "no entity": completion(json.dumps({"explanation": "x", "type": "Q5 human"})),
+    "wrong choice": completion(
+        json.dumps({"Q9000000010": {"explanation": "x", "type": "Q5 human"}})
+    ),
     "no choices": completion("", choices=[]),
     "no content": completion("", choices=[{"message": {"content": None}}]),
     "cut off": completion(
@@ -307,7 +364,8 @@ def test_an_answer_that_cannot_be_used_is_asked_for_again_then_recorded_as_faile
     assert line["entity"] == MEMBERS[0]
     assert line["reason"]
     tries = ask.server.entities_asked().count(MEMBERS[0])
-    assert tries == (1 if bad == "huge" else 3)
+    assert tries == (1 if bad in ("huge", "cut off") else 3)
+    assert ("max_tokens" in line["reason"]) == (bad == "cut off")
     assert ask.manifest()["tasks"]["types"]["counts"]["failed"] == 1
     # the next run asks again
     ask.server.behave = lambda body, number: None
@@ -483,7 +541,47 @@ def test_a_server_that_is_always_too_busy_ends_the_run(ask: Asker) -> None:
     ask.server.behave = lambda body, number: error(429, "slow down")
     with pytest.raises(UserError, match=r"429.*lower --rate"):
         ask(concurrency=1)
-    assert len(ask.server.asked) == TRIES
+    assert len(ask.server.asked) == LIMITED_TRIES
+    assert 120 < ask.clock.now < 600
+
+
+def test_words_about_a_schema_end_no_run_that_has_had_answers(ask: Asker) -> None:
+    """A server may quote the prompt, which may speak of anything."""
+
+    def behave(body: dict[str, Any], number: int) -> Answer | None:
+        return error(400, "no: json_schema") if MEMBERS[0] in properties(body) else None
+
+    ask.server.behave = behave
+    summary = ask(concurrency=1)
+    assert (summary.answered, summary.failed) == (12, 1)
+
+
+@pytest.mark.parametrize("words", ["grammar of a language", "guided missile"])
+def test_words_of_a_prompt_are_not_about_a_schema(ask: Asker, words: str) -> None:
+    def behave(body: dict[str, Any], number: int) -> Answer | None:
+        return error(400, f"bad prompt: {words}") if number == 0 else None
+
+    ask.server.behave = behave
+    summary = ask(concurrency=1)
+    assert (summary.answered, summary.failed) == (12, 1)
+
+
+@pytest.mark.parametrize("status", [200, 504])
+def test_what_always_fails_after_it_was_paid_for_is_asked_twice_and_fails_alone(
+    ask: Asker, status: int
+) -> None:
+    def behave(body: dict[str, Any], number: int) -> Answer | None:
+        if MEMBERS[0] not in properties(body):
+            return None
+        if status != 200:
+            return error(status, "upstream timed out")
+        _, headers, text = good(body)
+        return status, {**headers, "Content-Length": str(len(text) + 9)}, text[:-9]
+
+    ask.server.behave = behave
+    summary = ask()
+    assert (summary.answered, summary.failed) == (12, 1)
+    assert ask.server.entities_asked().count(MEMBERS[0]) == COSTLY_TRIES
 
 
 def test_a_request_that_always_breaks_the_server_fails_alone(ask: Asker) -> None:
@@ -499,18 +597,17 @@ def test_a_server_that_is_too_slow_is_asked_twice_and_not_waited_for(ask: Asker)
     enough = threading.Event()
 
     def behave(body: dict[str, Any], number: int) -> Answer | None:
-        if MEMBERS[0] in properties(body):
-            enough.wait(60)
+        enough.wait(60)
         return None
 
     ask.server.behave = behave
     try:
-        summary = ask(timeout=1, limit=5)
+        summary = ask(timeout=0.5, limit=1)  # alone: any other might be too slow here, too
     finally:
         enough.set()
-    assert (summary.answered, summary.failed) == (2, 1)
-    assert summary.last_reason == f"{MEMBERS[0]}: no answer within 1 s"
-    assert ask.server.entities_asked().count(MEMBERS[0]) == 2
+    assert (summary.answered, summary.failed) == (0, 1)
+    assert summary.last_reason == f"{LOWER}: no answer within 0.5 s"
+    assert ask.server.entities_asked() == [LOWER] * COSTLY_TRIES
 
 
 def test_a_connection_that_breaks_in_the_middle_is_made_again(ask: Asker) -> None:
@@ -529,8 +626,31 @@ def test_a_server_that_is_not_there_is_one_sentence(ask: Asker) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and never listens
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        with pytest.raises(UserError, match="see whether it is running"):
-            ask(endpoint=endpoint, concurrency=1)
+        with pytest.raises(UserError, match="see whether it is running and whether that is its"):
+            ask(endpoint=endpoint)
+    assert ask.clock.slept == []  # nobody has ever answered there: no use in waiting
+    assert not (ask.graph / "enrich").exists()
+
+
+def test_a_server_that_has_answered_is_waited_for_when_it_is_gone(
+    ask: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is restarted, say: the connection is refused a few times."""
+    connect, refusals = urllib3.util.connection.create_connection, iter(range(3))
+
+    def refused_at_times(*arguments: Any, **more: Any) -> socket.socket:
+        if ask.server.asked and next(refusals, None) is not None:
+            raise ConnectionRefusedError
+        return connect(*arguments, **more)
+
+    def behave(body: dict[str, Any], number: int) -> Answer | None:
+        status, headers, text = good(body)
+        return status, {**headers, "Connection": "close"}, text
+
+    monkeypatch.setattr("urllib3.util.connection.create_connection", refused_at_times)
+    ask.server.behave = behave
+    assert ask(concurrency=1).answered == 13
+    assert len(ask.clock.slept) == 3
 
 
 def test_a_record_that_cannot_be_read_ends_the_run_and_loses_no_answer(ask: Asker) -> None:
@@ -744,13 +864,14 @@ def test_a_killed_run_goes_on_and_pays_for_no_answer_twice(
     assert sum(counted.values()) == 8 + 13 - kept
 
 
-def test_an_interrupted_run_leaves_at_once_and_says_how_to_go_on(
-    built: tuple[Path, Path], graph: Path, server: ModelServer
+@pytest.mark.parametrize("patient", [True, False])
+def test_an_interrupted_run_keeps_what_is_under_way_unless_it_is_interrupted_again(
+    built: tuple[Path, Path], graph: Path, server: ModelServer, patient: bool
 ) -> None:
-    reached, free = threading.Event(), threading.Event()
+    reached, free = threading.Barrier(3), threading.Event()
 
     def behave(body: dict[str, Any], number: int) -> None:
-        reached.set()
+        reached.wait(60)
         free.wait(60)
 
     server.behave = behave
@@ -760,44 +881,74 @@ def test_an_interrupted_run_leaves_at_once_and_says_how_to_go_on(
         "import cli; cli.main()"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *words.split(), "--model", "m"],
+        [sys.executable, "-c", code, *words.split(), "--model", "m", "--concurrency", "2"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stderr is not None
     try:
-        assert reached.wait(60)
+        reached.wait(60)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        said = process.stderr.readline()
+        if patient:
+            free.set()
+        else:
+            process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=60)
     finally:
         free.set()
         process.kill()
     assert process.returncode == 130
-    assert "Run the same command again" in said
+    assert said == "Waiting for answers that are on their way; Ctrl-C again ends at once.\n"
+    assert "Run the same command again" in rest
+    assert len(cached_prompts(model_directory(graph, "m"), "types")) == (2 if patient else 0)
+    assert len(server.asked) == 2
 
 
 # --------------------------------------------------------------------------------------------------
 # The key, and the command
 # --------------------------------------------------------------------------------------------------
 
-KEY = "sk-VerySecretKey0123456789"
+KEY = "sk-VerySecret/Key+0123456789="
 
 
+def escaped(key: str, how: str) -> str:
+    """A key as it may stand in JSON: there are many ways to write a character."""
+    return {
+        "plain": key,
+        "slash": key.replace("/", "\\/"),
+        "all": "".join(f"\\u{ord(c):04X}" for c in key),
+    }[how]
+
+
+@pytest.mark.parametrize("how", ["plain", "slash", "all"])
 def test_the_key_goes_to_the_server_and_nowhere_else(
-    built: tuple[Path, Path], graph: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+    built: tuple[Path, Path],
+    graph: Path,
+    server: ModelServer,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
 ) -> None:
-    """Not even where the server sends it back, in an answer or an error."""
+    """Not even where the server sends it back, in an answer or an error, in whatever escapes."""
     monkeypatch.setenv("MY_KEY", KEY)
+
+    def outside(answer: Answer) -> Answer:
+        status, headers, text = answer
+        return status, headers, text.replace(b"KEY", escaped(KEY, how).encode())
 
     def behave(body: dict[str, Any], number: int) -> Answer | None:
         (id,) = properties(body)
         if id == MEMBERS[0]:
-            return error(400, f"what is {KEY}")
+            return outside(error(400, f"{'x' * 190} KEY"))  # where a message is cut
         if id == MEMBERS[1]:
-            return completion(f"not JSON {KEY}", model=KEY)
+            return outside(completion("not JSON KEY", model="KEY"))
+        if id == MEMBERS[2]:
+            return outside(completion(json.dumps({id: {"type": "KEY", "explanation": "x"}})))
         found = content(body)
-        found[id]["explanation"] = f"your key is {KEY}"
-        return completion(json.dumps(found))
+        found[id]["explanation"] = "your key is KEY"
+        inside = json.dumps(found).replace("KEY", escaped(KEY, how))  # JSON within JSON
+        return completion(inside, model="KEY") if id == LOWER else outside(completion(inside))
 
     server.behave = behave
     words = f"enrich types --graph {graph} --store {built[0]} --endpoint {server.endpoint} "
@@ -805,12 +956,16 @@ def test_the_key_goes_to_the_server_and_nowhere_else(
     done = run(words, graph)
     assert done.returncode == 0, done.stderr
     assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
-    server.behave = lambda body, number: error(401, f"Incorrect key {KEY}")
+    server.behave = lambda body, number: outside(error(401, "Incorrect key KEY"))
     refused = run(f"{words} --parameters {{}} --batch 2", graph)
     assert refused.returncode == 1
     written = [file.read_text() for file in (graph / "enrich").rglob("*") if file.is_file()]
-    for text in (done.stdout, done.stderr, refused.stdout, refused.stderr, *written):
-        assert KEY not in text
+    lines = [line for text in written for line in text.splitlines() if text.count("\n") > 1]
+    decoded = [str(json.loads(line)) for line in lines if line.startswith('{"')]
+    assert len(decoded) == len(ASKED)
+    for text in (done.stdout, done.stderr, refused.stdout, refused.stderr, *written, *decoded):
+        for part in (KEY, KEY[:11], KEY[-11:], escaped(KEY, how)):
+            assert part not in text
     assert any("[key]" in text for text in written)
 
 
@@ -836,6 +991,16 @@ def test_netrc_is_not_asked_for_a_password(
     assert all("Authorization" not in headers for headers in ask.server.headers)
 
 
+def test_a_proxy_does_not_see_what_goes_to_this_machine(
+    ask: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with model_server.running() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.endpoint)
+        monkeypatch.setenv("no_proxy", "")
+        assert ask(limit=4, key=KEY).failed == 0
+        assert proxy.asked == []
+
+
 def test_settings_stand_in_for_options_and_the_table_says_what_was_done(
     built: tuple[Path, Path], graph: Path, server: ModelServer
 ) -> None:
@@ -855,6 +1020,8 @@ def test_settings_stand_in_for_options_and_the_table_says_what_was_done(
     (folder / "sparqless.toml").write_text(f'endpoint = "{server.endpoint}"\nmodel = "m"\n')
     done = run(f"{words} --price-in 1000000", folder)
     assert done.returncode == 0, done.stderr
+    host = server.endpoint.removeprefix("http://")
+    assert f"Asking {host}, the endpoint of sparqless.toml." in done.stderr
     assert re.search(r"^answered +13  13 in all$", done.stdout, re.MULTILINE)
     assert re.search(r"^cost +1,313\.00", done.stdout, re.MULTILINE)
     assert server.asked[0]["model"] == "m"
@@ -873,6 +1040,11 @@ def test_a_dry_run_shows_prompts_sends_nothing_and_estimates_what_a_run_takes(as
         expected = estimate(ask.graph, "types", options, candidates, hints)
     assert (expected.entities, expected.requests) == (13, 7)
     assert "Q9000000010: thing 0" in expected.prompts[1]
+    *_, told = described(expected, options)
+    assert told.startswith(
+        "Would ask about 13 entities (left out: 1 without a class above them, 1 with one class "
+        "above them) in 7 requests, about "
+    )
     assert ask.server.asked == []
     assert not (ask.graph / "enrich").exists()
     ask(batch=2)

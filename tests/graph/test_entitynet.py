@@ -164,16 +164,46 @@ def test_the_hierarchy_has_all_living_ancestors_at_their_shortest_depth(built, t
     assert found["Q10"] == [["Q7", 1], ["Q5113", 2], ["Q729", 3]]  # and no vehicle
 
 
-def test_the_directory_is_finished_whole_and_lets_others_be(built, tmp_path):
+def test_the_directory_is_finished_whole_and_may_be_written_again(built, tmp_path):
     out = tmp_path / "out"
     with_queries(built)
-    (out / "images_metadata").mkdir(parents=True)
     export_entitynet(built, out)
     assert not [check for check in verify(out) if check.problem]
     first = {f: (out / f).read_bytes() for f in (ENTITIES_FILE, QUERIES_FILE, HIERARCHY_FILE)}
     export_entitynet(built, out)
     assert {f: (out / f).read_bytes() for f in first} == first
-    assert (out / "images_metadata").is_dir()
     assert not (out / ".exporting").exists()
-    with pytest.raises(UserError, match="is the manifest of 'graph'"):
-        export_entitynet(built, built)
+
+
+@pytest.mark.parametrize("folder", [".", "enrich", "enrich/model/deep"])
+def test_nothing_is_written_into_the_data_set(built, folder):
+    before = sorted(built.rglob("*"))
+    with pytest.raises(UserError, match="would stand in the data set itself"):
+        export_entitynet(built, built / folder)
+    assert sorted(built.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["images_metadata", "notes.txt", ENTITIES_FILE, HIERARCHY_FILE])
+def test_a_directory_with_what_we_did_not_write_is_refused(built, tmp_path, name):
+    """Somebody's release has files of these very names."""
+    out = tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text("theirs")
+    with pytest.raises(UserError, match="which no export of sparqless wrote there"):
+        export_entitynet(built, out)
+    assert (out / name).read_text() == "theirs"
+    assert not (out / ".exporting").exists()
+
+
+def test_another_steps_directory_is_refused(built, tmp_path):
+    with pytest.raises(UserError, match="is the manifest of 'store'"):
+        export_entitynet(built, tmp_path / "store")
+
+
+def test_an_export_that_was_killed_is_written_again(built, tmp_path):
+    out = tmp_path / "out"
+    export_entitynet(built, out)
+    (out / "manifest.json").unlink()
+    (out / ".exporting").mkdir()
+    export_entitynet(built, out)
+    assert not [check for check in verify(out) if check.problem]

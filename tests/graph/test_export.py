@@ -101,7 +101,20 @@ def test_graphml_is_the_graph_that_load_gives(built, tmp_path, monkeypatch, batc
     assert read.nodes["Q9"] == {}
 
 
-TEXTS = st.lists(st.none() | st.text(), min_size=1, max_size=5)
+TEXTS = st.lists(
+    st.none() | st.text() | st.text("=+-@＝＋－＠\t\r\n1", max_size=3), min_size=1, max_size=5
+)
+GUARDED = tuple("=+-@＝＋－＠\t\r\n")
+
+
+def test_an_empty_table_is_a_header_in_csv_and_nothing_in_json_lines(built, tmp_path):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"step": "graph", "outputs": {}}')
+    rewrite(folder, "hierarchy", pq.read_table(built / "hierarchy.parquet").slice(0, 0))
+    text, done = text_of(folder, "hierarchy", "csv")
+    assert (text, done.rows) == ("child,property,parent\r\n", 0)
+    assert text_of(folder, "hierarchy", "jsonl")[0] == ""
 
 
 @settings(max_examples=60)
@@ -117,7 +130,7 @@ def test_any_text_survives(tmp_path_factory, texts):
     text, done = text_of(folder, "queries", "csv")
     header, *rows = csv.reader(io.StringIO(text, newline=""))
     cells = [row[0] if row else "" for row in rows]
-    guarded = [t.startswith(("=", "+", "-", "@", "\t", "\r")) if t else False for t in texts]
+    guarded = [t.startswith(GUARDED) if t else False for t in texts]
     assert header == ["query"]
     assert cells == [f"'{t}" if g else t or "" for t, g in zip(texts, guarded, strict=True)]
     assert done.guarded == sum(guarded)
@@ -128,6 +141,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(built, tmp_pa
         ("nodes", "csv", tmp_path / "x", "has no table 'nodes': it has entities, memberships"),
         ("entities", "graphml", tmp_path / "x", "graphml is for graphs"),
         ("entities", "csv", built / "x", "would stand in the data set itself"),
+        ("entities", "csv", built / "enrich" / "m" / "x", "would stand in the data set itself"),
         ("entities", "csv", tmp_path, "is a directory"),
     ):
         with pytest.raises(UserError, match=sentence):

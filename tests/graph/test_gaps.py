@@ -8,7 +8,7 @@ import networkx as nx
 import pytest
 
 from etl.errors import UserError
-from graph.gaps import REJECTED, SHARE, described, gaps
+from graph.gaps import HOUSEKEEPING, REJECTED, SHARE, described, gaps
 from graph.natural_types import TOO_GENERAL
 from graph.recipe import load
 from tests.graph.small_dump import entity, recipe_of, redirect, store_of
@@ -103,6 +103,23 @@ def test_rejected_classes_are_set_aside_unless_all_is_asked_for(tmp_path):
     assert (found.below_rejected, found.below_roots) == (0, 0)
     # thing is too general no more: bridges are more than half of it, Rex is left of the rest
     assert catches(found) == {"Q20": 4, "Q515": 3, "Q9": 2}
+
+
+@pytest.mark.parametrize("class_", HOUSEKEEPING)
+def test_pages_of_wikimedias_own_are_set_aside_unless_all_is_asked_for(tmp_path, class_):
+    pages = [entity(f"Q{n}", claims={"P31": [class_]}) for n in (60, 61, 62)]
+    found = found_in(tmp_path, [*WORLD, *pages])
+    assert (found.housekeeping, found.below_rejected, catches(found)) == (3, 0, {"Q20": 4})
+    assert "           3  pages of Wikimedia's own" in "\n".join(described(found))
+    found = found_in(tmp_path, [*WORLD, *pages], everything=True)
+    assert (found.housekeeping, catches(found)[class_]) == (0, 3)
+
+
+def test_a_class_that_the_store_has_no_record_of_says_so(tmp_path):
+    things = [entity(f"Q{n}", claims={"P31": ["Q77"]}) for n in range(60, 66)]
+    found = found_in(tmp_path, [*WORLD, *things])
+    assert [(g.id, g.recorded) for g in found.found] == [("Q77", False), ("Q20", True)]
+    assert "  6  Q77 (no record in the store): 0 by P279*" in "\n".join(described(found))
 
 
 @pytest.mark.parametrize("general", TOO_GENERAL)

@@ -33,6 +33,7 @@ from graph.read_quality import as_plain, lines, read_quality
 from graph.recipe import load
 from graph.shared_names import shared_names
 from tests.console import ROOT
+from tests.graph.data_sets import rewrite, without
 from tests.graph.small_dump import entity, ranked, recipe_of, redirect, store_of
 
 ONE = '[[root]]\nid = "Q1"\nany = [{ path = "P279*" }]\n'
@@ -271,6 +272,30 @@ def test_a_root_with_nine_tenths_of_its_entities_in_another_one(tmp_path, shared
     for row in rows(out, "root_swallows_root"):
         assert "9 of the 10 entities" in row["detail"]
         assert "(90.0 %); the root itself is not one of them" in row["detail"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [(0, 1, ("Q1", "Q2")), (1, 0, ("Q2", "Q1")), (0, 0, ("Q1", "Q2")), (1, 1, ("Q1", "Q2"))],
+)
+def test_of_two_roots_that_swallow_each_other_the_smaller_one_is_told(tmp_path, one, other, told):
+    pairs = [(root, f"Q{n}") for n in range(10, 30) for root in ("Q1", "Q2")]
+    pairs += [("Q1", f"Q{n}") for n in range(40, 40 + one)]
+    pairs += [("Q2", f"Q{n}") for n in range(50, 50 + other)]
+    table = pa.table({"root": [r for r, _ in pairs], "entity": [e for _, e in pairs]})
+    pq.write_table(table, tmp_path / "memberships.parquet")
+    found = swallowed_roots(tmp_path / "memberships.parquet", ["Q1", "Q2"])
+    ids, related = found.ids.tolist(), found.related.values.tolist()
+    assert [(f"Q{a}", f"Q{b}") for a, b in zip(ids, related, strict=True)] == [told]
+
+
+def test_of_two_roots_of_one_size_the_one_inside_the_other_is_told(tmp_path):
+    pairs = [("Q1", "Q2"), ("Q2", "Q5")]
+    pairs += [(root, f"Q{n}") for n in range(10, 30) for root in ("Q1", "Q2")]
+    table = pa.table({"root": [r for r, _ in pairs], "entity": [e for _, e in pairs]})
+    pq.write_table(table, tmp_path / "memberships.parquet")
+    found = swallowed_roots(tmp_path / "memberships.parquet", ["Q1", "Q2"])
+    assert (found.ids.tolist(), found.related.values.tolist()) == ([2], [1])
 
 
 def test_an_entity_of_many_memberships_may_be_cut_by_row_groups(tmp_path):
@@ -573,7 +598,7 @@ def test_rows_are_read_from_the_row_groups_that_have_them(tmp_path):
     file = out / QUALITY_FILE
     footer = {"found": pq.read_metadata(file).metadata[b"found"]}
     table = pq.read_table(file).replace_schema_metadata(footer)
-    pq.write_table(table, file, row_group_size=1)
+    rewrite(out, "quality", table, rows_a_group=1)
     assert read_quality(out) == whole
 
 
@@ -592,11 +617,21 @@ def test_what_is_wrong_is_said(tmp_path):
     out = built(tmp_path, WORLD)
     with pytest.raises(UserError, match="there is no kind 'cycles'; kinds are cycle_mixed, cycle_"):
         read_quality(out, "cycles")
-    (out / QUALITY_FILE).write_bytes(b"PAR1")
+    whole = (out / QUALITY_FILE).read_bytes()
+    (out / QUALITY_FILE).write_bytes(b"PAR1".ljust(len(whole)))
     with pytest.raises(UserError, match="can't be read"):
         read_quality(out)
+    (out / QUALITY_FILE).write_bytes(whole)
+    (out / "entities.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"damaged: entities\.parquet is missing or cut off; build"):
+        read_quality(out)
+
+
+def test_a_data_set_of_an_older_version_has_none(tmp_path):
+    out = built(tmp_path, WORLD)
+    without(out, "quality")
     (out / QUALITY_FILE).unlink()
-    with pytest.raises(UserError, match=r"has no quality\.parquet"):
+    with pytest.raises(UserError, match=r"has no quality\.parquet: make the data set again"):
         read_quality(out)
 
 

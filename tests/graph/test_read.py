@@ -113,6 +113,14 @@ def test_what_is_no_data_set_is_refused(tmp_path):
             read(tmp_path)
 
 
+@pytest.mark.parametrize("outputs", ["", ', "outputs": []'])
+def test_a_manifest_that_lists_nothing_is_refused(tmp_path, outputs):
+    (tmp_path / "manifest.json").write_text(f'{{"step": "graph"{outputs}}}')
+    for read in (graph.load, graph.datasets):
+        with pytest.raises(UserError, match=r"manifest\.json lists no outputs: .* graph again"):
+            read(tmp_path)
+
+
 def test_the_package_alone_imports_nothing_heavy():
     code = "import graph, sys; print({'networkx', 'numpy', 'pyarrow'} & set(sys.modules))"
     done = subprocess.run(
