@@ -33,12 +33,13 @@ graph: $(VENV)/.base ## a dump (DUMP=…, else the sample) -> store -> graph dat
 ifeq ($(strip $(DUMP)),)
 	@test ! -f $(SAMPLE) || cp $(SAMPLE) $(SAMPLE).before
 	@$(SPARQLESS) sample --out $(SAMPLE)
-	@cmp -s $(SAMPLE) $(SAMPLE).before || rm -rf data/sample/store
-	@rm -f $(SAMPLE).before
 endif
-	@$(SPARQLESS) etl "$(or $(strip $(DUMP)),$(SAMPLE))" --store "$(DATA)/store" --recipe "$(RECIPE)" \
+	@changed=$$(test ! -f $(SAMPLE).before || cmp -s $(SAMPLE) $(SAMPLE).before || echo --fresh); \
+	  rm -f $(SAMPLE).before; \
+	  $(SPARQLESS) etl "$(or $(strip $(DUMP)),$(SAMPLE))" --store "$(DATA)/store" --recipe "$(RECIPE)" \
 	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(LANGUAGES),--languages $(LANGUAGES)) \
-	  $(if $(PROPERTIES),--properties "$(PROPERTIES)") $(if $(CONTACT),--contact "$(CONTACT)") $(ETL_ARGS)
+	  $(if $(PROPERTIES),--properties "$(PROPERTIES)") $(if $(CONTACT),--contact "$(CONTACT)") \
+	  $(if $(strip $(DUMP)),,$$changed) $(ETL_ARGS)  # a sample of another version: the store anew
 	@$(SPARQLESS) graph --store "$(DATA)/store" --recipe "$(RECIPE)" --out "$(DATA)/graph/$(basename $(notdir $(RECIPE)))"
 
 test: $(VENV)/.dev ## the whole test suite, on all cores

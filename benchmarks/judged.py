@@ -29,7 +29,7 @@ from etl.store import EntityStore
 from graph.above import Nodes
 from graph.natural_types import NaturalTypes
 from graph.recipe import load
-from graph.visuality import visuality
+from graph.visuality import marks_of, visuality
 
 TABLE = Path(__file__).with_name("judged.tsv")
 PAGE = Path(__file__).parents[1] / "docs" / "types.md"
@@ -109,12 +109,12 @@ def _store(dump: str | Path, path: Path) -> Path:
 def _told(store: EntityStore) -> Iterator[Told]:
     recipe = load("entitynet")
     nodes = Nodes(store, recipe.parts()[0].labels)
-    types = NaturalTypes(nodes, recipe.root_ids())
+    types, known = NaturalTypes(nodes, recipe.root_ids()), marks_of(nodes)
     for item in judged():
         node = nodes.get(item.id)
         if node is None:
             continue
-        seen, chosen = visuality(node, nodes), types.of(node, ())
+        seen, chosen = visuality(node, nodes, known), types.of(node, ())
         above = {
             id for layer in nodes.superclasses((*node.kinds, *node.parent_taxa)) for id in layer
         }

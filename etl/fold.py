@@ -34,10 +34,15 @@ def fold(text: str) -> str:
     >>> fold("  GOLDEN\\u00a0 Retriever ")
     'golden retriever'
     """
+    return fold_whole(text)[:LONGEST].rstrip()
+
+
+def fold_whole(text: str) -> str:
+    """The same without a cut, for texts that may differ in their ends only."""
     if text.isascii():
-        return _collapsed(text.lower())
+        return " ".join(text.lower().split())
     text = _IGNORABLE.sub("", normalize("NFKC", text).casefold())
-    return _collapsed(normalize("NFKC", text))
+    return " ".join(normalize("NFKC", text).split())
 
 
 def says(text: str, words: str) -> bool:
@@ -46,8 +51,4 @@ def says(text: str, words: str) -> bool:
     >>> says("White stork", "white"), says("brown bear", "ear")
     (True, False)
     """
-    return f" {fold(words)} " in f" {fold(text)} "
-
-
-def _collapsed(text: str) -> str:
-    return " ".join(text.split())[:LONGEST].rstrip()
+    return f" {fold_whole(words)} " in f" {fold_whole(text)} "

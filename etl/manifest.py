@@ -23,7 +23,7 @@ _PIECE: Final = 1 << 20
 DISCARDED: Final = ".discarded"
 
 #: Libraries whose version decides about bytes: recorded, and pinned in constraints.txt.
-_RECORDED = ("pyarrow", "lmdb", "msgspec", "numpy", "networkx", "isal", "zstandard")
+_RECORDED = ("pyarrow", "lmdb", "msgspec", "numpy", "networkx", "isal", "zstandard", "ujson")
 
 
 def tool_versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from etl.entity import ENTITY_ID, Record, is_entity_id
+from etl.entity import ENTITY_ID, Record, is_entity_id, numeric_id
 from etl.store import EntityStore
 from graph.naming import COMMON_NAME, TAXON_NAME, name_of, texts_of
 
@@ -23,6 +23,10 @@ IMAGE, COORDINATES = "P18", "P625"
 NEEDED: Final = (
     INSTANCE_OF, SUBCLASS_OF, PARENT_TAXON, TAXON_RANK, TAXON_NAME, COMMON_NAME, IMAGE, COORDINATES,
 )  # fmt: skip
+
+#: taxon, organisms known by a particular common name, clade, monotypic taxon, fossil taxon, common
+#: name: what P31 says of taxa, which is how they are modelled and not what they are.
+MODELLING: Final = frozenset({"Q16521", "Q55983715", "Q713623", "Q310890", "Q23038290", "Q502895"})
 
 _MOST = 400_000  # nodes kept in memory: some 250 MB
 
@@ -47,9 +51,12 @@ class Node:
     def kinds(self) -> tuple[str, ...]:
         """Return its superclasses or, for what has none, the classes that it is an instance of.
 
-        What a class itself is an instance of (*type of food*) says how it is modelled.
+        What a class itself is an instance of (*type of food*) says how it is modelled, and so does
+        *taxon*, of a lion: nothing above that is a kind of the animal.
         """
-        return self.subclass_of or self.instance_of
+        if self.subclass_of:
+            return self.subclass_of
+        return tuple(id for id in self.instance_of if id not in MODELLING)
 
 
 class Nodes:
@@ -75,6 +82,10 @@ class Nodes:
             self._met[id] = None if record is None else self.of(record)
         return self._met[id]
 
+    def now(self, id: str) -> str:
+        """Return what an id was merged into, itself if it was not."""
+        return self._store.resolve(id)
+
     def of(self, record: Record) -> Node:
         """Cut a record down to a node."""
         named = name_of(record, self._labels)
@@ -97,12 +108,12 @@ class Nodes:
 
         Each id comes once, at its least distance, in the order of numbers; cycles do no harm.
         """
-        layer = sorted(set(first), key=_number)
+        layer = sorted(set(first), key=numeric_id)
         met = set(layer)
         while layer:
             yield layer
             above = {id for below in layer if (node := self.get(below)) for id in node.subclass_of}
-            layer = sorted(above - met, key=_number)
+            layer = sorted(above - met, key=numeric_id)
             met |= above
 
     def _objects(self, record: Record, property_id: str) -> tuple[str, ...]:
@@ -111,7 +122,3 @@ class Nodes:
         found = [s.snak.value for s in record.truthy(property_id) if s.snak.code == ENTITY_ID]
         ids = [self._store.resolve(id) for id in found if is_entity_id(id)]
         return tuple(dict.fromkeys(ids))
-
-
-def _number(id: str) -> int:
-    return int(id[1:])

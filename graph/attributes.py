@@ -27,7 +27,7 @@ from functools import cache
 from itertools import islice
 from typing import Final
 
-from etl.entity import ENTITY_ID, Record, Statement, best_rank, is_entity_id
+from etl.entity import ENTITY_ID, Record, Statement, best_rank, is_entity_id, numeric_id
 from etl.errors import UserError
 from etl.fold import says
 from etl.store import EntityStore
@@ -39,6 +39,7 @@ from graph.settings import RECIPES, AttributeSettings
 #: Finds the entities whose statements lead to one: `subjects("Q144", "P361")`.
 Subjects = Callable[[str, str], Sequence[str]]
 
+#: The union of the reference's six for world entities and seven for animals.
 CATEGORIES: Final = (
     "Color", "Pattern and texture", "Parts", "Behavior and movement", "Shape and size",
     "Environment", "Other",
@@ -180,7 +181,10 @@ class Attributes:
     def _own(self, record: Record, rule: Rule) -> list[Attribute]:
         if rule.inverse:
             pairs: list[tuple[str, str | None]] = [
-                (id, None) for id in self._subjects(record.id, rule.property_id)
+                # of items: a property that is part of something is no part that is seen
+                (id, None)
+                for id in self._subjects(record.id, rule.property_id)
+                if id.startswith("Q")
             ]
         elif rule.property_id in record.claims:
             pairs = self._pairs(record, rule)
@@ -195,7 +199,7 @@ class Attributes:
             and node.name is not None
         ]
         if not self._reference:
-            named.sort(key=lambda pair: (-pair[0].sitelinks, _number(pair[0].id)))
+            named.sort(key=lambda pair: (-pair[0].sitelinks, numeric_id(pair[0].id)))
             kept = list(dict.fromkeys(node.id for node, _ in named))[: self._settings.values]
             named = [pair for pair in named if pair[0].id in kept]
         return [self._attribute(rule, node, qualifier) for node, qualifier in named]
@@ -271,12 +275,12 @@ class Attributes:
     def _rank(self, id: str | None) -> tuple[int, int]:
         node = self._nodes.get(id) if id else None
         assert node is not None, "a value without a record has no name and is left out"
-        return -node.sitelinks, _number(node.id)
+        return -node.sitelinks, numeric_id(node.id)
 
     def _ancestors(self, node: Node) -> Iterator[list[str]]:
         """Yield ids at 1, 2, ... steps up along P279 (first P31 for what is no class) and P171."""
-        met = {node.id, *TOO_GENERAL}
-        layer = sorted({*node.kinds, *node.parent_taxa} - met, key=_number)
+        met = {node.id, *map(self._nodes.now, TOO_GENERAL)}
+        layer = sorted({*node.kinds, *node.parent_taxa} - met, key=numeric_id)
         while layer:
             yield layer
             met.update(layer)
@@ -284,7 +288,7 @@ class Attributes:
             for id in layer:
                 if below := self._nodes.get(id):
                     above.update(below.subclass_of, below.parent_taxa)
-            layer = sorted(above - met, key=_number)
+            layer = sorted(above - met, key=numeric_id)
 
     def _hands_down(self, id: str) -> tuple[Attribute, ...]:
         """Return those of an ancestor's own attributes that hold for what is below it."""
@@ -317,7 +321,3 @@ def phrased(attribute: Attribute, name: str, *, english: bool) -> str | None:
 def fill(phrase: str, value: str, name: str) -> str:
     """Put value and name into a phrase of the table, whatever braces they hold."""
     return _PLACE.sub(lambda place: value if place[0] == "{value}" else name, phrase)
-
-
-def _number(id: str) -> int:
-    return int(id[1:])

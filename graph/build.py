@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,14 +23,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ujson
 
+import etl
 from etl.entity import numeric_id
 from etl.manifest import MANIFEST, digests, read_manifest, tool_versions
 from etl.progress import Progress
 from etl.store import REDIRECTS, EntityStore
 from graph.attributes import Attribute, of_model
 from graph.checks import emptied, refuse_if_strict, warnings_of
-from graph.directory import building, check_out, publish
-from graph.enrich.answers import digest_of_answers, read_attributes
+from graph.directory import ENRICH, building, check_out, publish
+from graph.enrich.answers import digest_of_answers, models_that_answered, read_attributes
 from graph.enrich.prompts import ATTRIBUTES, TYPES, VISUALITY
 from graph.entities import write_entities
 from graph.facts import Facts
@@ -43,11 +44,14 @@ from graph.quality import QUALITY_FILE, write_quality
 from graph.recipe import Recipe, check_store, followed, matches, merged_ids
 from graph.records import check_walkable
 from graph.settings import RECIPES
-from graph.write_attributes import write_attributes
+from graph.write_attributes import READ_OF_ENTITIES, write_attributes
 from graph.write_queries import write_queries
 
 #: Version of what stands in a graph data set.
 GRAPH_FORMAT: Final = 2
+
+#: Columns of `entities.parquet` that `quality.parquet` is made of (graph/check_data_set.py).
+QUALITY_READS_OF_ENTITIES: Final = ("id", "name", "aliases", "sitelinks")
 
 
 def build(
@@ -63,7 +67,7 @@ def build(
 
     A finished data set that stands there is replaced when the new one is complete, and only then;
     what a change doesn't concern stays, unless `fresh`, and so does `enrich/`.  With `strict`,
-    warnings are errors.
+    warnings are errors, but for ids that were merged.
 
     Returns
     -------
@@ -80,13 +84,16 @@ def build(
     started = time.perf_counter()
     check_out(out)
     with EntityStore(store) as entities:
-        check_store(recipe, entities.manifest)
+        check_store(recipe, entities.manifest, entities.get)
         check_walkable(recipe.walked(), entities)
         check_naming(recipe.naming(), entities)
         merged = merged_ids(recipe, entities.resolve)
         written, recipe = recipe, followed(recipe, entities.resolve)
         facts = Facts(entities)
-        warnings = warnings_of(recipe, facts, entities, strict) + [
+        warnings = [*warnings_of(recipe, facts, entities), *_silent_models(recipe, out)]
+        refuse_if_strict(warnings, strict)
+        # said, and no error: what a recipe means is known
+        warnings += [
             f"{old} was merged into {new}: where the recipe names it, {new} is meant."
             for old, new in merged.items()
         ]
@@ -117,6 +124,16 @@ def build(
             }
             publish(directory, out, work.made, manifest)
     return manifest
+
+
+def _silent_models(recipe: Recipe, out: Path) -> list[str]:
+    """Say which models a recipe names that have answered nothing: a name may be misspelt."""
+    found = models_that_answered(out)
+    return [
+        f"the recipe's `models` has {model!r}, of which there are no answers in {out / ENRICH}."
+        for model in recipe.attributes.models
+        if model not in found
+    ]
 
 
 def _finished(out: Path) -> dict[str, Any]:
@@ -190,6 +207,17 @@ class Work:
             "seconds": round(time.perf_counter() - started, 2),
         }
 
+    def columns(self, name: str, columns: Sequence[str]) -> str:
+        """Digest some columns of an output: what reads these alone depends on no others."""
+        digest, file = hashlib.sha256(), pq.ParquetFile(self.file(name))
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=list(columns)).combine_chunks()
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, table.schema.remove_metadata()) as writer:
+                writer.write_table(table.replace_schema_metadata())
+            digest.update(sink.getvalue())
+        return digest.hexdigest()
+
     def _stands(self, stage: Stage, outputs: Mapping[str, Any]) -> bool:
         """Say whether a stage's files are those of the manifest, and take them over if so."""
         if not all((self.out / name).is_file() for name in stage.outputs):
@@ -221,10 +249,14 @@ def _digest(data: Any) -> str:
 
 @cache
 def _code() -> str:
-    """Digest the code of this package: a clone may change without its version changing."""
+    """Digest the code: a clone may change without its version changing.
+
+    All of it, whether a stage runs it or not: a build too many costs minutes, one too few is wrong.
+    """
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(file.read_bytes())
+    for folder in (Path(__file__).parent, Path(etl.__file__).parent):
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
@@ -288,12 +320,19 @@ def _attributes_depend(work: Work) -> Any:
     settings, queries = work.recipe.attributes, work.recipe.queries
     answers = _answers(work, ATTRIBUTES.name)
     return {
-        "entities": work.sha256("entities.parquet"),
+        "entities": work.columns("entities.parquet", READ_OF_ENTITIES),
         "settings": [settings.inherit, settings.values],
         "parts": [[part.name, part.labels, part.rules] for part in work.recipe.parts()],
         "rules": _table("attributes.tsv"),
         # a budget for what models say is kept to where they are taken in
-        "answers": answers and [answers, queries.budget, queries.seed],
+        "answers": answers
+        and [
+            answers,
+            queries.budget,
+            queries.seed,
+            settings.models,
+            work.columns("entities.parquet", ["sitelinks"]),
+        ],
     }
 
 
@@ -316,6 +355,8 @@ def _answered(work: Work, entities: Path) -> dict[str, list[Attribute]]:
     """Return the attributes that language models gave, by entity, as many as the budget allows."""
     settings = work.recipe.queries
     found: dict[str, list[Attribute]] = {}
+    if not _answers(work, ATTRIBUTES.name):
+        return found
     for given in read_attributes(
         work.out,
         _most_linked_first(entities),
@@ -344,7 +385,7 @@ def _queries_depend(work: Work) -> Any:
         "entities": work.sha256("entities.parquet"),
         "attributes": work.sha256("attributes.parquet"),
         "settings": asdict(work.recipe.queries),
-        "rules": [part.rules for part in work.recipe.parts()],
+        "rules": [[part.name, part.rules] for part in work.recipe.parts()],
     }
 
 
@@ -356,8 +397,8 @@ def _queries(work: Work) -> Made:
             entities,
             work.file("attributes.parquet"),
             work.recipe.queries,
+            {part.name: part.rules for part in work.recipe.parts()},
             progress.add,
-            tell_apart=any(part.rules == "sparqless" for part in work.recipe.parts()),
         )
     return Made({"queries": counts})
 
@@ -368,7 +409,8 @@ def _queries(work: Work) -> Made:
 def _quality_depends(work: Work) -> Any:
     outputs = work.store.manifest["outputs"]
     return {
-        "tables": [work.sha256(name) for name in STAGES[0].outputs],
+        "entities": work.columns("entities.parquet", QUALITY_READS_OF_ENTITIES),
+        "tables": [work.sha256(f"{name}.parquet") for name in ("memberships", "hierarchy")],
         "edges": [outputs.get(f"edges/{p}.parquet") for p in ("P31", "P279", "P171")],
         "nodes": outputs["nodes.parquet"],
         "labels": [part.labels for part in work.recipe.parts()],

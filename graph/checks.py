@@ -17,7 +17,7 @@ from graph.facts import Facts
 from graph.recipe import Recipe, matches
 
 
-def warnings_of(recipe: Recipe, facts: Facts, store: EntityStore, strict: bool) -> list[str]:
+def warnings_of(recipe: Recipe, facts: Facts, store: EntityStore) -> list[str]:
     """Say what the store lacks of what the recipe names; refuse it where that can't be meant."""
 
     def missing(ids: list[str]) -> list[str]:
@@ -63,7 +63,6 @@ def warnings_of(recipe: Recipe, facts: Facts, store: EntityStore, strict: bool) 
             f"the store's dump was damaged in {counted(places, 'place')}: what stood there is "
             "missing here too (its manifest has them under `damage`)."
         )
-    refuse_if_strict(warnings, strict)
     warnings += [
         f"the store did not keep {property_id}: the column `{column}` is empty."
         for column, property_id in COLUMN_PROPERTIES.items()

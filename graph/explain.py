@@ -60,7 +60,7 @@ def explain(
         paths lead from the item to more than a walk can meet.
     """
     with EntityStore(store) as entities:
-        check_store(recipe, entities.manifest)
+        check_store(recipe, entities.manifest, entities.get)
         check_walkable(recipe.walked(), entities)
         check_naming(recipe.naming(), entities)
         now = entities.resolve(id)

@@ -16,7 +16,7 @@ from graph.above import Nodes
 from graph.enrich.journal import ENRICH
 from graph.natural_types import NaturalType, NaturalTypes
 from graph.recipe import Recipe
-from graph.visuality import Visuality, visuality
+from graph.visuality import Visuality, marks_of, visuality
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Kinds:
         """`roots` are those of the whole recipe: a type inside any of them is preferred."""
         self._nodes = Nodes(store, part.labels)
         self._types = NaturalTypes(self._nodes, roots, part.rules)
+        self._marks = marks_of(self._nodes)
         self._answers = answers
 
     def of(self, record: Record, roots: Sequence[str]) -> Kind:
@@ -82,7 +83,7 @@ class Kinds:
             # a class that a newer dump has no longer is no answer
             answered = self._types.of(node, roots)
         seen = self._answers.visuality.get(record.id)
-        return Kind(answered, seen or visuality(node, self._nodes))
+        return Kind(answered, seen or visuality(node, self._nodes, self._marks))
 
     def columns(self, record: Record, roots: Sequence[str]) -> dict[str, object]:
         """Return the columns of an entity's row that say what kind of thing it is."""

@@ -25,6 +25,8 @@ ranks) that people have a word for and that many wikis write about: 40 sitelinks
 which EntityNet's `WikidataLoader` drops parents.  A word is a label that is not the taxon's
 scientific name, or else a common name (P1843).  Where no class or order has one, any ancestor that
 has will do, which in the end is the kingdom.
+
+**Last resort** is the entity's first root that has a name, other than itself.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ from itertools import islice
 from math import log2
 from typing import Final
 
-from graph.above import INSTANCE_OF, SUBCLASS_OF, Node, Nodes
+from etl.entity import numeric_id
+from graph.above import INSTANCE_OF, MODELLING, SUBCLASS_OF, Node, Nodes
 from graph.settings import Rules
 
 #: physical object, object, entity, concrete object: left out of the candidates by
@@ -45,10 +48,6 @@ TOO_GENERAL: Final = ("Q223557", "Q488383", "Q35120", "Q4406616")
 #: `-k` of that script, and the number of P279 steps in its query.
 TOP: Final = 10
 HOPS: Final = 3
-
-# taxon, organisms known by a particular common name, clade, monotypic taxon, fossil taxon, common
-# name: what P31 says of taxa, which is how they are modelled and not what they are
-_MODELLING: Final = frozenset({"Q16521", "Q55983715", "Q713623", "Q310890", "Q23038290", "Q502895"})
 
 _PER_STEP: Final = 1.5
 _PER_STEP_TO_TOP: Final = 1.5
@@ -106,13 +105,17 @@ class NaturalTypes:
         self._nodes = nodes
         self._roots = frozenset(roots)
         self._rules = rules
+        self._too_general = frozenset(map(nodes.now, TOO_GENERAL))
+        self._class_or_order = frozenset(map(nodes.now, CLASS_OR_ORDER))
         self._inside: dict[str, bool] = {}
+        self._within_roots: dict[tuple[str, frozenset[str]], bool] = {}
         self._above: dict[str, int] = {}
 
     def of(self, node: Node, roots: Sequence[str]) -> NaturalType | None:
         """Return the natural type of an entity that belongs to some roots, None if there is none.
 
-        The roots matter to the rules of reference-living alone: its candidates lie within them.
+        To the rules of reference-living the roots matter first: its candidates lie within them.  To
+        ours they are the last resort; reference-world has none.
         """
         if self._rules == "sparqless" and (found := self._of_taxon(node)):
             return found
@@ -125,6 +128,14 @@ class NaturalTypes:
             root = self._nodes.get(roots[0])
             name = root.name if root else None
             return NaturalType(roots[0], name or roots[0], "no class within the root: the root")
+        return self._root(node, roots) if self._rules == "sparqless" else None
+
+    def _root(self, node: Node, roots: Sequence[str]) -> NaturalType | None:
+        """Return the first of an entity's roots that has a name and isn't the entity."""
+        for id in roots:
+            root = self._nodes.get(id)
+            if id != node.id and root is not None and root.name is not None:
+                return NaturalType(id, root.name, "its root: nothing nearer may be its type")
         return None
 
     def choices(self, node: Node, roots: Sequence[str]) -> list[str]:
@@ -136,7 +147,7 @@ class NaturalTypes:
         known = {c.id: c.sitelinks for c in self.candidates(node, roots)}
         if self._rules == "sparqless":
             known |= {above.id: above.sitelinks for _, above, _ in self._known_ancestors(node)}
-        ordered = sorted(known, key=lambda id: (-known[id], _number(id)))
+        ordered = sorted(known, key=lambda id: (-known[id], numeric_id(id)))
         return ordered if self._rules == "reference-living" else ordered[:TOP]
 
     def candidates(self, node: Node, roots: Sequence[str]) -> list[Candidate]:
@@ -159,7 +170,7 @@ class NaturalTypes:
         """Yield what lies up to three steps above, and how many steps are the least."""
         ours = self._rules == "sparqless"
         first = node.kinds if ours else node.subclass_of
-        left_out = {*TOO_GENERAL, *((node.id, *_MODELLING) if ours else ())}
+        left_out = {*self._too_general, *((node.id, *MODELLING) if ours else ())}
         if ours and any(node.id in layer for layer in self._nodes.superclasses(first)):
             left_out |= self._round(node, first)
         for steps, layer in enumerate(islice(self._nodes.superclasses(first), HOPS), 1):
@@ -178,7 +189,10 @@ class NaturalTypes:
         first = (*node.instance_of, *node.subclass_of)
         for steps, layer in enumerate(self._nodes.superclasses(first), 1):
             for id in layer:
-                if id.startswith("Q") and self._reaches(id, frozenset(roots)):
+                key = id, frozenset(roots)
+                if key not in self._within_roots:
+                    self._within_roots[key] = self._reaches(*key)
+                if id.startswith("Q") and self._within_roots[key]:
                     yield id, steps
 
     def _first_step(self, node: Node, to: Candidate) -> str:
@@ -206,7 +220,7 @@ class NaturalTypes:
 
     def _steps_to_top(self, node: Node) -> int:
         for steps, layer in enumerate(islice(self._nodes.superclasses(node.subclass_of), HOPS - 1)):
-            if not set(TOO_GENERAL).isdisjoint(layer):
+            if not self._too_general.isdisjoint(layer):
                 return steps + 1
         return HOPS
 
@@ -217,8 +231,8 @@ class NaturalTypes:
         """
         nearest: NaturalType | None = None
         for steps, node, word in self._known_ancestors(taxon):
-            ranked = not CLASS_OR_ORDER.isdisjoint(node.ranks)
-            rank = "class or order" if ranked else "no class or order that people know; this is"
+            ranked = not self._class_or_order.isdisjoint(node.ranks)
+            rank = "class or order" if ranked else "the nearest, no class or order, with a word"
             reason = f"P171 in {_steps(steps)}: {rank}, {node.sitelinks} sitelinks"
             found = NaturalType(node.id, word, reason)
             if ranked:
@@ -231,7 +245,7 @@ class NaturalTypes:
         met = {taxon.id}
         layer = set(taxon.parent_taxa)
         for steps in range(1, _FARTHEST_TAXON):
-            fresh = sorted(layer - met, key=_number)
+            fresh = sorted(layer - met, key=numeric_id)
             nodes = [node for id in fresh if (node := self._nodes.get(id))]
             met |= layer
             for node in nodes:
@@ -241,10 +255,6 @@ class NaturalTypes:
             layer = {id for node in nodes for id in node.parent_taxa}
             if not layer:
                 return
-
-
-def _number(id: str) -> int:
-    return int(id[1:])
 
 
 def _rank(candidate: Candidate) -> tuple[float, int]:

@@ -10,7 +10,8 @@ they have one.  A visual entity has a query for
   to all entities of the type that have the attribute.
 
 `or_terms` are other words for the same thing, `exclude` words of pictures that are no photographs.
-Google was asked with both, Bing with the type alone; a query for no engine in particular has both.
+Google was asked with both, Bing with the type alone, and for world entities nothing but the query;
+a query for no engine in particular has both.
 
 Plain Python over plain values: `graph/write_queries.py` runs it over a data set, `explain` over one
 entity.
@@ -21,17 +22,32 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b, sha3_224
+from itertools import chain, islice
 from typing import Final
 
 import ujson
 
-from etl.fold import fold, says
+from etl.fold import fold_whole, says
 from graph.attributes import WIKIDATA, fill, rules
-from graph.settings import Engine, QuerySettings, QueryType
+from graph.settings import Engine, QuerySettings, QueryType, Rules
 
 #: The negative terms of EntityNet's queries for Google: pictures of these are no photographs.
 EXCLUDE: Final = ("drawing", "clipart", "illustration", "cartoon", "vector", "painting")
+
+
+#: Other names of an entity that are looked at, and characters of a name and of a query: a dump may
+#: hold anything.  Wikibase allows 250 characters in a label or alias (``string-limits``), and few
+#: items of Wikidata have a hundred aliases in a language.
+MOST_NAMES: Final = 100
+LONGEST_NAME: Final = 250
+LONGEST_QUERY: Final = 600
+
+#: Words beside a query that a search engine will take: Google reads 32 words of a query.
+MOST_OR_TERMS: Final = 30
+
+_SHORTEST_ALIAS = 3  # characters of ASCII: nothing is found by Os, Ni or W
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +61,12 @@ class Named:
     taxon_names: Sequence[str]
     type_id: str | None
     type_name: str | None
+    rules: Rules = "sparqless"  # of the part of the recipe that keeps it
 
     def others(self) -> Iterator[str]:
-        """Yield the names besides the name."""
-        yield from self.aliases
-        yield from self.common_names
-        yield from self.taxon_names
+        """Yield the names besides the name, as many and as long as a search can do with."""
+        names = chain(self.aliases, self.common_names, self.taxon_names)
+        return islice((name for name in names if _is_name(name)), MOST_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +96,14 @@ class Asked:
 def name_queries(named: Named, types: Sequence[QueryType]) -> Iterator[Asked]:
     """Yield the queries for an entity's names; of names alike but for their case, the first.
 
-    Names without a letter or digit (emoji, which Wikidata has among aliases) can't be searched for.
+    Names without a letter or digit (emoji, which Wikidata has among aliases) can't be searched for,
+    and nothing is found by aliases of one or two letters.
     """
     met: set[str] = set()
     for text, query_type in _names(named):
-        folded = fold(text)
-        if folded in met or not any(map(str.isalnum, folded)):
+        folded = fold_whole(text)
+        short = query_type == "alias" and text.isascii() and len(folded) < _SHORTEST_ALIAS
+        if folded in met or short or not any(map(str.isalnum, folded)):
             continue
         met.add(folded)
         if query_type in types:
@@ -93,9 +111,14 @@ def name_queries(named: Named, types: Sequence[QueryType]) -> Iterator[Asked]:
 
 
 def _names(named: Named) -> Iterator[tuple[str, QueryType]]:
-    yield named.name, "name"
+    if _is_name(named.name):
+        yield named.name, "name"
     for name in named.others():
         yield name, "alias"
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= LONGEST_NAME and not text.isspace() and text != ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +133,18 @@ class Trait:
 
 
 def attribute_queries(named: Named, traits: Sequence[Trait]) -> Iterator[Asked]:
-    """Yield the queries for attribute and name, each text once, none that is just a name."""
-    met = {fold(text) for text, _ in _names(named)}
+    """Yield the queries for attribute and name, each text once, none that is just a name.
+
+    Nor one that is just a name as it may be told from others' (:func:`told_apart`).
+    """
+    met = {fold_whole(t) for text, _ in _names(named) for t in (text, told_apart(text, named))}
     for trait in traits:
-        if trait.query is None or (folded := fold(trait.query)) in met:
+        if trait.query is None or len(trait.query) > LONGEST_QUERY:
             continue
-        met.add(folded)
+        both = {fold_whole(trait.query), fold_whole(told_apart(trait.query, named))}
+        if not met.isdisjoint(both):
+            continue
+        met |= both
         yield Asked(
             trait.query,
             "attribute_name",
@@ -136,46 +165,49 @@ def type_query(
     """
     if not english:
         return f"{type_name} {value}"
-    phrase = _PHRASES.get(property_id) if property_id else "{value} {name}"
+    phrase = _phrases().get(property_id) if property_id else "{value} {name}"
     return None if phrase is None else fill(phrase, value, type_name)
 
 
-_PHRASES: Final = {rule.written: rule.phrase for rule in rules()}
+@cache
+def _phrases() -> dict[str, str | None]:
+    return {rule.written: rule.phrase for rule in rules()}
 
 
 def or_terms(named: Named, asked: Asked, engine: Engine | None) -> list[str]:
     """Return other words for what is asked: Bing had the natural type alone.
 
     For a name they are the entity's other names and its type, for an attribute those names that
-    don't stand in the query; lower case, each once.
+    don't stand in the query; lower case, each once.  EntityNet's world queries have none.
     """
-    if asked.query_type == "attribute_type":
+    if asked.query_type == "attribute_type" or named.rules == "reference-world":
         return []
     type_name = [named.type_name.lower()] if named.type_name else []
     if engine == "bing":
         return type_name
-    names = [name.lower() for name in (named.name, *named.others())]
+    names = [name.lower() for name in (named.name, *named.others()) if _is_name(name)]
     text = asked.text.lower()
     if asked.query_type == "attribute_name":
         found = [name for name in names if name not in text]
     else:
         found = [name for name in (*names, *type_name) if name != text]
-    return list(dict.fromkeys(found))
+    most = MOST_OR_TERMS if named.rules == "sparqless" else MOST_NAMES
+    return list(dict.fromkeys(found))[:most]
 
 
-def excluded(engine: Engine | None) -> list[str]:
-    """Return the words that a result must not have; Bing was asked without."""
-    return [] if engine == "bing" else list(EXCLUDE)
+def excluded(engine: Engine | None, rules: Rules = "sparqless") -> list[str]:
+    """Return the words that a result must not have; Bing was asked without, and for the world."""
+    return [] if engine == "bing" or rules == "reference-world" else list(EXCLUDE)
 
 
-def told_apart(asked: Asked, type_name: str | None) -> str:
+def told_apart(text: str, named: Named) -> str:
     """Return the text of a query that others share, with the natural type behind it.
 
-    Not where the type's word stands in the text already.
+    Not where the type's word stands in the text already, and not by the reference's rules.
     """
-    if type_name is None or says(asked.text, type_name):
-        return asked.text
-    return f"{asked.text} {type_name}"
+    if named.rules != "sparqless" or not named.type_name or says(text, named.type_name):
+        return text
+    return f"{text} {named.type_name}"
 
 
 def engines(settings: QuerySettings) -> tuple[Engine | None, ...]:
@@ -188,5 +220,5 @@ def priority(seed: int, *parts: str | None) -> int:
 
     A digest of the seed and of what is asked, whatever the order and whatever else there is.
     """
-    text = "\x1f".join((str(seed), *(part or "" for part in parts)))
+    text = ujson.dumps([seed, *parts], ensure_ascii=False, escape_forward_slashes=False)
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")

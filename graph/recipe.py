@@ -343,6 +343,7 @@ class _Reader:
                         f"the same id as [[root]] {earlier}: put both into one `any`",
                     )
             roots.append(root)
+        self._distinct(name, bool(roots), include)
         description = self._string(data, "description", "", default="")
         return Recipe(
             name,
@@ -356,6 +357,15 @@ class _Reader:
             self._attribute_settings(self._table(data, "attributes")),
             self._query_settings(self._table(data, "queries")),
         )
+
+    def _distinct(self, name: str, has_roots: bool, include: tuple[Recipe, ...]) -> None:
+        """Refuse two recipes of one name: rows say by it which of them keeps an entity."""
+        parts = {part for recipe in include for part in recipe.parts()}
+        names = [part.name for part in parts] + ([name] if has_roots else [])
+        for again in sorted({n for n in names if names.count(n) > 1}):
+            raise self._error(
+                "", f"two of the recipes that it unites have the name {again!r}: give one another"
+            )
 
     def _attribute_settings(self, table: Mapping[str, object]) -> AttributeSettings:
         where, default = "[attributes]", AttributeSettings()
@@ -607,19 +617,28 @@ def merged_ids(recipe: Recipe, resolve: Callable[[str], str]) -> dict[str, str]:
     return {id: now for id in dict.fromkeys(named) if (now := resolve(id)) != id}
 
 
-def check_store(recipe: Recipe, manifest: dict[str, Any]) -> None:
+def check_store(
+    recipe: Recipe, manifest: dict[str, Any], record: Callable[[str], object] | None = None
+) -> None:
     """Refuse a recipe that needs what the store, by its manifest, did not keep.
+
+    With `record`, which reads the store, a property that it has no record of is asked about: it may
+    be none, and reading a dump again for it would be in vain.
 
     Raises
     ------
-    UserError : names what is missing and the `etl` option to read the dump again with.
+    UserError : names what is missing, where the recipe names it, and the `etl` option to read the
+        dump again with.
     """
     kept = Kept.from_json(manifest["kept"])
     properties = [p for p in recipe.properties() if p not in kept.properties]
     if properties:
+        unknown = [p for p in properties if record is not None and record(p) is None]
+        doubt = f" (is {unknown[0]} a property? the store has no record of it)" if unknown else ""
         raise UserError(
-            f"recipe {recipe.name!r} needs {', '.join(properties)}, which this store did not keep: "
-            "run `sparqless etl` again with `--properties FILE`, a list that has "
+            f"recipe {recipe.name!r} needs {', '.join(properties)}, which this store did not keep"
+            f"{doubt}; {_naming(recipe, properties[0])}. Run `sparqless etl` again with "
+            "`--properties FILE`, a list that has "
             f"{'it' if len(properties) == 1 else 'them'} too."
         )
     languages = [code for code in recipe.languages() if code not in kept.languages]
@@ -629,3 +648,16 @@ def check_store(recipe: Recipe, manifest: dict[str, Any]) -> None:
             "not keep: run `sparqless etl` again with "
             f"`--languages {','.join([*kept.languages, *languages])}`."
         )
+
+
+def _naming(recipe: Recipe, property_id: str) -> str:
+    """Say where a recipe names a property first."""
+    for root in recipe.all_roots():
+        if property_id in root.require:
+            return f"`require` of root {root.id} names {property_id}"
+        for condition, key in conditions(root):
+            if isinstance(condition, Has) and condition.property == property_id:
+                return f"`has` in `{key}` of root {root.id} names {property_id}"
+            if isinstance(condition, Match) and property_id in _walked(condition):
+                return f"the path `{condition.text}` of root {root.id} walks {property_id}"
+    return f"`labels` names {property_id}"

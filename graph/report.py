@@ -19,7 +19,7 @@ Row = tuple[str, str, str]
 def rows(store: Path, out: Path, manifest: dict[str, Any]) -> list[Row]:
     """(name, figure, remark) of every line, for a terminal."""
     read = read_manifest(store, "store")
-    counts, seconds = read["counts"], read["seconds"]["all"] + manifest["seconds"]["all"]
+    counts = read["counts"]
     return [
         (
             "entities read",
@@ -30,7 +30,7 @@ def rows(store: Path, out: Path, manifest: dict[str, Any]) -> list[Row]:
         ("entities kept", f"{manifest['counts']['entities']:,}", "in one root or more"),
         ("attributes", f"{sum(manifest['counts']['attributes'].values()):,}", ""),
         _queries(manifest["counts"]["queries"]),
-        ("seconds", f"{seconds:,.1f}", f"{read['seconds']['all']:,.1f} of them for the store"),
+        ("seconds", f"{manifest['seconds']['all']:,.1f}", ""),
         ("files", "", f"{out}{_reused(manifest)}"),
     ]
 
@@ -85,7 +85,10 @@ def _described(explanation: Explanation) -> Iterator[str]:
         yield ""
         yield from _derived_lines(explanation.id, explanation.derived)
     if all(verdict.rule == "unknown" for verdict in explanation.verdicts):
-        yield "is not in this data set; ask with --store too for the rule that kept it out"
+        yield (
+            f"{explanation.id} is not in this data set; ask with --store too for the rule that "
+            "kept it out"
+        )
 
 
 def _reused(manifest: dict[str, Any]) -> str:
@@ -102,7 +105,7 @@ def _derived_lines(id_: str, derived: Derived) -> Iterator[str]:
     """What follows from its being in the data set: type, visuality, attributes, queries."""
     chosen = derived.natural_type
     if chosen is None:
-        yield "natural type: none; no class with a name within three steps"
+        yield "natural type: none; nothing with a name stands above it"
     else:
         yield f"natural type: {chosen.id} {chosen.name}; {chosen.reason}"
         for other in chosen.candidates[1:]:
@@ -111,6 +114,8 @@ def _derived_lines(id_: str, derived: Derived) -> Iterator[str]:
     seen = derived.visuality
     yield f"{'visual' if seen.visual else 'not visual'}: {seen.reason}"
     yield from _listed("attributes", [_attribute(id_, a) for a in derived.attributes])
+    if derived.parts_left_out:
+        yield f"  {derived.parts_left_out:,} entities say that they are part of it: see --graph"
     yield from _listed("queries", [_query(q) for q in derived.queries])
 
 

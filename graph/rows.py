@@ -14,10 +14,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from etl.entity import numeric_id
+from etl.manifest import check_whole
 from graph.attributes import Attribute
-from graph.derived import Derived, Query, statement
+from graph.derived import Derived, Query, name_reason, statement
 from graph.explanation import Chain, Explanation, Verdict
 from graph.natural_types import NaturalType
+from graph.queries import Named
 from graph.visuality import Visuality
 
 
@@ -26,6 +28,7 @@ def explain_rows(graph: Path, manifest: dict[str, Any], id: str) -> Explanation:
 
     What `explain_built` says without a store; `manifest` is the graph's.
     """
+    check_whole(graph, manifest, "build it again with `sparqless graph`")
     roots = manifest["counts"]["roots"]
     rows = pq.read_table(
         graph / "memberships.parquet",
@@ -40,10 +43,11 @@ def explain_rows(graph: Path, manifest: dict[str, Any], id: str) -> Explanation:
     ).to_pylist()
     names = {root["root"]: root["name"] for root in roots if root["name"]}
     names |= {row["id"]: row["name"] for row in known}
-    verdicts = [_built_verdict(row, names, manifest["recipe"]["name"]) for row in rows]
+    own = next((row for row in known if row["id"] == id), None)
+    part = own["recipe"] if own else manifest["recipe"]["name"]
+    verdicts = [_built_verdict(row, names, part) for row in rows]
     if not rows:
         verdicts = [_perhaps_limited(id, root) for root in roots if root["last_kept"]]
-    own = next((row for row in known if row["id"] == id), None)
     if own is None:
         return Explanation(id, names.get(id), tuple(verdicts))
     return Explanation(
@@ -51,7 +55,10 @@ def explain_rows(graph: Path, manifest: dict[str, Any], id: str) -> Explanation:
     )
 
 
-_KIND = ("natural_type", "natural_type_name", "natural_type_reason", "visual", "visual_reason")
+_KIND = (
+    "natural_type", "natural_type_name", "natural_type_reason", "visual", "visual_reason",
+    "recipe", "aliases", "common_names", "taxon_names",
+)  # fmt: skip
 
 
 def _derived(graph: Path, row: dict[str, Any]) -> Derived:
@@ -63,23 +70,34 @@ def _derived(graph: Path, row: dict[str, Any]) -> Derived:
         )
     columns = [f.name for f in fields(Attribute) if f.name != "phrase"]
     attributes = [Attribute(**found) for found in _of(graph, "attributes", columns, row["id"])]
-    causes = {a.query: statement(row["id"], a) for a in attributes}
-    columns = ["query", "query_type", "attribute", "ambiguous_with"]
-    queries = [
-        Query(found["query"], found["query_type"], _reason(found, causes))
-        for found in _of(graph, "queries", columns, row["id"])
-    ]
+    columns = ["query", "query_type", "attribute", "attribute_category", "ambiguous_with"]
+    found = _of(graph, "queries", columns, row["id"])
+    queries = [Query(q["query"], q["query_type"], _reason(q, row, attributes)) for q in found]
     seen = Visuality(row["visual"], row["visual_reason"])
-    return Derived(chosen, seen, tuple(attributes), tuple(queries))
+    # one of several rows that are alike but for their engine
+    return Derived(chosen, seen, tuple(attributes), tuple(dict.fromkeys(queries)))
 
 
-def _reason(query: dict[str, Any], causes: dict[str | None, str]) -> str:
+def _reason(query: dict[str, Any], row: dict[str, Any], attributes: Sequence[Attribute]) -> str:
     if query["attribute"] is not None:
-        return causes.get(query["query"], f"its attribute {query['attribute']}")
-    reason = "its name" if query["query_type"] == "name" else "another name of it"
+        cause = (query["attribute"], query["attribute_category"])
+        # the first of several, as in the build; one that makes no query isn't the cause
+        made = next(a for a in attributes if a.query and (a.value, a.category) == cause)
+        reason = statement(row["id"], made)
+    else:
+        named = Named(
+            row["id"],
+            row["name"],
+            row["aliases"],
+            row["common_names"],
+            row["taxon_names"],
+            row["natural_type"],
+            row["natural_type_name"],
+        )
+        reason = name_reason(query["query"], query["query_type"], named)
     if others := query["ambiguous_with"]:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        return f"{reason}, which {', '.join(others[:3])}{more} have too"
+        return f"{reason}; {', '.join(others[:3])}{more} may be asked by the same words"
     return reason
 
 

@@ -15,6 +15,7 @@ Each answer says which rule decided and by what.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -76,12 +77,18 @@ def read_marks(text: str) -> dict[str, Mark]:
     return found
 
 
-def visuality(node: Node, nodes: Nodes) -> Visuality:
-    """Say whether an entity is visual, and why."""
+def marks_of(nodes: Nodes) -> dict[str, Mark]:
+    """Return the marked classes by the ids that a store has for them now."""
+    return {nodes.now(id): mark for id, mark in marks().items()}
+
+
+def visuality(node: Node, nodes: Nodes, known: Mapping[str, Mark] | None = None) -> Visuality:
+    """Say whether an entity is visual, and why; `known` are :func:`marks_of` the nodes."""
+    known = marks_of(nodes) if known is None else known
     if node.parent_taxa or node.taxon_names:
         return Visuality(True, "taxon: it has a parent taxon or a taxon name")
     for steps, layer in enumerate(chain([[node.id]], nodes.superclasses(node.kinds))):
-        if met := [marks()[id] for id in layer if id in marks()]:
+        if met := [known[id] for id in layer if id in known]:
             return _by_class(node, met, steps)
     if node.pictured:
         return Visuality(True, "image: no class above it is known, and it has one")

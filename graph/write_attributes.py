@@ -21,9 +21,12 @@ from graph.facts import Facts
 from graph.ontology import Ids, edge_file, read_truthy
 from graph.recipe import Recipe
 from graph.settings import AttributeSettings
-from graph.tables import ATTRIBUTES
+from graph.tables import ATTRIBUTES, id_numbers
 
 _BATCH: Final = 1 << 13  # entities whose rows are Python objects at a time
+
+#: What is read of `entities.parquet`.
+READ_OF_ENTITIES: Final = ("id", "name", "name_lang", "recipe")
 _COLUMNS: Final = tuple(field.name for field in ATTRIBUTES if field.name != "entity")
 
 
@@ -95,7 +98,7 @@ def write_attributes(
     The number of rows by category.
     """
     settings = recipe.attributes
-    ids = _ids(entities)
+    ids = id_numbers(pq.read_table(entities, columns=["id"]).column("id"))
     readers = {
         part.name: Attributes(store, part, settings, _subjects(store, part, settings, ids, facts))
         for part in recipe.parts()
@@ -123,13 +126,8 @@ def _subjects(
     return lambda id, property_id: inverse[property_id].of(id)
 
 
-def _ids(entities: Path) -> Ids:
-    column = pq.read_table(entities, columns=["id"]).column("id")
-    return np.fromiter((numeric_id(id.as_py()) for id in column), np.int64, len(column))
-
-
 def _batches(entities: Path) -> Iterator[pa.RecordBatch]:
-    columns = ["id", "name", "name_lang", "recipe"]
+    columns = list(READ_OF_ENTITIES)
     yield from pq.ParquetFile(entities).iter_batches(batch_size=_BATCH, columns=columns)
 
 

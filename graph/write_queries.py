@@ -2,7 +2,7 @@
 
 Two passes over the finished tables, none of which holds a row of them for long:
 
-1. Which texts do several entities have (16 bytes a text), and which attribute queries does the
+1. Which texts do several entities have (24 bytes a text), and which attribute queries does the
    budget take (16 bytes a query)?
 2. Rows, in the order of the entities, then those for types.
 
@@ -12,12 +12,13 @@ The **budget** is spent as water fills a vessel: every pair of entity (or type) 
 many of its queries as every other, as long as it has any; what is left over goes to pairs one by
 one.  Which queries of a pair, and which pairs get one more, a digest of seed and query decides.
 EntityNet's `world_merge_attributes.py` cuts from the end of a list that is ordered by sitelinks,
-so that rare things lose all they have.
+so that rare things lose all they have.  Under the reference's rules its own budget holds, which was
+spent when the models' answers were merged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, compress, groupby
@@ -31,10 +32,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.entity import numeric_id
-from etl.fold import fold
+from etl.fold import fold_whole
 from etl.tables import TableWriter
 from graph.attributes import ENGLISH
 from graph.queries import (
+    LONGEST_QUERY,
     Asked,
     Named,
     Trait,
@@ -47,7 +49,7 @@ from graph.queries import (
     told_apart,
     type_query,
 )
-from graph.settings import Engine, QuerySettings
+from graph.settings import QuerySettings, Rules
 from graph.tables import QUERIES
 
 _BATCH: Final = 1 << 13  # rows of the tables that are Python objects at a time
@@ -55,7 +57,7 @@ _MOST_SHARING: Final = 100  # ids that `ambiguous_with` holds at most, the lowes
 
 _ENTITY_COLUMNS: Final = (
     "id", "name", "name_lang", "aliases", "common_names", "taxon_names", "natural_type",
-    "natural_type_name", "visual",
+    "natural_type_name", "visual", "recipe",
 )  # fmt: skip
 _TRAIT_COLUMNS: Final = ("entity", "property", "category", "value", "query", "source")
 
@@ -74,40 +76,40 @@ def write_queries(
     entities: Path,
     attributes: Path,
     settings: QuerySettings,
+    rules: Mapping[str, Rules],
     advance: Callable[[int], None],
-    *,
-    tell_apart: bool = True,
 ) -> dict[str, int]:
     """Write the queries of a data set into `directory`.
 
-    With `tell_apart`, a text that several entities have gets the natural type behind it.
-    `advance` is called with the number of visual entities just done, twice in all for each.
+    `rules` are those of the recipe's parts, by name.  `advance` is called with the number of visual
+    entities just done, twice in all for each.
 
     Returns
     -------
     The number of rows by type, those `ambiguous`, and `over_budget`: attribute queries left out.
     """
     texts, budget, types = _Texts(), _Budget(settings), _Types()
-    for entity in _entities(entities, attributes):
+    for entity in _entities(entities, attributes, rules):
         of_attributes = _of_attributes(entity, settings)
         texts.add(entity, chain(name_queries(entity.named, settings.types), of_attributes))
-        budget.add(of_attributes)
+        budget.add(of_attributes, entity.named.rules)
         types.add(entity)
         advance(1)
     of_types = list(types.queries(texts.digests())) if "attribute_type" in settings.types else []
-    budget.add(of_types)
+    for query, rules_ in of_types:
+        budget.add([query], rules_)
     shared, taken = texts.shared(), budget.taken()
-    counts: dict[str, int] = {}
+    counts = dict.fromkeys([*settings.types, "ambiguous"], 0)
     with _Writer(directory, settings, counts) as writer:
         in_budget = iter(taken)  # of which `compress` takes one for each query, and no more
-        for entity in _entities(entities, attributes):
+        for entity in _entities(entities, attributes, rules):
             queries = [*name_queries(entity.named, settings.types)]
             queries += compress(_of_attributes(entity, settings), in_budget)
-            for query, text, others in _shown(queries, entity.named, shared, tell_apart):
+            for query, text, others in _shown(queries, entity.named, shared):
                 writer.add(query, text, entity.named, others)
             advance(1)
-        for query in compress(of_types, in_budget):
-            writer.add(query, query.text, None, [])
+        for query, rules_ in compress(of_types, in_budget):
+            writer.add(query, query.text, None, [], rules_)
     counts["over_budget"] = int(np.count_nonzero(~taken))
     return counts
 
@@ -123,7 +125,7 @@ def _of_attributes(entity: _Entity, settings: QuerySettings) -> list[Asked]:
 # --------------------------------------------------------------------------------------------------
 
 
-def _entities(entities: Path, attributes: Path) -> Iterator[_Entity]:
+def _entities(entities: Path, attributes: Path, rules: Mapping[str, Rules]) -> Iterator[_Entity]:
     """Yield the visual entities of a data set, with their attributes."""
     traits = _traits(attributes)
     waiting = next(traits, None)
@@ -142,6 +144,7 @@ def _entities(entities: Path, attributes: Path) -> Iterator[_Entity]:
                         row["taxon_names"],
                         row["natural_type"],
                         row["natural_type_name"],
+                        rules[row["recipe"]],
                     ),
                     row["name_lang"] in ENGLISH,
                     its,
@@ -172,22 +175,26 @@ def _batches(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 @dataclass(frozen=True)
 class _Shared:
-    """The texts that several entities have: digest -> their numeric ids, the lowest."""
+    """The texts that several entities have: digest -> their numeric ids, the lowest.
 
-    ids: dict[int, list[int]]
+    As they are asked, and as they are shown once those that are shared have been told apart: that
+    may make one text of two again.
+    """
 
-    def others(self, query: Asked) -> list[str]:
-        """Return the ids of the other entities that have a query's text."""
-        return [
-            id
-            for number in self.ids.get(_digest(query.text), ())
-            if (id := f"Q{number}") != query.entity
-        ]
+    asked: dict[int, list[int]]
+    shown: dict[int, list[int]]
+
+    def others(self, query: Asked, named: Named) -> tuple[str, list[str]]:
+        """Return a query's text as it is shown, and the ids of others that have or share it."""
+        sharing = self.asked.get(_digest(query.text), [])
+        text = told_apart(query.text, named) if sharing else query.text
+        numbers = {*sharing, *self.shown.get(_digest(text), [])} - {numeric_id(named.id)}
+        return text, [f"Q{number}" for number in sorted(numbers)]
 
 
 def _digest(text: str) -> int:
     """64 bits of a folded text: of a hundred million, the odds of any two alike are 1 in 3,700."""
-    return priority(0, fold(text))
+    return priority(0, fold_whole(text))
 
 
 class _Texts:
@@ -195,12 +202,16 @@ class _Texts:
 
     def __init__(self) -> None:
         self._digests, self._ids = _Column(np.uint64), _Column(np.int64)
+        self._apart = _Column(np.uint64)  # digests of the texts as they are told apart
 
     def add(self, entity: _Entity, queries: Iterable[Asked]) -> None:
         """Add queries of an entity, no two of which have the same text."""
         number = numeric_id(entity.named.id)
         for query in queries:
-            self._digests.append(_digest(query.text))
+            digest = _digest(query.text)
+            apart = told_apart(query.text, entity.named)
+            self._digests.append(digest)
+            self._apart.append(digest if apart == query.text else _digest(apart))
             self._ids.append(number)
 
     def digests(self) -> Hashes:
@@ -209,16 +220,24 @@ class _Texts:
 
     def shared(self) -> _Shared:
         """Return those that several entities have."""
-        digest, id = self.digests(), self._ids.array()
-        order = np.lexsort((id, digest))
-        digest, id = digest[order], id[order]
-        again = np.flatnonzero(digest[1:] == digest[:-1])
-        found: dict[int, list[int]] = {}
-        for at in np.union1d(again, again + 1).tolist():
-            sharing = found.setdefault(int(digest[at]), [])
-            if len(sharing) <= _MOST_SHARING:
-                sharing.append(int(id[at]))
-        return _Shared(found)
+        asked, ids = self.digests(), self._ids.array()
+        again = _several(asked, ids)
+        numbers = np.fromiter(again, np.uint64, len(again))
+        shown = np.where(np.isin(asked, numbers), self._apart.array(), asked)
+        return _Shared(again, _several(shown, ids))
+
+
+def _several(digest: Hashes, id: npt.NDArray[np.int64]) -> dict[int, list[int]]:
+    """Return digest -> ids for the digests that several ids have."""
+    order = np.lexsort((id, digest))
+    digest, id = digest[order], id[order]
+    again = np.flatnonzero((digest[1:] == digest[:-1]) & (id[1:] != id[:-1]))
+    found: dict[int, list[int]] = {}
+    for at in np.union1d(again, again + 1).tolist():
+        sharing = found.setdefault(int(digest[at]), [])
+        if len(sharing) <= _MOST_SHARING and id[at] not in sharing[-1:]:
+            sharing.append(int(id[at]))
+    return found
 
 
 class _Column:
@@ -249,22 +268,31 @@ class _Column:
 
 
 class _Budget:
-    """Decides which of the attribute queries, in the order they were added, are taken."""
+    """Decides which of the attribute queries, in the order they were added, are taken.
+
+    Those under the reference's rules all are: its budget is another, and spent already.
+    """
 
     def __init__(self, settings: QuerySettings) -> None:
         self._settings = settings
         self._pairs, self._priorities = _Column(np.uint64), _Column(np.uint64)
+        self._ours = _Column(np.bool_)
 
-    def add(self, queries: Iterable[Asked]) -> None:
+    def add(self, queries: Iterable[Asked], rules: Rules) -> None:
         seed = self._settings.seed
         for query in queries:
             owner = query.entity or f"{query.entity_type} type"
             self._pairs.append(priority(seed, owner, query.category))
             self._priorities.append(priority(seed, owner, query.category, query.text))
+            self._ours.append(rules == "sparqless")
 
     def taken(self) -> npt.NDArray[np.bool_]:
         """Return for each query whether it is taken."""
-        return water_filled(self._pairs.array(), self._priorities.array(), self._settings.budget)
+        ours = self._ours.array()
+        taken = np.ones(len(ours), bool)
+        pairs, priorities = self._pairs.array()[ours], self._priorities.array()[ours]
+        taken[ours] = water_filled(pairs, priorities, self._settings.budget)
+        return taken
 
 
 def water_filled(pairs: Hashes, priorities: Hashes, budget: int) -> npt.NDArray[np.bool_]:
@@ -293,26 +321,34 @@ def water_filled(pairs: Hashes, priorities: Hashes, budget: int) -> npt.NDArray[
 
 
 class _Types:
-    """The pairs of attribute and natural type that some entity has, each once."""
+    """The pairs of attribute and natural type that some entity has, each once.
+
+    EntityNet wrote such queries for living things alone (`living_generate_attribute_queries.py`).
+    """
 
     def __init__(self) -> None:
-        self._met: dict[tuple[str, str], Asked] = {}
+        self._met: dict[tuple[str, str], tuple[Asked, Rules]] = {}
 
     def add(self, entity: _Entity) -> None:
         type_id, type_name = entity.named.type_id, entity.named.type_name
-        if type_id is None or type_name is None:
+        if type_id is None or not type_name or entity.named.rules == "reference-world":
             return
         for trait in entity.traits:
             if trait.query is None:
                 continue
             text = type_query(trait.property, trait.value, type_name, english=entity.english)
-            if text is not None and (key := (type_id, fold(text))) not in self._met:
-                self._met[key] = Asked(
+            if text is None or len(text) > LONGEST_QUERY:
+                continue
+            if (key := (type_id, fold_whole(text))) not in self._met:
+                asked = Asked(
                     text, "attribute_type", None, type_id, trait.value, trait.category, trait.source
                 )
+                self._met[key] = asked, entity.named.rules
 
-    def queries(self, asked: Hashes) -> Iterator[Asked]:
-        """Yield the queries by type, then by text, without those whose text is in `asked` already.
+    def queries(self, asked: Hashes) -> Iterator[tuple[Asked, Rules]]:
+        """Yield queries by type, then by text, without those whose text is in `asked` already.
+
+        With each, the rules of the entity that it was first made of.
 
         A type may be an entity of the data set, of which the same is asked by its name; and an
         attribute and a type may together be what another entity is called.
@@ -331,18 +367,17 @@ class _Types:
 
 
 def _shown(
-    queries: Iterable[Asked], named: Named, shared: _Shared, tell_apart: bool
+    queries: Iterable[Asked], named: Named, shared: _Shared
 ) -> Iterator[tuple[Asked, str, list[str]]]:
     """Yield an entity's queries, each with its text as it is told from others' and who they are.
 
-    A text comes once: the "orange" that is told from others as "orange fruit" may have that for an
-    alias.
+    A name comes once: the "orange" that is told from others as "orange fruit" may have that for an
+    alias.  Queries for attributes were held against both before the budget was spent.
     """
     met: set[str] = set()
     for query in queries:
-        others = shared.others(query)
-        text = told_apart(query, named.type_name) if others and tell_apart else query.text
-        if (folded := fold(text)) not in met:
+        text, others = shared.others(query, named)
+        if (folded := fold_whole(text)) not in met:
             met.add(folded)
             yield query, text, others
 
@@ -367,37 +402,40 @@ class _Writer:
             self._flush()
         self._files.__exit__(kind, *rest)
 
-    def add(self, query: Asked, text: str, named: Named | None, others: list[str]) -> None:
-        """Add the rows of a query, one for each engine; `text` is how it is told from others'."""
-        for engine in self._engines:
-            self._rows.append(self._row(query, text, named, others, engine))
-            self._counts[query.query_type] = self._counts.get(query.query_type, 0) + 1
-            self._counts["ambiguous"] = self._counts.get("ambiguous", 0) + bool(others)
-        if len(self._rows) >= _BATCH:
-            self._flush()
-
-    def _row(
+    def add(
         self,
         query: Asked,
         text: str,
         named: Named | None,
         others: list[str],
-        engine: Engine | None,
-    ) -> dict[str, Any]:
-        return {
-            "query_hash": query.digest(engine),
-            "query": text,
-            "query_type": query.query_type,
-            "entity": query.entity,
-            "attribute": query.attribute,
-            "attribute_category": query.category,
-            "entity_type": query.entity_type,
-            "or_terms": or_terms(named, query, engine) if named else [],
-            "exclude": excluded(engine),
-            "engine": engine,
-            "ambiguous_with": others[:_MOST_SHARING],
-            "source": query.source,
-        }
+        rules: Rules = "sparqless",
+    ) -> None:
+        """Add the rows of a query, one for each engine; `text` is how it is told from others'.
+
+        `rules` are those of a query about a type, which has no name.
+        """
+        rules = named.rules if named else rules
+        for engine in self._engines:
+            self._rows.append(
+                {
+                    "query_hash": query.digest(engine),
+                    "query": text,
+                    "query_type": query.query_type,
+                    "entity": query.entity,
+                    "attribute": query.attribute,
+                    "attribute_category": query.category,
+                    "entity_type": query.entity_type,
+                    "or_terms": or_terms(named, query, engine) if named else [],
+                    "exclude": excluded(engine, rules),
+                    "engine": engine,
+                    "ambiguous_with": others[:_MOST_SHARING],
+                    "source": query.source,
+                }
+            )
+            self._counts[query.query_type] += 1
+            self._counts["ambiguous"] += bool(others)
+        if len(self._rows) >= _BATCH:
+            self._flush()
 
     def _flush(self) -> None:
         self._table.write(pa.Table.from_pylist(self._rows, QUERIES))

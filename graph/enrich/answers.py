@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 
 from etl.errors import UserError
+from graph.attributes import CATEGORIES
 from graph.enrich.journal import ENRICH, Line, answers_file, decoded_line, model_of, read_lines
-from graph.enrich.prompts import ATTRIBUTES, CATEGORIES, TYPES, VISUALITY
+from graph.enrich.prompts import ATTRIBUTES, TYPES, VISUALITY
 
 #: Attributes of all entities together, and the seed of the choice: the reference's `--max_queries`.
 DEFAULT_BUDGET: Final = 92_000
@@ -98,6 +99,12 @@ def read_visuality(
         )
 
     return _first_answers(graph, VISUALITY.name, models, entity, made)
+
+
+def models_that_answered(graph: Path) -> set[str]:
+    """Return the names of the models of which a data set has answers."""
+    tasks = (TYPES.name, VISUALITY.name, ATTRIBUTES.name)
+    return {model_of(file.parent) for task in tasks for file in _files(graph, task, ())}
 
 
 def digest_of_answers(graph: Path, task: str) -> str | None:

@@ -15,16 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-#: Categories of attributes: the union of the reference's six for the world and seven for animals.
-CATEGORIES: Final = (
-    "Color",
-    "Pattern and texture",
-    "Parts",
-    "Behavior and movement",
-    "Shape and size",
-    "Environment",
-    "Other",
-)
+from graph.attributes import CATEGORIES
+
 MOST_ATTRIBUTES: Final = 10  # in a category, as in the reference's prompt
 VISUAL, NON_VISUAL = "visual", "non-visual"
 

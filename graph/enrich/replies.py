@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
+from graph.attributes import CATEGORIES
 from graph.enrich.prompts import (
     ATTRIBUTES,
-    CATEGORIES,
     MOST_ATTRIBUTES,
     NON_VISUAL,
     TYPES,

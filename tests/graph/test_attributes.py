@@ -393,3 +393,15 @@ def test_the_table_has_the_hints_of_the_reference() -> None:
 )
 def test_braces_in_a_name_are_no_places_of_a_phrase(value: str, name: str, text: str) -> None:
     assert fill("{value} {name} of {value}", value, name) == text
+
+
+def test_a_taxon_inherits_nothing_of_how_taxa_are_modelled(tmp_path: Path) -> None:
+    lion = entity("Q140", label="lion", claims={"P31": ["Q16521"], "P171": ["Q2"], "P279": []})
+    taxon = entity("Q16521", label="taxon", claims={"P527": ["Q9"], "P279": ["Q3"]})
+    above = entity("Q3", label="group", claims={"P527": ["Q9"]})
+    store = store_of(
+        tmp_path, [entity("Q2", label="cats"), lion, taxon, above, entity("Q9", label="rank")]
+    )
+    text = '[[root]]\nid = "Q2"\nany = [{ path = "P171+" }]\n'
+    build(store, recipes.load(recipe_of(tmp_path, text)), tmp_path / "out", quiet=True)
+    assert rows(tmp_path / "out") == []

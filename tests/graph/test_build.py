@@ -451,7 +451,14 @@ def test_the_manifest_counts_what_every_rule_took(tmp_path):
     assert manifest["counts"] == {
         "entities": 1,
         "attributes": {},
-        "queries": {"ambiguous": 0, "name": 1, "over_budget": 0},
+        "queries": {
+            "name": 1,
+            "alias": 0,
+            "attribute_type": 0,
+            "attribute_name": 0,
+            "ambiguous": 0,
+            "over_budget": 0,
+        },
         "roots": [
             {
                 "root": "Q1",

@@ -161,6 +161,7 @@ SELECT DISTINCT ?class ?links WHERE {
   UNION { wd:%ID% %FIRST%/wdt:P279/wdt:P279 ?class }
   ?class rdfs:label ?label; wikibase:sitelinks ?links. FILTER(lang(?label) = "en")
   FILTER(?class NOT IN (wd:Q223557, wd:Q488383, wd:Q35120, wd:Q4406616, wd:%ID%))
+  FILTER NOT EXISTS { ?class wdt:P279* wd:%ID% }
 }"""
 
 

@@ -142,7 +142,7 @@ def test_a_built_graph_explains_without_the_store(folder, tmp_path):
         "Q20",
         "",
         "not in Q1 animal (test) if it has 10 sitelinks or fewer (the last kept, Q2, has 10)",
-        "is not in this data set; ask with --store too for the rule that kept it out",
+        "Q20 is not in this data set; ask with --store too for the rule that kept it out",
     ]
     with pytest.raises(UserError, match="is not an item id"):
         explain_built(out, "dog")

@@ -89,12 +89,13 @@ def expected_type(world: dict[str, Line], id: str, roots: Sequence[str]) -> tupl
             best.append(words[-1])
     if words:
         steps, _, above = min(best or words)
-        kind = "class or order" if best else "no class or order that people know; this is"
+        kind = "class or order" if best else "the nearest, no class or order, with a word"
         return above, f"P171 in {counted(steps)}: {kind}, {links(world[above])} sitelinks"
     way = "P279" if values(line, "P279") else "P31"
+    first = [above for above in values(line, way) if way == "P279" or above != "Q16521"]
     scores: list[tuple[float, int, str, int]] = []
     candidates = []
-    for above, steps in distances(world, values(line, way), "P279").items():
+    for above, steps in distances(world, first, "P279").items():
         left_out = {*TOO_GENERAL, "Q16521", id}
         if above in world and id in distances(world, values(world[above], "P279"), "P279"):
             continue  # below it as well
@@ -107,7 +108,9 @@ def expected_type(world: dict[str, Line], id: str, roots: Sequence[str]) -> tupl
         score = log2(1 + links(world[above])) - 1.5 * (steps - 1) - 1.5 * (3 - to_top) + 2 * inside
         scores.append((-score, number, above, steps))
     if not scores:
-        return None
+        known = [root for root in roots if root != id and root in world]
+        named = [root for root in known if name(world[root], LABELS)]
+        return (named[0], "its root") if named else None
     _, _, above, steps = min(scores)
     return above, f"{way} in {counted(steps)}: {links(world[above])} sitelinks"
 

@@ -21,10 +21,12 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from etl.errors import UserError
 from etl.store import EntityStore
 from graph import recipe as recipes
 from graph.build import build
 from graph.derived import derive
+from graph.explain import explain_built
 from graph.records import Records
 from graph.write_queries import water_filled
 from tests.graph.plain import Line
@@ -549,3 +551,112 @@ def test_reference_bug_13_instances_stand_beside_subclasses_and_rejected_roots_a
     via = {row["entity"]: row["via"] for row in rows(out, "memberships")}
     assert via == {"Q10": "1: P279+", "Q11": "2: P31/P279*"}
     assert {row["query"] for row in rows(out)} == {"dog", "Rex"}
+
+
+# --------------------------------------------------------------------------------------------------
+# What a dump may hold, and recipes of several kinds
+# --------------------------------------------------------------------------------------------------
+
+
+def test_a_thing_of_a_thousand_names_makes_no_million_words(tmp_path: Path) -> None:
+    names = [f"name number {n}" for n in range(1000)]
+    out = built(tmp_path, [thing("Q50", "cat", aliases={"en": names})])
+    found = of(out, "Q50", "query", "or_terms")
+    assert [query for query, _ in found] == ["cat", *names[:100]]
+    assert max(len(words) for _, words in found) == 30
+
+
+def test_a_text_as_long_as_a_page_is_not_searched_for(tmp_path: Path) -> None:
+    page = "word " * 200
+    things = [thing("Q50", page, aliases={"en": ["tom", page]}), thing("Q51", "cat")]
+    out = built(tmp_path, things)
+    assert of(out, "Q50", "query", "or_terms") == [("tom", ["mammal"])]
+    assert of(out, "Q51", "query") == ["cat"]
+
+
+@pytest.mark.parametrize("alias", ["W", "os", " ", ""])
+def test_nothing_is_found_by_a_letter_or_two(alias: str, tmp_path: Path) -> None:
+    out = built(tmp_path, [thing("Q50", "cat", aliases={"en": [alias, "\u732b"]})])
+    assert of(out, "Q50", "query") == ["cat", "\u732b"]
+    assert "" not in of(out, "Q50", "or_terms")[0]
+
+
+def test_texts_that_differ_in_their_ends_only_are_two(tmp_path: Path) -> None:
+    long = "x" * 245
+    parts = [entity("Q31", label="part one"), entity("Q32", label="part two")]
+    out = built(tmp_path, [*parts, thing("Q50", long, claims={"P527": ["Q31", "Q32"]})])
+    assert [q for q in of(out, "Q50", "query") if " with " in q] == [
+        f"{long} with part one",
+        f"{long} with part two",
+    ]
+
+
+def test_a_text_told_apart_that_is_what_another_is_called_is_flagged_too(tmp_path: Path) -> None:
+    things = [thing("Q50", "Rex"), thing("Q51", "Rex", of="Q6"), thing("Q52", "rex mammal")]
+    out = built(tmp_path, things)
+    columns = ("query", "ambiguous_with")
+    assert of(out, "Q50", *columns) == [("Rex mammal", ["Q51", "Q52"])]
+    assert of(out, "Q51", *columns) == [("Rex car", ["Q50"])]
+    assert of(out, "Q52", *columns) == [("rex mammal", ["Q50"])]
+
+
+def mixed(folder: Path, rules: str) -> Path:
+    """Build a data set of two recipes, one of them by the reference's rules."""
+    brown = {"P462": ["Q21"]}
+    things = [thing("Q50", "Rex", of="Q3", claims=brown, aliases={"en": ["Rexy"]})]
+    things += [thing("Q51", "Rex", of="Q6", claims=brown, aliases={"en": ["the car"]})]
+    (folder / "out").mkdir(parents=True)
+    for name, root, extra in (("ours", "Q3", ""), ("theirs", "Q6", f'rules = "{rules}"\n')):
+        text = f'{extra}[[root]]\nid = "{root}"\nany = [{{ path = "P279*" }}]\n'
+        recipe_of(folder / "out", text, name)
+    return built(folder, things, text='include = ["ours.toml", "theirs.toml"]\n', root="")
+
+
+def test_each_part_of_a_recipe_keeps_its_rules(tmp_path: Path) -> None:
+    out = mixed(tmp_path, "reference-world")
+    assert of(out, "Q50", "query", "ambiguous_with")[0] == ("Rex pet", ["Q51"])
+    assert of(out, "Q51", "query", "or_terms", "exclude") == [("Rex", [], []), ("the car", [], [])]
+    # by the reference a model writes attribute queries, and none is for a type of the world's
+    assert [r["query"] for r in rows(out) if r["query_type"] == "attribute_type"] == ["brown pet"]
+
+
+def test_two_recipes_of_one_name_are_refused(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        recipe_of(tmp_path / folder, ROOT + f"limit = {len(folder) + ord(folder)}\n", "part")
+    both = recipe_of(tmp_path, 'include = ["a/part.toml", "b/part.toml"]')
+    with pytest.raises(UserError, match="two of the recipes that it unites have the name 'part'"):
+        recipes.load(both)
+
+
+def test_explain_gives_every_row_of_a_built_thing_by_the_store_and_by_the_tables(
+    tmp_path: Path,
+) -> None:
+    things = [
+        thing("Q50", "Rex", claims={"P462": ["Q21"], "P527": ["Q53"]}, aliases={"en": ["Rexy"]}),
+        entity("P77", label="a property", claims={"P361": ["Q50"]}),  # no part that is seen
+        entity("Q53", label="tail", claims={"P361": ["Q50"]}),
+    ]
+    out = built(tmp_path, things)
+    by_store = explain_built(out, "Q50", out.parent / "store").derived
+    by_tables = explain_built(out, "Q50").derived
+    assert by_store is not None
+    assert by_tables is not None
+    texts = sorted(row["query"] for row in rows(out) if row["entity"] in ("Q50", None))
+    assert sorted(query.query for query in by_store.queries) == texts
+    for query in by_tables.queries:
+        assert query in by_store.queries
+    assert [(a.property, a.value_id) for a in by_store.attributes] == [
+        ("P462", "Q21"),
+        ("P527", "Q53"),
+        ("^P361", "Q53"),
+    ]
+    assert by_tables.visuality == by_store.visuality
+
+
+def test_a_whole_of_thousands_of_parts_is_explained_without_them(tmp_path: Path) -> None:
+    parts = [entity(f"Q{n}", label=f"part {n}", claims={"P361": ["Q50"]}) for n in range(100, 2200)]
+    out = built(tmp_path, [thing("Q50", "Rex"), *parts])
+    found = explain_built(out, "Q50", out.parent / "store").derived
+    assert found is not None
+    assert found.parts_left_out == 2100
+    assert len(rows(out, "attributes")) == 10

@@ -242,7 +242,8 @@ def test_a_store_that_kept_too_little_is_refused_with_the_option_to_use():
     with pytest.raises(UserError) as raised:
         check_store(living, manifest(set(living.properties()) - {"P1672", "P18"}, ["en"]))
     assert str(raised.value) == (
-        "recipe 'living' needs P18, P1672, which this store did not keep: run `sparqless etl` "
+        "recipe 'living' needs P18, P1672, which this store did not keep; `require` of root "
+        "Q729 names P18. Run `sparqless etl` "
         "again with `--properties FILE`, a list that has them too."
     )
     with pytest.raises(UserError) as raised:

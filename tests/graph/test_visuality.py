@@ -198,3 +198,16 @@ def test_a_data_set_has_both_columns_and_asks_for_nothing_that_is_not_visual(
     ]
     queries = pq.read_table(tmp_path / "out" / "queries.parquet").to_pylist()
     assert {query["entity"] for query in queries} == {"Q2"}
+
+
+def test_a_marked_class_that_was_merged_is_what_it_was_merged_into(tmp_path: Path) -> None:
+    entities = [
+        entity("Q1", label="root"),
+        entity("Q777", label="event"),
+        entity("Q2", label="wedding", claims={"P279": ["Q1", EVENT], "P18": ["A.jpg"]}),
+    ]
+    store = redirect(store_of(tmp_path, entities), {EVENT: "Q777"})
+    recipe = load(recipe_of(tmp_path, '[[root]]\nid = "Q1"\nany = [{ path = "P279+" }]'))
+    build(store, recipe, tmp_path / "out", quiet=True)
+    (row,) = pq.read_table(tmp_path / "out" / "entities.parquet").to_pylist()
+    assert row["visual"] is False
