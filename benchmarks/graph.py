@@ -113,6 +113,11 @@ def _best(name: str, store: Path, properties: tuple[str, ...], options: Options)
     return min(runs, key=lambda run: run.load.cpu_seconds + run.walk.cpu_seconds)
 
 
+def _with_version(name: str) -> str:
+    """Name with its version what is installed for the comparison alone."""
+    return f"{name} {walkers.RUSTWORKX_VERSION}" if name == walkers.RUSTWORKX else name
+
+
 def _missing(
     name: str, properties: tuple[str, ...], edges: dict[str, int], options: Options
 ) -> str:
@@ -227,7 +232,7 @@ def _walk_table(walks: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]
         [ours] = [w for w in walks if w["name"] == _OURS and w["properties"] == found["properties"]]
         rows.append(
             [
-                f"{found['name']}, {', '.join(found['properties'])}",
+                f"{_with_version(found['name'])}, {', '.join(found['properties'])}",
                 f"{found['load_seconds']:.2f}",
                 f"{found['load_cpu']:.2f}",
                 _times(found["load_cpu"], ours["load_cpu"]),

@@ -33,6 +33,7 @@ from graph.selection import Evaluator
 #: Edges that are walked; what is loaded besides may be more.
 WALKED: Final = "P279"
 RUSTWORKX: Final = "rustworkx"
+RUSTWORKX_VERSION: Final = "0.18.1"
 _ROOTS: Final = "world"
 
 #: Of one root: entities below it or itself, the sum of their depths, pairs of child and parent.
@@ -62,7 +63,7 @@ class Walked:
 
 def install(work: Path) -> str | None:
     """Install rustworkx below ``work``; a line where it can't be."""
-    return put_below(work / RUSTWORKX, RUSTWORKX)
+    return put_below(work / RUSTWORKX, f"{RUSTWORKX}=={RUSTWORKX_VERSION}")
 
 
 def measured(name: str, store: Path, properties: tuple[str, ...], work: Path) -> Walked:

@@ -196,8 +196,10 @@ def ask(session: requests.Session, server: Server, body: dict[str, Any], pace: P
             reason = f"no answer within {server.timeout:g} s"
         except BROKEN as error:
             costly += status != 0
-            reason = f"the connection broke ({_safe(cause(error), server)})"
-            if _is_closed(error) and not pace.answered:
+            closed = _is_closed(error)
+            what = "no connection" if closed else "the connection broke"
+            reason = f"{what} ({_safe(cause(error), server)})"
+            if closed and not pace.answered:
                 raise _given_up(server, status, reason) from None
         if costly >= COSTLY_TRIES:
             raise UnansweredError(reason)
