@@ -122,10 +122,11 @@ class Asking:
                     end = end or self._too_many_failures()
                 elif not isinstance(found, StoppedError):
                     end = end or found
-                    if found is end and isinstance(found, KeyboardInterrupt):
-                        say("Waiting for answers that are on their way; Ctrl-C again ends at once.")
                 if end is not None:
                     self._pace.stop()
+                if found is end and isinstance(found, KeyboardInterrupt):
+                    # said when nothing new begins any more
+                    say("Waiting for answers that are on their way; Ctrl-C again ends at once.")
         if end is not None:
             raise end
 
