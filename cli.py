@@ -320,327 +320,6 @@ def graph_command(
         _table(rows(store, out, manifest))
 
 
-@cli.command()
-@click.argument("entity_id", metavar="ID")
-@click.option("--path", required=True, help="A SPARQL property path, such as P279* or ^P31.")
-@_store
-@click.option("--names", is_flag=True, help="Print a tab and the label after each id.")
-@_json
-def closure(entity_id: str, path: str, store: Path, names: bool, as_json: bool) -> None:
-    """Print every x with `x PATH ID`, as the query service would.
-
-    \b
-    Example:
-      sparqless closure Q729 --path 'P279*' --store data/sample/store
-    """
-    from etl.show import labels
-    from graph.closure import closure as find
-
-    found = find(store, entity_id, path)
-    if found.target != entity_id:
-        click.echo(f"{entity_id} was merged into {found.target}.", err=True)
-    if not found.target_known:
-        click.echo(f"Warning: {found.target} itself is not in {store}.", err=True)
-    if as_json and names:
-        _print_json([{"id": id_, "label": label} for id_, label in labels(store, found)])
-    elif as_json:
-        _print_json(list(found))
-    elif names:
-        for id_, label in labels(store, found):
-            click.echo(f"{id_}\t{label}")
-    else:
-        for id_ in found:
-            click.echo(id_)
-
-
-@cli.command(name="gaps")
-@_store
-@_recipe
-@click.option(
-    "--min-sitelinks",
-    type=click.IntRange(0),
-    default=10,
-    show_default=True,
-    help="Fewer, and an item isn't popular.",
-)
-@_limit(20)
-@click.option(
-    "--all", "everything", is_flag=True, help="Set nothing aside, find no class too general."
-)
-@_json
-def gaps_command(
-    store: Path, recipe: str, min_sitelinks: int, limit: int, everything: bool, as_json: bool
-) -> None:
-    """Find popular items that match no root, by the class above them.
-
-    \b
-    Example:
-      sparqless gaps --store data/sample/store --recipe living --limit 5
-    """
-    from dataclasses import asdict
-
-    from graph.gaps import described, gaps
-    from graph.recipe import load
-
-    found = gaps(
-        store,
-        load(recipe),
-        min_sitelinks=min_sitelinks,
-        limit=limit,
-        everything=everything,
-        quiet=as_json,
-    )
-    if as_json:
-        _print_json(asdict(found))
-        return
-    for line in described(found):
-        click.echo(line)
-
-
-@cli.command()
-@click.argument("entity_id", metavar="ID")
-@_path("--store", "Directory of the store; asks the rules, one by one.")
-@click.option("--recipe", help="Whose rules.  [entitynet, or the data set's own]")
-@_path("--graph", "Directory of a data set; asks what was built. With --store, why not, too.")
-@_json
-def explain(
-    entity_id: str, store: Path | None, recipe: str | None, graph: Path | None, as_json: bool
-) -> None:
-    """Say why an item belongs to a root, or which rule kept it out.
-
-    \b
-    Example:
-      sparqless explain Q144 --store data/sample/store --recipe world
-      sparqless explain Q144 --store data/sample/store --graph data/sample/graph/entitynet
-    """
-    from graph.explain import explain as explain_rules
-    from graph.explain import explain_built
-    from graph.recipe import load
-    from graph.report import as_plain, described
-
-    if graph is not None and recipe is not None:
-        raise UserError("--graph has a recipe of its own; give --recipe with --store alone.")
-    if graph is not None:
-        found = explain_built(graph, entity_id, store)
-    elif store is not None:
-        found = explain_rules(store, load(recipe or "entitynet"), entity_id)
-    else:
-        raise UserError("give --store, --graph or both.")
-    if as_json:
-        _print_json(as_plain(found))
-        return
-    for line in described(found):
-        click.echo(line)
-
-
-@cli.command()
-@_graph
-@click.option("--kind", help="Findings of this kind only, such as cycle_subclass.")
-@_limit(20, least=0)  # the counts alone
-@_json
-def quality(graph: Path, kind: str | None, limit: int, as_json: bool) -> None:
-    """Count what looks wrong with a data set, and show the worst.
-
-    Cycles, classes that are instances of their superclasses, taxa with several parents, roots
-    inside others, names in common and more: all of it is in quality.parquet, explained in
-    docs/quality.md. What touches the data set comes first.
-
-    \b
-    Example:
-      sparqless quality --graph data/sample/graph/entitynet
-      sparqless quality --graph data/sample/graph/entitynet --kind cycle_subclass --json
-    """
-    from graph.read_quality import as_plain, lines, read_quality
-
-    found = read_quality(graph, kind, limit)
-    if as_json:
-        _print_json(as_plain(found))
-        return
-    for line in lines(found):
-        click.echo(line)
-
-
-@cli.command()
-@click.argument("entity_id", metavar="ID")
-@_store
-@_json
-def entity(entity_id: str, store: Path, as_json: bool) -> None:
-    """Print what a store holds of one item or property.
-
-    \b
-    Example:
-      sparqless entity Q144 --store data/sample/store
-    """
-    from etl.show import as_plain, described, find
-    from etl.store import EntityStore
-
-    with EntityStore(store) as opened:
-        record = find(opened, entity_id)
-        if as_json:
-            _print_json(as_plain(record, entity_id))
-            return
-        for line in described(record, opened, entity_id):
-            click.echo(line)
-
-
-@cli.group()
-def export() -> None:
-    """Write a data set in other forms: EntityNet's, JSON lines, CSV.
-
-    \b
-    Example:
-      sparqless export entitynet --graph data/sample/graph/entitynet --out data/sample/entitynet
-    """
-
-
-@export.command(name="entitynet")
-@_graph
-@_path("--out", "Directory to write to.", required=True)
-@_json
-def export_entitynet_command(graph: Path, out: Path, as_json: bool) -> None:
-    """Write a data set in the layout of EntityNet's release.
-
-    \b
-    Example:
-      sparqless export entitynet --graph data/sample/graph/entitynet --out data/sample/entitynet
-    """
-    from graph.entitynet import export_entitynet
-
-    counts = export_entitynet(graph, out)["counts"]
-    if as_json:
-        _print_json({"out": str(out), **counts})
-        return
-    if counts["queries"] is None:
-        click.echo(f"Warning: {graph} has no queries; entities were exported alone.", err=True)
-    _table((name, f"{n:,}", "") for name, n in counts.items() if n is not None)
-
-
-@export.command(name="table")
-@_graph
-@click.option(
-    "--table",
-    required=True,
-    type=click.Choice(["entities", "memberships", "hierarchy", "attributes", "queries", "quality"]),
-    help="Which one.",
-)
-@click.option(
-    "--format",
-    "format_",
-    default="jsonl",
-    show_default=True,
-    type=click.Choice(["jsonl", "csv", "graphml"]),
-    help="csv guards cells that look like formulas; graphml is for the hierarchy.",
-)
-@click.option(
-    "--out",
-    required=True,
-    metavar="FILE",
-    help="File to write, folders and all; - for standard output.",
-)
-def export_table_command(graph: Path, table: str, format_: str, out: str) -> None:
-    """Write a table of a data set as JSON lines, CSV or GraphML.
-
-    \b
-    Example:
-      sparqless export table --graph data/sample/graph/entitynet --table entities --out -
-    """
-    from graph.export import export_table, write_table
-
-    if out == "-":
-        # whatever the locale says, and with newlines as they are written
-        with open(1, "w", encoding="utf-8", newline="", closefd=False) as stdout:
-            done = write_table(graph, table, format_, stdout)
-    else:
-        done = export_table(graph, table, format_, Path(out))
-        click.echo(f"{out}: {done.rows:,} {'elements' if format_ == 'graphml' else 'rows'}")
-    if done.guarded:
-        click.echo(
-            f"{done.guarded:,} cells begin as a formula would and got an apostrophe in front; "
-            "jsonl has them as they are.",
-            err=True,
-        )
-
-
-@cli.command(name="diff")
-@click.argument("a", type=click.Path(path_type=Path), metavar="A")
-@click.argument("b", type=click.Path(path_type=Path), metavar="B")
-@_path("--store-a", "The store of A: says for sure why what came was not there.")
-@_path("--store-b", "The store of B: says for sure why what went is gone.")
-@_limit(20)
-@_json
-def diff_command(
-    a: Path, b: Path, store_a: Path | None, store_b: Path | None, limit: int, as_json: bool
-) -> None:
-    """Compare two data sets: what came, went or changed, and why.
-
-    Up to --limit changes of a kind and root are listed. With --json, a line for every change, then
-    one for the counts.
-
-    \b
-    Example:
-      sparqless graph --store data/sample/store --recipe living --out data/sample/graph/living
-      sparqless diff data/sample/graph/entitynet data/sample/graph/living
-    """
-    from graph.diff import described, diff, plain
-
-    stores = (store_a, store_b)
-    if as_json:
-        for change in plain(a, b, stores=stores):
-            _print_json(change)
-        return
-    for line in described(diff(a, b, stores=stores, limit=limit)):
-        click.echo(line)
-
-
-@cli.command()
-@click.argument("text")
-@_store
-@click.option(
-    "--prefix",
-    is_flag=True,
-    help="Names that begin with TEXT, too; a space at its end ends the word.",
-)
-@click.option(
-    "--language", "languages", multiple=True, metavar="CODE", help="Names in this language only."
-)
-@_limit(20)
-@_json
-def find(
-    text: str, store: Path, prefix: bool, languages: tuple[str, ...], limit: int, as_json: bool
-) -> None:
-    """Look up entities by label or alias, whatever their case.
-
-    In a pipe a line is id, label, description, sitelinks and, where the label is another, the
-    name that matched, with tabs between them.
-
-    \b
-    Example:
-      sparqless find dog --store data/sample/store
-    """
-    from dataclasses import asdict
-    from shutil import get_terminal_size
-
-    from etl.find import find as look_up
-    from etl.find import lines, note
-
-    answer = look_up(store, text, prefix=prefix, languages=languages, limit=limit)
-    if as_json:
-        _print_json([asdict(found) for found in answer.found])
-    else:
-        width = get_terminal_size().columns if sys.stdout.isatty() else 0
-        for line in lines(answer, width):
-            click.echo(line)
-    remark = note(answer)
-    if remark:
-        click.echo(remark, err=True)
-    if not answer.found:
-        how = "begins with" if prefix else "is"
-        raise UserError(
-            f"no name in {store} {how} {text!r}; "
-            + ("try a shorter beginning." if prefix else "--prefix finds what begins so.")
-        )
-
-
 @cli.group(cls=_InOrder)
 def enrich() -> None:
     """Ask a language model for natural types, visuality or attributes.
@@ -843,6 +522,327 @@ def enrich_attributes(**options: Any) -> None:
 --model gpt-4o-mini --price-in 0.15 --price-out 0.60 --limit 500 --dry-run
     """
     _enrich("attributes", **options)
+
+
+@cli.command()
+@click.argument("entity_id", metavar="ID")
+@_path("--store", "Directory of the store; asks the rules, one by one.")
+@click.option("--recipe", help="Whose rules.  [entitynet, or the data set's own]")
+@_path("--graph", "Directory of a data set; asks what was built. With --store, why not, too.")
+@_json
+def explain(
+    entity_id: str, store: Path | None, recipe: str | None, graph: Path | None, as_json: bool
+) -> None:
+    """Say why an item belongs to a root, or which rule kept it out.
+
+    \b
+    Example:
+      sparqless explain Q144 --store data/sample/store --recipe world
+      sparqless explain Q144 --store data/sample/store --graph data/sample/graph/entitynet
+    """
+    from graph.explain import explain as explain_rules
+    from graph.explain import explain_built
+    from graph.recipe import load
+    from graph.report import as_plain, described
+
+    if graph is not None and recipe is not None:
+        raise UserError("--graph has a recipe of its own; give --recipe with --store alone.")
+    if graph is not None:
+        found = explain_built(graph, entity_id, store)
+    elif store is not None:
+        found = explain_rules(store, load(recipe or "entitynet"), entity_id)
+    else:
+        raise UserError("give --store, --graph or both.")
+    if as_json:
+        _print_json(as_plain(found))
+        return
+    for line in described(found):
+        click.echo(line)
+
+
+@cli.command(name="diff")
+@click.argument("a", type=click.Path(path_type=Path), metavar="A")
+@click.argument("b", type=click.Path(path_type=Path), metavar="B")
+@_path("--store-a", "The store of A: says for sure why what came was not there.")
+@_path("--store-b", "The store of B: says for sure why what went is gone.")
+@_limit(20)
+@_json
+def diff_command(
+    a: Path, b: Path, store_a: Path | None, store_b: Path | None, limit: int, as_json: bool
+) -> None:
+    """Compare two data sets: what came, went or changed, and why.
+
+    Up to --limit changes of a kind and root are listed. With --json, a line for every change, then
+    one for the counts.
+
+    \b
+    Example:
+      sparqless graph --store data/sample/store --recipe living --out data/sample/graph/living
+      sparqless diff data/sample/graph/entitynet data/sample/graph/living
+    """
+    from graph.diff import described, diff, plain
+
+    stores = (store_a, store_b)
+    if as_json:
+        for change in plain(a, b, stores=stores):
+            _print_json(change)
+        return
+    for line in described(diff(a, b, stores=stores, limit=limit)):
+        click.echo(line)
+
+
+@cli.command()
+@_graph
+@click.option("--kind", help="Findings of this kind only, such as cycle_subclass.")
+@_limit(20, least=0)  # the counts alone
+@_json
+def quality(graph: Path, kind: str | None, limit: int, as_json: bool) -> None:
+    """Count what looks wrong with a data set, and show the worst.
+
+    Cycles, classes that are instances of their superclasses, taxa with several parents, roots
+    inside others, names in common and more: all of it is in quality.parquet, explained in
+    docs/quality.md. What touches the data set comes first.
+
+    \b
+    Example:
+      sparqless quality --graph data/sample/graph/entitynet
+      sparqless quality --graph data/sample/graph/entitynet --kind cycle_subclass --json
+    """
+    from graph.read_quality import as_plain, lines, read_quality
+
+    found = read_quality(graph, kind, limit)
+    if as_json:
+        _print_json(as_plain(found))
+        return
+    for line in lines(found):
+        click.echo(line)
+
+
+@cli.group()
+def export() -> None:
+    """Write a data set in other forms: EntityNet's, JSON lines, CSV.
+
+    \b
+    Example:
+      sparqless export entitynet --graph data/sample/graph/entitynet --out data/sample/entitynet
+    """
+
+
+@export.command(name="entitynet")
+@_graph
+@_path("--out", "Directory to write to.", required=True)
+@_json
+def export_entitynet_command(graph: Path, out: Path, as_json: bool) -> None:
+    """Write a data set in the layout of EntityNet's release.
+
+    \b
+    Example:
+      sparqless export entitynet --graph data/sample/graph/entitynet --out data/sample/entitynet
+    """
+    from graph.entitynet import export_entitynet
+
+    counts = export_entitynet(graph, out)["counts"]
+    if as_json:
+        _print_json({"out": str(out), **counts})
+        return
+    if counts["queries"] is None:
+        click.echo(f"Warning: {graph} has no queries; entities were exported alone.", err=True)
+    _table((name, f"{n:,}", "") for name, n in counts.items() if n is not None)
+
+
+@export.command(name="table")
+@_graph
+@click.option(
+    "--table",
+    required=True,
+    type=click.Choice(["entities", "memberships", "hierarchy", "attributes", "queries", "quality"]),
+    help="Which one.",
+)
+@click.option(
+    "--format",
+    "format_",
+    default="jsonl",
+    show_default=True,
+    type=click.Choice(["jsonl", "csv", "graphml"]),
+    help="csv guards cells that look like formulas; graphml is for the hierarchy.",
+)
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    help="File to write, folders and all; - for standard output.",
+)
+def export_table_command(graph: Path, table: str, format_: str, out: str) -> None:
+    """Write a table of a data set as JSON lines, CSV or GraphML.
+
+    \b
+    Example:
+      sparqless export table --graph data/sample/graph/entitynet --table entities --out -
+    """
+    from graph.export import export_table, write_table
+
+    if out == "-":
+        # whatever the locale says, and with newlines as they are written
+        with open(1, "w", encoding="utf-8", newline="", closefd=False) as stdout:
+            done = write_table(graph, table, format_, stdout)
+    else:
+        done = export_table(graph, table, format_, Path(out))
+        click.echo(f"{out}: {done.rows:,} {'elements' if format_ == 'graphml' else 'rows'}")
+    if done.guarded:
+        click.echo(
+            f"{done.guarded:,} cells begin as a formula would and got an apostrophe in front; "
+            "jsonl has them as they are.",
+            err=True,
+        )
+
+
+@cli.command(name="gaps")
+@_store
+@_recipe
+@click.option(
+    "--min-sitelinks",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="Fewer, and an item isn't popular.",
+)
+@_limit(20)
+@click.option(
+    "--all", "everything", is_flag=True, help="Set nothing aside, find no class too general."
+)
+@_json
+def gaps_command(
+    store: Path, recipe: str, min_sitelinks: int, limit: int, everything: bool, as_json: bool
+) -> None:
+    """Find popular items that match no root, by the class above them.
+
+    \b
+    Example:
+      sparqless gaps --store data/sample/store --recipe living --limit 5
+    """
+    from dataclasses import asdict
+
+    from graph.gaps import described, gaps
+    from graph.recipe import load
+
+    found = gaps(
+        store,
+        load(recipe),
+        min_sitelinks=min_sitelinks,
+        limit=limit,
+        everything=everything,
+        quiet=as_json,
+    )
+    if as_json:
+        _print_json(asdict(found))
+        return
+    for line in described(found):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("entity_id", metavar="ID")
+@click.option("--path", required=True, help="A SPARQL property path, such as P279* or ^P31.")
+@_store
+@click.option("--names", is_flag=True, help="Print a tab and the label after each id.")
+@_json
+def closure(entity_id: str, path: str, store: Path, names: bool, as_json: bool) -> None:
+    """Print every x with `x PATH ID`, as the query service would.
+
+    \b
+    Example:
+      sparqless closure Q729 --path 'P279*' --store data/sample/store
+    """
+    from etl.show import labels
+    from graph.closure import closure as find
+
+    found = find(store, entity_id, path)
+    if found.target != entity_id:
+        click.echo(f"{entity_id} was merged into {found.target}.", err=True)
+    if not found.target_known:
+        click.echo(f"Warning: {found.target} itself is not in {store}.", err=True)
+    if as_json and names:
+        _print_json([{"id": id_, "label": label} for id_, label in labels(store, found)])
+    elif as_json:
+        _print_json(list(found))
+    elif names:
+        for id_, label in labels(store, found):
+            click.echo(f"{id_}\t{label}")
+    else:
+        for id_ in found:
+            click.echo(id_)
+
+
+@cli.command()
+@click.argument("entity_id", metavar="ID")
+@_store
+@_json
+def entity(entity_id: str, store: Path, as_json: bool) -> None:
+    """Print what a store holds of one item or property.
+
+    \b
+    Example:
+      sparqless entity Q144 --store data/sample/store
+    """
+    from etl.show import as_plain, described, find
+    from etl.store import EntityStore
+
+    with EntityStore(store) as opened:
+        record = find(opened, entity_id)
+        if as_json:
+            _print_json(as_plain(record, entity_id))
+            return
+        for line in described(record, opened, entity_id):
+            click.echo(line)
+
+
+@cli.command()
+@click.argument("text")
+@_store
+@click.option(
+    "--prefix",
+    is_flag=True,
+    help="Names that begin with TEXT, too; a space at its end ends the word.",
+)
+@click.option(
+    "--language", "languages", multiple=True, metavar="CODE", help="Names in this language only."
+)
+@_limit(20)
+@_json
+def find(
+    text: str, store: Path, prefix: bool, languages: tuple[str, ...], limit: int, as_json: bool
+) -> None:
+    """Look up entities by label or alias, whatever their case.
+
+    In a pipe a line is id, label, description, sitelinks and, where the label is another, the
+    name that matched, with tabs between them.
+
+    \b
+    Example:
+      sparqless find dog --store data/sample/store
+    """
+    from dataclasses import asdict
+    from shutil import get_terminal_size
+
+    from etl.find import find as look_up
+    from etl.find import lines, note
+
+    answer = look_up(store, text, prefix=prefix, languages=languages, limit=limit)
+    if as_json:
+        _print_json([asdict(found) for found in answer.found])
+    else:
+        width = get_terminal_size().columns if sys.stdout.isatty() else 0
+        for line in lines(answer, width):
+            click.echo(line)
+    remark = note(answer)
+    if remark:
+        click.echo(remark, err=True)
+    if not answer.found:
+        how = "begins with" if prefix else "is"
+        raise UserError(
+            f"no name in {store} {how} {text!r}; "
+            + ("try a shorter beginning." if prefix else "--prefix finds what begins so.")
+        )
 
 
 @cli.command()

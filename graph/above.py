@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from etl.entity import ENTITY_ID, Record, is_entity_id, numeric_id
+from etl.entity import Record, numeric_id
 from etl.store import EntityStore
 from graph.naming import COMMON_NAME, TAXON_NAME, name_of, texts_of
+from graph.records import objects_of
 
 INSTANCE_OF, SUBCLASS_OF, PARENT_TAXON = "P31", "P279", "P171"
 TAXON_RANK = "P105"
@@ -117,8 +118,4 @@ class Nodes:
             met |= above
 
     def _objects(self, record: Record, property_id: str) -> tuple[str, ...]:
-        if property_id not in record.claims:
-            return ()
-        found = [s.snak.value for s in record.truthy(property_id) if s.snak.code == ENTITY_ID]
-        ids = [self._store.resolve(id) for id in found if is_entity_id(id)]
-        return tuple(dict.fromkeys(ids))
+        return tuple(objects_of(record, property_id, self._store.resolve))

@@ -6,7 +6,7 @@ records, the arrays of `graph/ontology.py` would take longer to import than the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from etl.entity import ENTITY_ID, Record, entity_id, is_entity_id, numeric_id
@@ -59,16 +59,10 @@ class Records:
         """
         key = id, property_id
         if key not in self._objects:
-            self._objects[key] = self._read_objects(id, property_id)
+            record = self.get(id)
+            found = objects_of(record, property_id, self.store.resolve) if record else []
+            self._objects[key] = found
         return self._objects[key]
-
-    def _read_objects(self, id: str, property_id: str) -> list[str]:
-        record = self.get(id)
-        if record is None:
-            return []
-        snaks = [statement.snak for statement in record.truthy(property_id)]
-        named = [s.value for s in snaks if s.code == ENTITY_ID and is_entity_id(s.value)]
-        return list(dict.fromkeys(map(self.store.resolve, named)))
 
     def subjects(self, id: str, property_id: str) -> list[str]:
         """Return the entities whose statements lead to one, each once, in the order of the store.
@@ -112,6 +106,18 @@ class Records:
         record = self.get(id)
         named = None if record is None else name_of(record, labels)
         return named[0] if named else None
+
+
+def objects_of(record: Record, property_id: str, resolve: Callable[[str], str]) -> list[str]:
+    """Return the items and properties that a record's truthy statements lead to, each once.
+
+    In the order of the statements; `resolve` follows redirects, as `EntityStore.resolve` does.
+    """
+    if property_id not in record.claims:
+        return []
+    snaks = [statement.snak for statement in record.truthy(property_id)]
+    named = [s.value for s in snaks if s.code == ENTITY_ID and is_entity_id(s.value)]
+    return list(dict.fromkeys(map(resolve, named)))
 
 
 def _looked_through(
