@@ -20,12 +20,12 @@ entity.
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b, sha3_224
 from itertools import chain, islice
-from typing import Final
+from typing import Any, Final
 
 import ujson
 
@@ -62,6 +62,20 @@ class Named:
     type_id: str | None
     type_name: str | None
     rules: Rules = "sparqless"  # of the part of the recipe that keeps it
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any], rules: Rules = "sparqless") -> Named:
+        """Read a row of `entities.parquet`."""
+        return cls(
+            row["id"],
+            row["name"],
+            row["aliases"],
+            row["common_names"],
+            row["taxon_names"],
+            row["natural_type"],
+            row["natural_type_name"],
+            rules,
+        )
 
     def others(self) -> Iterator[str]:
         """Yield the names besides the name, as many and as long as a search can do with."""

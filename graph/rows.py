@@ -85,16 +85,7 @@ def _reason(query: dict[str, Any], row: dict[str, Any], attributes: Sequence[Att
         made = next(a for a in attributes if a.query and (a.value, a.category) == cause)
         reason = statement(row["id"], made)
     else:
-        named = Named(
-            row["id"],
-            row["name"],
-            row["aliases"],
-            row["common_names"],
-            row["taxon_names"],
-            row["natural_type"],
-            row["natural_type_name"],
-        )
-        reason = name_reason(query["query"], query["query_type"], named)
+        reason = name_reason(query["query"], query["query_type"], Named.of_row(row))
     if others := query["ambiguous_with"]:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         return f"{reason}; {', '.join(others[:3])}{more} may be asked by the same words"

@@ -136,16 +136,7 @@ def _entities(entities: Path, attributes: Path, rules: Mapping[str, Rules]) -> I
                 its, waiting = waiting[1], next(traits, None)
             if row["visual"]:
                 yield _Entity(
-                    Named(
-                        row["id"],
-                        row["name"],
-                        row["aliases"],
-                        row["common_names"],
-                        row["taxon_names"],
-                        row["natural_type"],
-                        row["natural_type_name"],
-                        rules[row["recipe"]],
-                    ),
+                    Named.of_row(row, rules[row["recipe"]]),
                     row["name_lang"] in ENGLISH,
                     its,
                 )
