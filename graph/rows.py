@@ -81,9 +81,11 @@ def _derived(graph: Path, row: dict[str, Any]) -> Derived:
 def _reason(query: dict[str, Any], row: dict[str, Any], attributes: Sequence[Attribute]) -> str:
     if query["attribute"] is not None:
         cause = (query["attribute"], query["attribute_category"])
-        # the first of several, as in the build; one that makes no query isn't the cause
-        made = next(a for a in attributes if a.query and (a.value, a.category) == cause)
-        reason = statement(row["id"], made)
+        made = [a for a in attributes if a.query and (a.value, a.category) == cause]
+        # several values may have one name: that whose query it is, the type behind it or not
+        text = query["query"]
+        exact = [a for a in made if text == a.query or text.startswith(f"{a.query} ")]
+        reason = statement(row["id"], (exact or made)[0])
     else:
         reason = name_reason(query["query"], query["query_type"], Named.of_row(row))
     if others := query["ambiguous_with"]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -138,18 +139,24 @@ def read_lines(path: Path, about: str | None = None) -> Iterator[tuple[int, Line
 
 
 def _lines_about(file: BinaryIO, entity: str) -> Iterator[tuple[int, bytes]]:
-    """Yield the whole lines that begin with an entity's id, each with its offset in bytes."""
-    wanted = b'{"entity":"%s"' % entity.encode()  # as `Journal.append` writes it
+    """Yield the whole lines whose `entity` is an id, each with its offset in bytes."""
+    wanted = f'"{entity}"'.encode()
     offset = 0
     while piece := file.read(_PIECE):
         piece += file.readline()
         at = piece.find(wanted)
         while at >= 0:
-            end = piece.find(b"\n", at)
-            if end >= 0 and (at == 0 or piece[at - 1 : at] == b"\n"):
-                yield offset + at, piece[at : end + 1]
+            start, end = piece.rfind(b"\n", 0, at) + 1, piece.find(b"\n", at)
+            if end >= 0 and _IS_ENTITY.search(piece, max(start, at - _BEFORE), at):
+                yield offset + start, piece[start : end + 1]
+                at = end
             at = piece.find(wanted, at + 1)
         offset += len(piece)
+
+
+# What stands before an entity's id, however a tool may have spaced it; some bytes of it are enough.
+_IS_ENTITY = re.compile(rb'"entity"\s*:\s*\Z')
+_BEFORE = 32
 
 
 def decoded_line(text: bytes, where: str) -> Line:

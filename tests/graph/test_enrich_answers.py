@@ -278,3 +278,14 @@ def test_lines_about_one_entity_are_those_of_all_lines(
         for id in {*ids, "Q4"}:
             expected = [(offset, line) for offset, line in every if line.entity == id]
             assert list(read_lines(file, id)) == expected
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" , ", "  :  ")])
+def test_one_entity_s_answers_are_found_however_a_tool_has_spaced_the_file(
+    tmp_path: Path, separators: tuple[str, str]
+) -> None:
+    file = write(tmp_path, "a", "types", [("Q1", chosen("Q2")), ("Q2", chosen("Q1"))])
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    spaced = [json.dumps(dict(reversed(x.items())), separators=separators) for x in lines]
+    file.write_text("".join(f"{line}\n" for line in spaced))
+    assert read_types(tmp_path, (), "Q2") == {"Q2": read_types(tmp_path)["Q2"]}

@@ -660,3 +660,14 @@ def test_a_whole_of_thousands_of_parts_is_explained_without_them(tmp_path: Path)
     assert found is not None
     assert found.parts_left_out == 2100
     assert len(rows(out, "attributes")) == 10
+
+
+def test_of_two_values_of_one_name_the_tables_name_the_right_statement(tmp_path: Path) -> None:
+    wheels = [entity("Q8", label="wheel"), entity("Q9", label="wheel")]
+    cart = thing("Q50", "cart", claims={"P361": ["Q9"], "P527": ["Q8"]})
+    out = built(tmp_path, [*wheels, cart])
+    found = explain_built(out, "Q50").derived
+    assert found is not None
+    reasons = {query.query: query.reason for query in found.queries}
+    assert reasons["cart of wheel"] == "Q50 P361 Q9"
+    assert reasons["cart with wheel"] == "Q50 P527 Q8"
