@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from etl.entity import entity_id, numeric_id
 from graph.entities import Grouped
 from graph.facts import Facts
-from graph.findings import NO_IDS, Counts, Findings, Named, Rows, Scope, among, several
-from graph.ontology import Edges, Ids, distinct
+from graph.findings import NO_IDS, Counts, Findings, Named, Rows, Scope, several
+from graph.ontology import Edges, Ids, among, distinct
 from graph.shared_names import shared_names
 from graph.tables import grouped, id_numbers
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from etl.entity import entity_id
@@ -22,8 +21,19 @@ from etl.store import EntityStore
 from graph.cycles import Cycle, cycles, cyclic_core, loops
 from graph.entities import Grouped
 from graph.facts import Facts
-from graph.findings import NAMED, NO_IDS, Findings, Named, Rows, Scope, among, several
-from graph.ontology import Csr, Edges, Ids, Number, Ontology, distinct, edge_file, truthy_rows
+from graph.findings import NAMED, NO_IDS, Findings, Named, Rows, Scope, several
+from graph.ontology import (
+    Csr,
+    Edges,
+    Ids,
+    Ontology,
+    among,
+    distinct,
+    edge_file,
+    pack,
+    truthy_rows,
+    unpack,
+)
 from graph.tables import grouped
 
 INSTANCE_OF, SUBCLASS_OF, PARENT_TAXON = "P31", "P279", "P171"
@@ -219,7 +229,7 @@ def _instances(
 
     Two passes over P31, so that nothing of it stays but what may be on a cycle.
     """
-    subclass = _packed(edges.subject, edges.object)
+    subclass = pack(edges.subject, edges.object)
     below = ontology.ids[edges.forward.rows]
     itself, both, used = [NO_IDS], [np.empty(0, np.uint64)], [NO_IDS]
     for subject, classes, place in read():
@@ -229,12 +239,12 @@ def _instances(
         itself.append(subject[subject == classes[place]])
         rows = np.flatnonzero(among(subject, below))
         item, class_ = ontology.find(subject[rows]), ontology.find(classes[place[rows]])
-        pairs = _packed(item[class_ >= 0], class_[class_ >= 0])
+        pairs = pack(item[class_ >= 0], class_[class_ >= 0])
         both.append(pairs[among(pairs, subclass)])
     yield _of_themselves(distinct(np.concatenate(itself)), scope)
     pairs = distinct(np.concatenate(both))
-    item, class_ = (pairs >> np.uint64(32)).astype(np.int64), pairs.astype(np.uint32)
-    yield _instance_and_subclass(ontology.ids[item], ontology.ids[class_], scope)
+    instance, superclass = unpack(pairs)
+    yield _instance_and_subclass(ontology.ids[instance], ontology.ids[superclass], scope)
     yield _mixed_cycles(read(), np.concatenate(used), ontology, edges, scope)
 
 
@@ -296,8 +306,3 @@ def _instance_and_subclass(subject: Ids, object: Ids, scope: Scope) -> Findings:
     count, inside = np.diff(related.start), scope.inside(ids)
     kind = "instance_and_subclass"
     return Findings(kind, INSTANCE_OF, ids, count, inside, related, sentence)
-
-
-def _packed(high: npt.NDArray[Number], low: npt.NDArray[Number]) -> npt.NDArray[np.uint64]:
-    """Pack two columns of node numbers, which have 32 bits, into one that sorts."""
-    return (high.astype(np.uint64) << np.uint64(32)) | low.astype(np.uint64)

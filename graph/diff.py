@@ -44,7 +44,7 @@ from etl.show import printable
 from etl.store import REDIRECTS, EntityStore
 from graph.facts import Mask
 from graph.naming import name_of
-from graph.ontology import Ids, Nodes, distinct
+from graph.ontology import Ids, Nodes, among, distinct, pack
 from graph.recipe import Root, recorded
 from graph.records import Records
 from graph.tables import id_numbers, step_column
@@ -413,7 +413,8 @@ def _memberships(sides: tuple[_Side, _Side], causes: tuple[_Cause, _Cause]) -> I
 class _Hierarchy:
     """The edges of a data set as numbers, to look others up in."""
 
-    pairs: npt.NDArray[np.uint64]  # (E,) child << 32 | parent, ascending
+    ends: Ids  # ids of children and parents, ascending; an edge's are numbers in it
+    pairs: npt.NDArray[np.uint64]  # (E,) child and parent, packed, ascending
     codes: npt.NDArray[np.int64]  # (E',) place in pairs << 20 | step, ascending
     known: Ids  # children and entities, ascending: what the data set walks up from
 
@@ -427,35 +428,26 @@ class _Hierarchy:
         entities = [np.empty(0, np.int64)]
         for batch in side.file("entities").iter_batches(_BATCH, columns=["id"]):
             entities.append(id_numbers(batch.column(0)))
-        pairs = distinct(_packed(child, parent))
-        codes = distinct((np.searchsorted(pairs, _packed(child, parent)) << 20) | step)
-        return cls(pairs, codes, distinct(np.concatenate((child, *entities))))
+        ends = distinct(np.concatenate((child, parent)))
+        packed = pack(np.searchsorted(ends, child), np.searchsorted(ends, parent))
+        pairs = distinct(packed)
+        codes = distinct((np.searchsorted(pairs, packed) << 20) | step)
+        return cls(ends, pairs, codes, distinct(np.concatenate((child, *entities))))
 
     def have(self, child: Ids, step: Ids, parent: Ids) -> Mask:
         """Say which of some edges are there."""
         if not len(self.pairs):
             return np.zeros(len(child), bool)
-        packed = _packed(child, parent)
+        known = among(child, self.ends) & among(parent, self.ends)
+        packed = pack(np.searchsorted(self.ends, child), np.searchsorted(self.ends, parent))
         at = np.searchsorted(self.pairs, packed)
         at[at == len(self.pairs)] = 0
-        return np.asarray((self.pairs[at] == packed) & _are_in((at << 20) | step, self.codes))
+        there = (self.pairs[at] == packed) & among((at << 20) | step, self.codes)
+        return np.asarray(known & there)
 
     def know(self, ids: Ids) -> Mask:
         """Say which items the data set walks up from."""
-        return _are_in(ids, self.known)
-
-
-def _are_in(values: Ids, ascending: Ids) -> Mask:
-    if not len(ascending):
-        return np.zeros(len(values), bool)
-    at = np.searchsorted(ascending, values)
-    at[at == len(ascending)] = 0
-    return np.asarray(ascending[at] == values)
-
-
-def _packed(child: Ids, parent: Ids) -> npt.NDArray[np.uint64]:
-    """Pack two ids, either of which may be a property's and negative, as numbers of 32 bits."""
-    return (child.astype(np.uint32).astype(np.uint64) << np.uint64(32)) | parent.astype(np.uint32)
+        return among(ids, self.known)
 
 
 Why = tuple[str, Edge | None, str | None]  # rule, edge, detail

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from graph.entities import Grouped
 from graph.facts import Mask
-from graph.ontology import Ids, Number, distinct
+from graph.ontology import Ids, among, distinct
 from graph.tables import id_numbers
 
 #: Every kind of finding, in the order of the rows, and what it is.
@@ -107,15 +107,6 @@ def _id_column(file: Path, name: str) -> Ids:
     groups = (parquet.read_row_group(n, columns=[name]) for n in range(parquet.num_row_groups))
     read = [id_numbers(table.column(0).combine_chunks()) for table in groups]
     return np.concatenate([NO_IDS, *read])
-
-
-def among(numbers: npt.NDArray[Number], ascending: npt.NDArray[Number]) -> Mask:
-    """Say which numbers are among some that ascend: np.isin without sorting these again."""
-    if not len(ascending):
-        return np.zeros(len(numbers), bool)
-    at = np.searchsorted(ascending, numbers)
-    at[at == len(ascending)] = 0
-    return np.asarray(ascending[at] == numbers)
 
 
 def several(related: Grouped, row: int, named: Named) -> str:

@@ -19,7 +19,7 @@ from graph.chains import chain_edges
 from graph.entities import Grouped, Rows
 from graph.facts import Facts
 from graph.memberships import Memberships, United
-from graph.ontology import Ids, Nodes, Ontology, distinct
+from graph.ontology import Ids, Nodes, Ontology, distinct, pack, unpack
 from graph.recipe import Recipe
 from graph.selection import Evaluator, Kept, select
 from graph.tables import HIERARCHY, grouped, step_numbers, walk_strings
@@ -112,27 +112,18 @@ def _add(graph: Gathered, kept: Kept, part: int) -> None:
     )
     reached = members.chains.reached()
     for _, _, child, parent in chain_edges(members.product, members.entries, reached):
-        graph.parents.append(_packed(child, parent)[child != parent])
+        graph.parents.append(pack(child, parent)[child != parent])
     above = np.concatenate([np.empty(0, np.int64), *members.product.layers(members.entries)])
     for property_id, inverse, child, parent in chain_edges(members.product, above, reached):
         pairs = graph.hierarchy.setdefault((property_id, inverse), [])
-        pairs.append(distinct(_packed(child, parent)))
-
-
-def _packed(high: Nodes, low: Nodes) -> npt.NDArray[np.uint64]:
-    """Pack two columns of numbers in the ontology, which have 32 bits, into one that sorts."""
-    return (high.astype(np.uint64) << np.uint64(32)) | low.astype(np.uint64)
-
-
-def _unpacked(packed: npt.NDArray[np.uint64]) -> tuple[Nodes, Nodes]:
-    return (packed >> np.uint64(32)).astype(np.int64), packed.astype(np.uint32).astype(np.int64)
+        pairs.append(distinct(pack(child, parent)))
 
 
 def hierarchy_of(graph: Gathered) -> tuple[Nodes, Nodes, Nodes]:
     """Return child, step and parent of the edges, ordered by them; direct steps before inverse."""
     columns: list[tuple[Nodes, Nodes, Nodes]] = []
     for (property_id, inverse), pairs in graph.hierarchy.items():
-        child, parent = _unpacked(distinct(np.concatenate(pairs)))
+        child, parent = (ends.astype(np.int64) for ends in unpack(distinct(np.concatenate(pairs))))
         columns.append((child, np.full(len(child), step_numbers(property_id, inverse)), parent))
     empty = np.empty(0, np.int64)
     child, step, parent = (
@@ -161,7 +152,7 @@ def rows_of(graph: Gathered, rows: United) -> Rows:
     place = by_id[np.searchsorted(roots, rows.root, sorter=by_id)]  # in the recipe
     order = np.lexsort((place, rows.entity))
     start = grouped(np.searchsorted(ids, rows.entity), len(ids))
-    child, parent = _unpacked(distinct(np.concatenate([np.empty(0, np.uint64), *graph.parents])))
+    child, parent = unpack(distinct(np.concatenate([np.empty(0, np.uint64), *graph.parents])))
     return Rows(
         ids,
         Grouped(start, rows.root[order]),

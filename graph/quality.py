@@ -27,13 +27,16 @@ from etl.tables import TableWriter
 from graph.check_data_set import names_in_common, swallowed_roots, unlabelled_classes
 from graph.check_ontology import check_ontology
 from graph.facts import Facts
-from graph.findings import KINDS, MOST_ROWS, NAMED, Findings, Rows, Scope, among
+from graph.findings import KINDS, MOST_ROWS, NAMED, Findings, Rows, Scope
 from graph.naming import name_of
-from graph.ontology import Ids, distinct
+from graph.ontology import Ids, among, distinct
 from graph.recipe import Recipe
 from graph.tables import QUALITY, id_strings, lists
 
 QUALITY_FILE: Final = "quality.parquet"
+
+#: What is read of `entities.parquet`, here and where names and classes are checked.
+READ_OF_ENTITIES: Final = ("id", "name", "aliases", "sitelinks")
 
 #: Key in the footer of the table: how many of every kind were found, as JSON.  A kind that was not
 #: looked for, because the store did not keep its property, is not there.

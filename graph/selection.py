@@ -17,7 +17,7 @@ import numpy.typing as npt
 from etl.entity import numeric_id
 from graph.chains import Chains, shortest_chains
 from graph.facts import Facts, Mask
-from graph.ontology import ArrayGraph, Nodes, Ontology, distinct
+from graph.ontology import ArrayGraph, Nodes, Ontology, among, distinct
 from graph.paths import Automaton, Path, automaton
 from graph.recipe import Branch, Condition, Has, Match, Recipe, Root, branches
 
@@ -54,7 +54,7 @@ class Members:
             depth=self.depth[keep],
             position=self.position[keep],
             branch=self.branch[keep],
-            entries=self.entries[_in_sorted(self.entries % span, entity)],
+            entries=self.entries[among(self.entries % span, entity)],
         )
 
 
@@ -119,7 +119,7 @@ class Evaluator:
         """Say which entities meet a condition."""
         if isinstance(condition, Has):
             return self._has(condition.property, entities)
-        meets = _in_sorted(entities, self._set(condition))
+        meets = among(entities, self._set(condition))
         rest = np.flatnonzero(meets)
         meets[rest] = self.meet_all(condition.conditions, entities[rest])
         return meets
@@ -158,14 +158,6 @@ def _ends(ontology: Ontology, machine: Automaton, of: list[tuple[str, ...]]) -> 
         if colour is not None
     ]
     return distinct(np.concatenate(ends))
-
-
-def _in_sorted(values: Nodes, ascending: Nodes) -> Mask:
-    if not len(ascending):
-        return np.zeros(len(values), bool)
-    at = np.searchsorted(ascending, values)
-    at[at == len(ascending)] = 0
-    return np.asarray(ascending[at] == values)
 
 
 @dataclass(frozen=True, eq=False)

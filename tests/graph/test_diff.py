@@ -321,3 +321,13 @@ def test_random_builds_agree_with_plain_sets(tmp_path, monkeypatch, seed):
     for c in changes(*folders, stores=tuple(stores)):
         if c.what == "membership" and c.change != "changed":
             assert c.rule in ("edge", "absent"), c  # nothing else can differ here
+
+
+def test_ids_that_differ_by_32_bits_are_two(tmp_path):
+    big = f"Q{2 + 2**32}"
+    mammal = entity(big, label="mammal of another number", claims={"P279": ["Q1"]})
+    dog = entity("Q10", label="dog", claims={"P279": [big]})
+    a, _ = built(tmp_path, "a", changed(OLD, mammal, dog))
+    b, _ = built(tmp_path, "b", changed(OLD, mammal))
+    broken = [c.edge for c in diff(a, b).changes if c.what == "membership" and c.id == "Q10"]
+    assert broken == [("Q10", "P279", big)]
