@@ -123,11 +123,23 @@ def _clear(directory: Path) -> None:
         temporary.unlink()
 
 
-def publish(directory: Path, out: Path, names: Iterable[str], manifest: dict[str, Any]) -> None:
-    """Move the finished files `names` from `directory` to `out`; what else is there stays."""
+def publish(
+    directory: Path,
+    out: Path,
+    names: Iterable[str],
+    manifest: dict[str, Any],
+    gone: Iterable[str] = (),
+) -> None:
+    """Move the finished files `names` from `directory` to `out`; what else is there stays.
+
+    But for `gone`: files that an earlier one had and this one hasn't.
+    """
     names = list(names)
     write_manifest(directory, manifest)
     flush(directory, names)
     (out / MANIFEST).unlink(missing_ok=True)
+    for name in gone:
+        (out / name).unlink(missing_ok=True)
     for name in (*names, MANIFEST):
+        (out / name).parent.mkdir(exist_ok=True)
         (directory / name).rename(out / name)

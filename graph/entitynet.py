@@ -34,9 +34,10 @@ import pyarrow.compute as pc
 
 from etl.entity import numeric_id
 from etl.errors import UserError
-from etl.manifest import MANIFEST, digests, flush, read_manifest, tool_versions, write_manifest
+from etl.manifest import MANIFEST, digests, read_manifest, tool_versions
 from etl.tables import TableWriter
 from graph.ancestors import ancestors
+from graph.directory import publish
 from graph.export import as_json, check_outside, written
 from graph.ontology import ArrayGraph, distinct
 from graph.read import batches, hierarchy, manifest_of
@@ -119,7 +120,9 @@ def export_entitynet(graph: Path, out: Path) -> dict[str, Any]:
             "counts": counts,
             "outputs": digests(writing, names, quiet=True),
         }
-        _publish(writing, out, names, made)
+        # an earlier export may have had queries where this one has none
+        gone = [] if QUERIES_FILE in names else [QUERIES_FILE]
+        publish(writing, out, names, made, gone)
     finally:
         shutil.rmtree(writing, ignore_errors=True)
     return made
@@ -145,17 +148,6 @@ def _check_out(out: Path) -> None:
             f"{out} holds {foreign!r}, which no export of sparqless wrote there: name a new "
             "directory or that of an earlier export."
         )
-
-
-def _publish(writing: Path, out: Path, names: list[str], manifest: dict[str, Any]) -> None:
-    """Move the files into place: the old manifest goes first, the new one comes last."""
-    flush(writing, names)
-    (out / MANIFEST).unlink(missing_ok=True)
-    (out / QUERIES_FILE).unlink(missing_ok=True)  # of an earlier export, where this one has none
-    for name in names:
-        (out / name).parent.mkdir(exist_ok=True)
-        (writing / name).replace(out / name)
-    write_manifest(out, manifest)
 
 
 # --------------------------------------------------------------------------------------------------
