@@ -154,10 +154,16 @@ class Attributes:
     """Reads attributes off records; what it learns of values and ancestors it keeps."""
 
     def __init__(
-        self, store: EntityStore, part: Recipe, settings: AttributeSettings, subjects: Subjects
+        self,
+        store: EntityStore,
+        nodes: Nodes,
+        part: Recipe,
+        settings: AttributeSettings,
+        subjects: Subjects,
     ) -> None:
+        """`nodes` are the store's, named by the part's labels."""
         self._store = store
-        self._nodes = Nodes(store, part.labels)
+        self._nodes = nodes
         self._reference = part.rules != "sparqless"
         self._settings = settings
         self._subjects = subjects

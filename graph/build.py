@@ -28,6 +28,7 @@ from etl.entity import numeric_id
 from etl.manifest import MANIFEST, digests, read_manifest, tool_versions
 from etl.progress import Progress
 from etl.store import REDIRECTS, EntityStore
+from graph.above import Nodes
 from graph.attributes import Attribute, of_model
 from graph.checks import emptied, refuse_if_strict, warnings_of
 from graph.directory import ENRICH, building, check_out, publish
@@ -41,17 +42,16 @@ from graph.memberships import United
 from graph.naming import check_naming, name_of
 from graph.ontology import Ontology
 from graph.quality import QUALITY_FILE, write_quality
+from graph.quality import READ_OF_ENTITIES as QUALITY_READS
 from graph.recipe import Recipe, check_store, followed, matches, merged_ids
 from graph.records import check_walkable
 from graph.settings import RECIPES
-from graph.write_attributes import READ_OF_ENTITIES, write_attributes
+from graph.write_attributes import READ_OF_ENTITIES as ATTRIBUTES_READ
+from graph.write_attributes import write_attributes
 from graph.write_queries import write_queries
 
 #: Version of what stands in a graph data set.
 GRAPH_FORMAT: Final = 2
-
-#: Columns of `entities.parquet` that `quality.parquet` is made of (graph/check_data_set.py).
-QUALITY_READS_OF_ENTITIES: Final = ("id", "name", "aliases", "sitelinks")
 
 
 def build(
@@ -305,7 +305,10 @@ def _entities(work: Work) -> Made:
         write_hierarchy(file, graph.ids, hierarchy, progress.add)
     entities = rows_of(graph, rows)
     answers = read_answers(work.out, recipe.attributes.models)
-    kinds = [Kinds(work.store, part, recipe.root_ids(), answers) for part in recipe.parts()]
+    kinds = [
+        Kinds(Nodes(work.store, part.labels), part, recipe.root_ids(), answers)
+        for part in recipe.parts()
+    ]
     with work.progress("writing", len(entities.ids), " entities") as progress:
         file = work.directory / "entities.parquet"
         write_entities(file, work.store, work.facts, entities, kinds, progress.add)
@@ -320,7 +323,7 @@ def _attributes_depend(work: Work) -> Any:
     settings, queries = work.recipe.attributes, work.recipe.queries
     answers = _answers(work, ATTRIBUTES.name)
     return {
-        "entities": work.columns("entities.parquet", READ_OF_ENTITIES),
+        "entities": work.columns("entities.parquet", ATTRIBUTES_READ),
         "settings": [settings.inherit, settings.values],
         "parts": [[part.name, part.labels, part.rules] for part in work.recipe.parts()],
         "rules": _table("attributes.tsv"),
@@ -409,7 +412,7 @@ def _queries(work: Work) -> Made:
 def _quality_depends(work: Work) -> Any:
     outputs = work.store.manifest["outputs"]
     return {
-        "entities": work.columns("entities.parquet", QUALITY_READS_OF_ENTITIES),
+        "entities": work.columns("entities.parquet", QUALITY_READS),
         "tables": [work.sha256(f"{name}.parquet") for name in ("memberships", "hierarchy")],
         "edges": [outputs.get(f"edges/{p}.parquet") for p in ("P31", "P279", "P171")],
         "nodes": outputs["nodes.parquet"],

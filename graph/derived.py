@@ -15,6 +15,7 @@ from typing import Final
 
 from etl.entity import Record
 from etl.fold import fold_whole
+from graph.above import Nodes
 from graph.attributes import ENGLISH, Attribute, Attributes, of_model
 from graph.directory import ENRICH
 from graph.kinds import Answers, Kinds, read_answers
@@ -63,7 +64,8 @@ def derive(
     `graph` is the directory of a data set in which language models' answers may stand.
     """
     answers, given = _answers(graph, record.id, recipe.attributes.models)
-    kind = Kinds(records.store, part, recipe.root_ids(), answers).of(record, roots)
+    nodes = Nodes(records.store, part.labels)
+    kind = Kinds(nodes, part, recipe.root_ids(), answers).of(record, roots)
     names = names_of(record, part.labels)
     assert names.name is not None, "a recipe keeps no entity without a name"
     left_out = 0
@@ -76,7 +78,7 @@ def derive(
         left_out += len(found)
         return ()
 
-    reader = Attributes(records.store, part, recipe.attributes, subjects)
+    reader = Attributes(records.store, nodes, part, recipe.attributes, subjects)
     attributes = [*reader.of(record, names.name, names.name_lang), *given]
     chosen = kind.natural_type
     named = Named(

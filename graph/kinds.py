@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etl.entity import Record
-from etl.store import EntityStore
 from graph.above import Nodes
 from graph.enrich.journal import ENRICH
 from graph.natural_types import NaturalType, NaturalTypes
@@ -66,11 +65,12 @@ class Kind:
 class Kinds:
     """Tells the kind of entities that one part of a recipe keeps."""
 
-    def __init__(
-        self, store: EntityStore, part: Recipe, roots: Sequence[str], answers: Answers
-    ) -> None:
-        """`roots` are those of the whole recipe: a type inside any of them is preferred."""
-        self._nodes = Nodes(store, part.labels)
+    def __init__(self, nodes: Nodes, part: Recipe, roots: Sequence[str], answers: Answers) -> None:
+        """`nodes` are named by the part's labels, `roots` those of the whole recipe.
+
+        A type inside any of these is preferred.
+        """
+        self._nodes = nodes
         self._types = NaturalTypes(self._nodes, roots, part.rules)
         self._marks = marks_of(self._nodes)
         self._answers = answers

@@ -16,6 +16,7 @@ from etl.entity import entity_id, numeric_id
 from etl.merged_ids import Redirects
 from etl.store import EntityStore
 from etl.tables import TableWriter
+from graph.above import Nodes
 from graph.attributes import Attribute, Attributes, Subjects, rules
 from graph.facts import Facts
 from graph.ontology import Ids, edge_file, read_truthy
@@ -100,7 +101,13 @@ def write_attributes(
     settings = recipe.attributes
     ids = id_numbers(pq.read_table(entities, columns=["id"]).column("id"))
     readers = {
-        part.name: Attributes(store, part, settings, _subjects(store, part, settings, ids, facts))
+        part.name: Attributes(
+            store,
+            Nodes(store, part.labels),
+            part,
+            settings,
+            _subjects(store, part, settings, ids, facts),
+        )
         for part in recipe.parts()
     }
     counts: dict[str, int] = {}
