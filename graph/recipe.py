@@ -14,8 +14,9 @@ top level
 ``include``         other recipes, by name or file, united with this one's own roots
 ``rules``           how natural types are found for the roots of this file: `sparqless`, or
                     `reference-world`, `reference-living` for EntityNet's own candidates
-``[attributes]``    ⎫ how attributes and queries are made (graph/settings.py); those of the recipe
-``[queries]``       ⎭ that a data set is built from hold, not those of what it includes
+``[attributes]``    ⎫ how attributes and queries are made and images are found
+``[queries]``       ⎬ (graph/settings.py); those of the recipe that a data set is built from hold,
+``[images]``        ⎭ not those of what it includes
 ``[[root]]``        one root, as often as needed
 in a root
 ``id``              the root's item
@@ -47,7 +48,15 @@ from etl.entity import is_entity_id
 from etl.errors import UserError
 from etl.kept import Kept
 from graph import paths
-from graph.settings import ENGINES, RECIPES, RULES, AttributeSettings, QuerySettings, Rules
+from graph.settings import (
+    ENGINES,
+    RECIPES,
+    RULES,
+    AttributeSettings,
+    ImageSettings,
+    QuerySettings,
+    Rules,
+)
 
 #: Names of an entity in the order in which Wikibase falls back from English (Help:Default values
 #: for labels and aliases), then the taxon name and the native label, which are no language's.
@@ -58,7 +67,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 _RECIPE_KEYS = (
     "name", "description", "labels", "min_sitelinks", "require", "limit", "include", "rules",
-    "attributes", "queries", "root",
+    "attributes", "queries", "images", "root",
 )  # fmt: skip
 _ROOT_KEYS = ("id", "any", "minus", "min_sitelinks", "require", "limit")
 _CONDITION_KEYS = ("path", "of", "and", "has")
@@ -114,6 +123,7 @@ class Recipe:
     rules: Rules = "sparqless"  # of its own roots' natural types and attributes
     attributes: AttributeSettings = field(default_factory=AttributeSettings)
     queries: QuerySettings = field(default_factory=QuerySettings)
+    images: ImageSettings = field(default_factory=ImageSettings)
 
     def __hash__(self) -> int:
         """Hash what the rest follows from: `parts` needs it at every call."""
@@ -356,6 +366,7 @@ class _Reader:
             self._choice(data, "rules", "", RULES, default="sparqless"),
             self._attribute_settings(self._table(data, "attributes")),
             self._query_settings(self._table(data, "queries")),
+            self._image_settings(self._table(data, "images")),
         )
 
     def _distinct(self, name: str, has_roots: bool, include: tuple[Recipe, ...]) -> None:
@@ -387,6 +398,24 @@ class _Reader:
             self._choices(table, "types", where, default.types),
             self._choices(table, "engines", where, ENGINES) if "engines" in table else (),
             default.budget if budget is None else budget,
+            default.seed if seed is None else seed,
+        )
+
+    def _image_settings(self, table: Mapping[str, object]) -> ImageSettings:
+        where, default = "[images]", ImageSettings()
+        self._known(table, ("below", "distance", "per_entity", "visual", "seed"), where)
+        distance = self._number(table, "distance", where, lowest=0)
+        per_entity = self._number(table, "per_entity", where, lowest=0)
+        seed = self._number(table, "seed", where, lowest=0)
+        visual = table.get("visual", default.visual)
+        if not isinstance(visual, bool):
+            raise self._error(where, f"`visual` is {_shown(visual)}: it must be true or false")
+        below = [self._property(p, where, "`below`") for p in self._list(table, "below", where)]
+        return ImageSettings(
+            tuple(dict.fromkeys(below)) if "below" in table else default.below,
+            default.distance if distance is None else distance,
+            default.per_entity if per_entity is None else per_entity,
+            visual,
             default.seed if seed is None else seed,
         )
 

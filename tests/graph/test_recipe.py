@@ -74,10 +74,10 @@ ROOT = '[[root]]\nid = "Q1"\nany = [{ path = "P279*" }]\n'
         ("", "a recipe needs a [[root]] or an `include`."),
         ("limits = 3\n" + ROOT,
          "unknown key 'limits' (did you mean 'limit'?): use name, description, labels, "
-         "min_sitelinks, require, limit, include, rules, attributes, queries, root."),
+         "min_sitelinks, require, limit, include, rules, attributes, queries, images, root."),
         ("zzz = 3\n" + ROOT,
          "unknown key 'zzz': use name, description, labels, min_sitelinks, require, limit, "
-         "include, rules, attributes, queries, root."),
+         "include, rules, attributes, queries, images, root."),
         (ROOT + '[[root]]\nid = "Q756"\nany = [{ path = "P279*" }]\nminuss = []',
          "[[root]] 2 (Q756): unknown key 'minuss' (did you mean 'minus'?): use id, any, minus, "
          "min_sitelinks, require, limit."),

@@ -1,0 +1,1 @@
+"""Entities and queries → image candidates, images, shards."""
