@@ -19,8 +19,11 @@ from random import Random
 from benchmarks.words import LANGUAGES, Vocabulary, name_in, term, vocabulary
 from download.mediainfo import BYTE, PIXEL, SHA1
 
-#: Mean line in bytes, measured over 20,000 lines.
-MEAN_LINE = 4_350
+#: Goes into the name of a dump that a benchmark keeps: raise it when the lines change.
+VERSION = 1
+
+#: Mean line in bytes, measured over 60,000 lines.
+MEAN_LINE = 4_200
 
 _LICENCES = (18199165, 14946043, 50829104, 20007257, 19113751, 6938433)
 _STATUSES = (50423863, 50423863, 50423863, 19652, 88088423)

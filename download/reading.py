@@ -413,7 +413,7 @@ def _read(run: _Run) -> tuple[list[SliceReport], list[Damage]]:
     check_ends(plan.inputs, reports, damage)
     placed = placed_rejects(run.slices, reports)
     write_rejects(run.work, rejects, placed)
-    check_damage(damage, allowed=options.allow_damage, made="a table")
+    check_damage(damage, options.allow_damage, "a table")
     check_rejects(rejects, sum(r.rejected for r in reports), placed, options.max_rejects, _WHAT)
     if not any(report.files for report in reports):
         discard(run.work)
