@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import ujson
 
@@ -31,6 +32,7 @@ from etl.dump import STDIN, Damage, Input, Slice, find_inputs, plan_slices
 from etl.engine import Pool
 from etl.errors import UserError
 from etl.keep import keep
+from etl.lanes import Lanes
 from etl.lines import Line
 from etl.losses import (
     REJECTS,
@@ -59,7 +61,7 @@ from etl.remote import public
 from etl.slices import REPORT, Report, read_into, report_of, slice_directory
 from etl.source import Access, is_elsewhere
 from etl.store import LOCK
-from etl.tables import TableWriter
+from etl.tables import ROW_GROUP, TableWriter
 from etl.writing import disk_errors, locked
 
 #: Version of what stands in such a directory.
@@ -109,12 +111,11 @@ _REPEATED_IN_FILES = [
     "caption_langs.list.element",
     "licences.list.element",
     "statuses.list.element",
-    "creators.list.element",
     "width",
     "height",
     "mime",
 ]
-_REPEATED_IN_DEPICTS = ["page", "item", "property"]
+_REPEATED_IN_DEPICTS = ["item", "property"]
 
 _WORK = "reading"
 _PLAN = "plan.json"
@@ -298,8 +299,8 @@ class _FileTaker:
 
     def __init__(self, directory: Path) -> None:
         self.report = SliceReport()
-        self._files = _batch_file(directory / _FILES, FILES)
-        self._depicts = _batch_file(directory / _DEPICTS, _SLICE_DEPICTS)
+        self._files = pa.ipc.new_file(str(directory / _FILES), FILES)
+        self._depicts = pa.ipc.new_file(str(directory / _DEPICTS), _SLICE_DEPICTS)
         self._rows: list[File] = []
         self._bytes = 0
 
@@ -348,11 +349,6 @@ def _array(column: Sequence[Any], type_: pa.DataType) -> pa.Array:
     np.cumsum(np.fromiter(map(len, column), np.int32, len(column)), out=offsets[1:])
     values = pa.array(list(chain.from_iterable(column)), type_.value_type)
     return pa.ListArray.from_arrays(pa.array(offsets), values, type=type_)
-
-
-def _batch_file(path: Path, schema: pa.Schema) -> pa.RecordBatchFileWriter:
-    """An Arrow file of a slice: packed, since 144M rows would take 30 GB."""
-    return pa.ipc.new_file(str(path), schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
 
 
 # --- the whole ----------------------------------------------------------------------------------
@@ -434,20 +430,14 @@ def _merge(run: _Run, merged: Path, rows: int) -> dict[str, int]:
         Progress("merging", rows, unit=" rows", quiet=run.options.quiet) as progress,
         TableWriter(merged / FILES_FILE, FILES, repeated=_REPEATED_IN_FILES) as files,
         TableWriter(merged / DEPICTS_FILE, DEPICTS, repeated=_REPEATED_IN_DEPICTS) as depicts,
+        Lanes[_Pair](
+            [lambda pair: files.write(pair[0]), lambda pair: depicts.write(pair[1])]
+        ) as lanes,
     ):
-        pairs = zip(_batches(directories, _FILES), _batches(directories, _DEPICTS), strict=True)
-        for number, (found, depicted) in enumerate(pairs):
-            progress.add(len(found))
-            row = depicted["row"]
-            pages = found["page"].take(row)
-            depicted = pa.table([pages, *depicted.columns[1:]], schema=DEPICTS)
-            if number in lost:
-                kept = pa.array(~lost[number])
-                depicted = depicted.filter(kept.take(row))
-                found = found.filter(kept)
-            depicts.write(depicted)
-            files.write(pa.Table.from_batches([found]))
+        for found, depicted in _pairs(directories, lost):
+            lanes.hand((found, depicted))
             untitled += found["file"].null_count
+            progress.add(len(found))
     return {
         "files": files.rows,
         "depicts": depicts.rows,
@@ -456,24 +446,50 @@ def _merge(run: _Run, merged: Path, rows: int) -> dict[str, int]:
     }
 
 
-def _batches(directories: Sequence[Path], name: str) -> Iterator[pa.RecordBatch]:
-    """The batches of all slices, in the order of the dump."""
-    for directory in directories:
-        with pa.memory_map(str(directory / name)) as file:
-            reader = pa.ipc.open_file(file)
-            for number in range(reader.num_record_batches):
-                yield reader.get_batch(number)
+#: Files and what they depict.
+_Pair = tuple[pa.Table, pa.Table]
 
 
-def _keys(directories: Sequence[Path]) -> Iterator[tuple[Numbers, Numbers]]:
-    """Pages and revisions of all batches; nothing else is unpacked."""
-    options = pa.ipc.IpcReadOptions(included_fields=[0, 1])
+def _pairs(
+    directories: Sequence[Path], lost: Mapping[int, npt.NDArray[np.bool_]]
+) -> Iterator[_Pair]:
+    """Rows of both tables in the order of the dump, about a row group of files at a time."""
+    waiting: list[_Pair] = []
+    count = 0
+    both = zip(_batches(directories, _FILES), _batches(directories, _DEPICTS), strict=True)
+    for number, (found, depicted) in enumerate(both):
+        row = depicted["row"]
+        columns = [found["page"].take(row), *depicted.columns[1:]]
+        depicted = pa.record_batch(columns, schema=DEPICTS)
+        if number in lost:
+            kept = pa.array(~lost[number])
+            depicted, found = depicted.filter(kept.take(row)), found.filter(kept)
+        waiting.append((found, depicted))
+        count += len(found)
+        if count >= ROW_GROUP:
+            yield _joined(waiting)
+            waiting, count = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(pairs: Sequence[tuple[pa.RecordBatch, pa.RecordBatch]]) -> _Pair:
+    files, depicts = zip(*pairs, strict=True)
+    return pa.Table.from_batches(files), pa.Table.from_batches(depicts)
+
+
+def _batches(directories: Iterable[Path], name: str) -> Iterator[pa.RecordBatch]:
+    """The batches of all slices, in the order of the dump; pages are read when looked at."""
     for directory in directories:
-        with pa.memory_map(str(directory / _FILES)) as file:
-            reader = pa.ipc.open_file(file, options=options)
-            for number in range(reader.num_record_batches):
-                batch = reader.get_batch(number)
-                yield batch["page"].to_numpy(), batch["revision"].to_numpy()
+        reader = pa.ipc.open_file(pa.memory_map(str(directory / name)))
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number)
+
+
+def _keys(directories: Iterable[Path]) -> Iterator[tuple[Numbers, Numbers]]:
+    """Pages and revisions of all batches."""
+    for batch in _batches(directories, _FILES):
+        yield batch["page"].to_numpy(), batch["revision"].to_numpy()
 
 
 def _counts(reports: list[SliceReport]) -> dict[str, Any]:

@@ -8,9 +8,8 @@ twenty times faster than random order. Nothing here depends on how the dump was 
 from __future__ import annotations
 
 import resource
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +25,7 @@ from etl.digest import StreamDigest
 from etl.entity import rank_names
 from etl.errors import UserError
 from etl.kept import Kept
+from etl.lanes import Lanes
 from etl.progress import Tick
 from etl.runs import numeric_ids, winners
 from etl.store import DICTIONARY, databases_of, open_database, open_environment
@@ -35,7 +35,6 @@ from etl.update import OldRun, Taken
 #: Records that are sorted and written together; bounds memory, leaves no trace in the output.
 BATCH_RECORDS: Final = 50_000
 BATCH_BYTES: Final = 32 << 20  # of runs in a batch, about
-BATCHES_AHEAD: Final = 2
 UPDATE: Final = ("unchanged", "changed", "added", "gone")  # what is counted of an older store
 _OTHER_FILES = 100  # nodes.parquet, LMDB, libraries
 _SAMPLE = 64  # every how many-th key tells how the keys are spread
@@ -128,7 +127,7 @@ def merge(
     with (
         _Loader(out, databases_of(kept), expected) as loader,
         TableWriter(out / "nodes.parquet", node_schema(kept), repeated=REPEATED_IN_NODES) as nodes,
-        _Lanes(
+        Lanes(
             [
                 lambda batch: _digest(batch, digests),
                 lambda batch: nodes.write(_nodes(batch, kept)),
@@ -151,40 +150,6 @@ def merge(
     if old is not None:
         built["update"] = {name: counts[name] for name in UPDATE}
     return built
-
-
-class _Lanes:
-    """Threads that take batches in their order, one a stage, beside the caller.
-
-    Arrow, Parquet and hashlib work without the interpreter's lock. LMDB is the caller's: it lets
-    go of the lock at every record, and as one thread of many it would wait for it as often.
-    At most BATCHES_AHEAD batches wait; what a stage raises is raised in the caller.
-    """
-
-    def __init__(self, stages: Sequence[Callable[[_Batch], None]]) -> None:
-        self._stages = [(ThreadPoolExecutor(1), stage) for stage in stages]
-        self._ahead: deque[list[Future[None]]] = deque()
-
-    def hand(self, batch: _Batch) -> None:
-        """Gives a batch to every stage, once the stages are near enough."""
-        while len(self._ahead) >= BATCHES_AHEAD:
-            self._wait()
-        self._ahead.append([lane.submit(stage, batch) for lane, stage in self._stages])
-
-    def _wait(self) -> None:
-        for future in self._ahead.popleft():
-            future.result()
-
-    def __enter__(self) -> _Lanes:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            while kind is None and self._ahead:
-                self._wait()
-        finally:
-            for lane, _stage in self._stages:
-                lane.shutdown(cancel_futures=True)
 
 
 def allow_open_files(runs: int, properties: int) -> None:
