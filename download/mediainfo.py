@@ -56,7 +56,7 @@ _OF_FILES = (6, None)  # namespace; None in dumps before June 2022
 _NO_FILE = "mediainfo of no file"
 
 _page_id = re.compile(r"M([1-9][0-9]{0,9})\Z").match
-_item_id = re.compile(r"Q[1-9][0-9]{0,16}\Z").match
+_item_id = re.compile(r"Q([1-9][0-9]{0,16})\Z").match
 _whole_number = re.compile(r"\+?([0-9]{1,19})(?:\.0+)?\Z").match
 _hex_digest = re.compile(r"[0-9A-Fa-f]{40}\Z").match
 
@@ -237,24 +237,22 @@ _TYPES = {
     "P1163": _narrow_statements(_narrow_text),
     "P4092": _narrow_statements(_narrow_text, ("qualifiers", _NarrowMethod | tuple[()], ())),
 }
+_NarrowStatements: Any = msgspec.defstruct(
+    "NarrowStatements", [(p, type_, ()) for p, type_ in _TYPES.items()], gc=False
+)
 _NarrowLine: Any = msgspec.defstruct(
     "NarrowLine",
     [
         ("type", Literal["mediainfo"]),
         ("id", str),
-        (
-            "statements",
-            msgspec.defstruct(
-                "NarrowStatements", [(p, type_, ()) for p, type_ in _TYPES.items()], gc=False
-            )
-            | tuple[()],
-        ),
         ("labels", dict[str, _Caption] | tuple[()], ()),
-        ("ns", Literal[6] | None, None),
+        ("statements", _NarrowStatements | tuple[()]),
         ("pageid", int, 0),
+        ("ns", Literal[6] | None, None),
         ("title", str | None, None),
         ("lastrevid", _Revision, 0),
     ],
+    kw_only=True,
     gc=False,
 )
 _decode: Callable[[Line], _Line] = msgspec.json.Decoder(_NarrowLine).decode
@@ -458,11 +456,11 @@ def _narrow_file(raw: Any) -> File | NoFile:
     langs, captions = _captions(raw.labels) if raw.labels else ((), ())
     depicted: list[Depicted] = []
     if found := statements.P180:
-        depicted += _depicted(found, DEPICTS)
+        depicted += _narrow_depicted(found, DEPICTS)
     if found := statements.P921:
-        depicted += _depicted(found, MAIN_SUBJECT)
+        depicted += _narrow_depicted(found, MAIN_SUBJECT)
     if found := statements.P6243:
-        depicted += _depicted(found, DIGITAL_REPRESENTATION)
+        depicted += _narrow_depicted(found, DIGITAL_REPRESENTATION)
     return (
         page,
         raw.lastrevid,
@@ -475,7 +473,7 @@ def _narrow_file(raw: Any) -> File | NoFile:
         _narrow_quantity(found, PIXEL, _MAX_INT32) if (found := statements.P2049) else None,
         _narrow_quantity(found, PIXEL, _MAX_INT32) if (found := statements.P2048) else None,
         _narrow_quantity(found, BYTE, _MAX_INT64) if (found := statements.P3575) else None,
-        _mime(found) if (found := statements.P1163) else None,
+        _narrow_mime(found) if (found := statements.P1163) else None,
         _narrow_sha1(found) if (found := statements.P4092) else None,
         depicted,
     )
@@ -520,6 +518,24 @@ def _narrow_quantity(statements: Any, unit: str, most: int) -> int | None:
             if len(digits) < _SURELY_INT32 and digits.isdecimal() and digits.isascii():
                 return int(digits)
     return _quantity(statements, unit, most)
+
+
+def _narrow_depicted(statements: Any, property_: int) -> list[Depicted]:
+    if len(statements) == 1:
+        statement = statements[0]
+        rank = statement.rank
+        number = _numbers.get(statement.mainsnak.datavalue.value.id)
+        if number is not None and rank != "deprecated":
+            return [(number, property_, rank == "preferred")]
+    return _depicted(statements, property_)
+
+
+def _narrow_mime(statements: Any) -> str | None:
+    if len(statements) == 1 and statements[0].rank == "normal":
+        mime: str = statements[0].mainsnak.datavalue.value
+        if 0 < len(mime) <= _LONGEST_MIME:
+            return mime
+    return _mime(statements)
 
 
 def _narrow_sha1(statements: Any) -> str | None:
@@ -572,11 +588,13 @@ def _item(snak: _Snak) -> int:
         return number
     if id_[:1] != "Q":
         return 0  # a property, a lexeme, a file
-    if _item_id(id_) is None or int(id_[1:]) > MAX_NUMBER:
+    found = _item_id(id_)
+    number = int(found[1]) if found else 0
+    if not 0 < number <= MAX_NUMBER:
         raise RejectedLineError(f"{id_[:40]!r} is not the id of an item")
     if len(_numbers) >= _CACHED:
         _numbers.clear()
-    number = _numbers[id_] = int(id_[1:])
+    _numbers[id_] = number
     return number
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from etl import merge as module
 from etl.kept import Kept
+from etl.lanes import BATCHES_AHEAD
 from etl.merge import merge
 from etl.runs import EDGE_SCHEMA, record_schema
 
@@ -187,7 +188,7 @@ def test_what_goes_wrong_in_any_stage_is_raised_and_stops_all(
     with pytest.raises(OSError, match="No space left"):
         merge(many, tmp_path / "out", KEPT, lambda _: None)
     assert threading.active_count() == before
-    assert batches <= 7 + module.BATCHES_AHEAD + 1  # of some 40
+    assert batches <= 7 + BATCHES_AHEAD + 1  # of some 40
 
 
 def test_ctrl_c_ends_its_threads_too(
