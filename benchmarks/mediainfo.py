@@ -38,10 +38,9 @@ _READ = (
 
 def measure(options: Options) -> dict[str, Any]:
     """All figures, as plain data."""
-    return {
-        "workers": options.workers,
-        "forms": [_form(options, suffix) for suffix in _FORMS],
-    }
+    forms = [_form(options, suffix) for suffix in _FORMS]
+    shutil.rmtree(options.work / "mediainfo")
+    return {"workers": options.workers, "forms": forms}
 
 
 def _form(options: Options, suffix: str) -> dict[str, Any]:
@@ -64,7 +63,7 @@ def _form(options: Options, suffix: str) -> dict[str, Any]:
 def _files_of(options: Options, suffix: str) -> Path:
     """The dump of files to measure on, made once."""
     size, seed = options.json_bytes, options.seed
-    path = options.work / f"mediainfo-{size}-seed{seed}-v{VERSION}{suffix}"
+    path = options.work / f"dump-files-{size}-seed{seed}-v{VERSION}{suffix}"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write(FilePlan.of_size(size, seed), path, options.workers, quiet=False)
