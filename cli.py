@@ -524,6 +524,141 @@ def enrich_attributes(**options: Any) -> None:
     _enrich("attributes", **options)
 
 
+@cli.group(cls=_InOrder)
+def images() -> None:
+    """Find images of a data set's entities in files, and count them.
+
+    \b
+    Example:
+      sparqless images find --graph data/sample/graph/entitynet --source commons-p18 \
+--out data/sample/images/entitynet
+    """
+
+
+class _WithSources(click.Command):
+    """Has the options of all sources, which are looked for when somebody asks."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        from download.sources import options
+
+        files = [
+            click.Option(
+                [f"--{option.name}"],
+                multiple=option.several,
+                metavar="FILE",
+                help=f"{option.what}  [{', '.join(names)}]",
+            )
+            for option, names in options()
+        ]
+        own = super().get_params(ctx)
+        return [*own[:-1], *files, own[-1]]  # --help stays the last
+
+
+@images.command(name="find", cls=_WithSources)
+@_graph
+@click.option(
+    "--source",
+    "names",
+    required=True,
+    metavar="NAME[,NAME]",
+    help="Where to look; `sparqless images sources` lists them.",
+)
+@_path("--out", "Directory of images to write to.", required=True)
+@_path("--store", "The data set's store: subclasses, merged ids, creators' names.")
+@_path("--commons", "File of Wikimedia's hosts and widths.  [download/commons.toml]")
+@click.option(
+    "--shorter-side",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    metavar="PIXELS",
+    help="What thumbnails should have, or more.",
+)
+@_workers
+@click.option("--fresh", is_flag=True, help="Run all sources, also what hasn't changed.")
+@_quiet
+@_json
+def images_find(
+    graph: Path,
+    names: str,
+    out: Path,
+    store: Path | None,
+    commons: Path | None,
+    shorter_side: int,
+    workers: int,
+    fresh: bool,
+    quiet: bool,
+    as_json: bool,
+    **given: str | tuple[str, ...] | None,
+) -> None:
+    """Write where images of the entities may be: URLs, licences, sizes, from files alone.
+
+    Sources are run one by one, and what all of them found is united. A source that lacks its file
+    says so, and the others finish.
+
+    \b
+    Example:
+      sparqless images find --graph data/sample/graph/entitynet --source commons-p18 \
+--out data/sample/images/entitynet
+      sparqless images find --graph data/sample/graph/entitynet --store data/sample/store \
+--source commons-p18,commons-depicts,commons-sizes,commons-credits \
+--mediainfo data/sample/commons-mediainfo.json.gz --image data/sample/commonswiki-image.sql.gz \
+--out data/sample/images/entitynet
+    """
+    from download.find import Options, find
+    from download.report import rows
+
+    options = Options(
+        sources=tuple(name.strip() for name in names.split(",") if name.strip()),
+        given={
+            name.replace("_", "-"): (value,) if isinstance(value, str) else tuple(value or ())
+            for name, value in given.items()
+        },
+        store=store,
+        commons=commons,
+        shorter_side=shorter_side,
+        workers=workers,
+        fresh=fresh,
+        quiet=quiet,
+    )
+    manifest = find(graph, out, options)
+    if as_json:
+        found = {name: manifest[name] for name in ("counts", "failed", "left_out", "warnings")}
+        _print_json({"out": str(out), **found, "seconds": manifest["seconds"]["all"]})
+    else:
+        for warning in manifest["warnings"]:
+            click.echo(f"Warning: {warning}", err=True)
+        if not quiet:
+            _table(rows(out, manifest))
+    if manifest["failed"]:
+        raise UserError(" ".join(f"{name}: {why}" for name, why in manifest["failed"].items()))
+
+
+@images.command(name="sources")
+@_json
+def images_sources(as_json: bool) -> None:
+    """List where images can be found, and the files that each source wants.
+
+    \b
+    Example:
+      sparqless images sources
+    """
+    from download.report import described_sources
+    from download.sources import sources
+
+    found = sources()
+    if as_json:
+        _print_json(
+            [
+                {"name": s.name, "what": s.what, "options": [o.name for o in s.options]}
+                for s in found.values()
+            ]
+        )
+        return
+    for line in described_sources(found.values()):
+        click.echo(line)
+
+
 @cli.command()
 @click.argument("entity_id", metavar="ID")
 @_path("--store", "Directory of the store; asks the rules, one by one.")

@@ -57,7 +57,7 @@ def digest_of_data(data: Any) -> str:
 
 
 def digest_of_code(*folders: Path) -> str:
-    """Hex digest of the Python files below folders: a clone changes without its version changing."""
+    """Hex digest of the Python files in folders: code changes without its version changing."""
     digest = hashlib.sha256()
     for folder in folders:
         for file in sorted(folder.rglob("*.py")):
