@@ -34,7 +34,7 @@ from etl.manifest import flush
 from etl.members import form_by_magic
 from etl.merged_ids import Ids
 from etl.progress import Tick
-from etl.sql import STRING, VALUE, check_head, rows
+from etl.sql import STRING, VALUE, Table, check_head, rows
 from etl.store import DATA, REDIRECTED, REDIRECTS, open_database, open_environment
 from etl.tables import TableWriter, write_table
 
@@ -58,24 +58,30 @@ _ENTRY = 64  # bytes that LMDB takes for one, at most
 _NUMBER = rb"[0-9]{1,18}"
 _SPACE = rb"-?[0-9]{1,9}"
 _TITLE = rb"(?:_binary )?+'(?P<title>[QP][1-9][0-9]{0,16})'|" + VALUE
-_REDIRECT_ROW = {
-    "rd_from": b"(?P<page>%b)" % _NUMBER,
-    "rd_namespace": b"(?P<space>%b)" % _SPACE,
-    "rd_title": _TITLE,
-    "rd_interwiki": rb"(?P<here>NULL|(?:_binary )?+'')|" + VALUE,
-}
-_PAGE_ROW = {
-    "page_id": b"(?P<page>%b)" % _NUMBER,
-    "page_namespace": b"(?P<space>%b)" % _SPACE,
-    "page_title": _TITLE,
-    "page_is_redirect": b"1",
-}
-_OTHER_PAGE_ROW = {
-    "page_id": b"[0-9]++",
-    "page_namespace": b"-?[0-9]++",
-    "page_title": STRING,
-    "page_is_redirect": b"0",
-}
+_REDIRECTS = Table(
+    "redirect",
+    {
+        "rd_from": b"(?P<page>%b)" % _NUMBER,
+        "rd_namespace": b"(?P<space>%b)" % _SPACE,
+        "rd_title": _TITLE,
+        "rd_interwiki": rb"(?P<here>NULL|(?:_binary )?+'')|" + VALUE,
+    },
+)
+_REDIRECT_PAGES = Table(
+    "page",
+    {
+        "page_id": b"(?P<page>%b)" % _NUMBER,
+        "page_namespace": b"(?P<space>%b)" % _SPACE,
+        "page_title": _TITLE,
+        "page_is_redirect": b"1",
+    },
+    unwanted={
+        "page_id": b"[0-9]++",
+        "page_namespace": b"-?[0-9]++",
+        "page_title": STRING,
+        "page_is_redirect": b"0",
+    },
+)
 
 
 # --- before the work ----------------------------------------------------------------------------
@@ -96,8 +102,8 @@ def find_redirect_dumps(redirects: Path | None, pages: Path | None) -> list[Inpu
             "`page` says which ids these are."
         )
     described = [_described(redirects), _described(pages)]
-    check_head(redirects, "redirect", _REDIRECT_ROW)
-    check_head(pages, "page", _PAGE_ROW, unwanted=_OTHER_PAGE_ROW)
+    check_head(redirects, _REDIRECTS)
+    check_head(pages, _REDIRECT_PAGES)
     return described
 
 
@@ -138,8 +144,8 @@ def read_redirects(job: RedirectJob, tick: Tick) -> dict[str, int]:
         return read_counts(out)
     pairs, counts = _joined(
         job,
-        _read(Path(job.redirects), "redirect", _REDIRECT_ROW, _target_of, tick),
-        _read(Path(job.pages), "page", _PAGE_ROW, _id_of, tick, _OTHER_PAGE_ROW),
+        _read(Path(job.redirects), _REDIRECTS, _target_of, tick),
+        _read(Path(job.pages), _REDIRECT_PAGES, _id_of, tick),
     )
     temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
     try:
@@ -167,22 +173,15 @@ class _Pages:
     id: Ids
 
 
-def _read(
-    path: Path,
-    table: str,
-    wanted: dict[str, bytes],
-    id_of: Callable[[re.Match[bytes]], int],
-    tick: Tick,
-    unwanted: dict[str, bytes] | None = None,
-) -> _Pages:
+def _read(path: Path, table: Table, id_of: Callable[[re.Match[bytes]], int], tick: Tick) -> _Pages:
     page, id_ = array("q"), array("q")
-    for match in rows(path, table, wanted, tick, unwanted=unwanted):
+    for match in rows(path, table, tick):
         page.append(int(match["page"]))
         id_.append(id_of(match))
         if len(page) > _MOST:
             raise UserError(
                 f"{path} has more than {_MOST:,} redirects, ten times as many as Wikidata: is it "
-                f"its table `{table}`?"
+                f"its table `{table.name}`?"
             )
     return _Pages(np.frombuffer(page, np.int64), np.frombuffer(id_, np.int64))
 
