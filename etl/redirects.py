@@ -27,14 +27,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ujson
 
-from etl.dump import Input, head_and_digest
+from etl.dump import Input
 from etl.entity import MAX_NUMBER, entity_id, key_of
 from etl.errors import UserError
 from etl.manifest import flush
-from etl.members import form_by_magic
 from etl.merged_ids import Ids
 from etl.progress import Tick
-from etl.sql import STRING, VALUE, Table, check_head, rows
+from etl.sql import STRING, VALUE, Table, check_head, describe, rows
 from etl.store import DATA, REDIRECTED, REDIRECTS, open_database, open_environment
 from etl.tables import TableWriter, write_table
 
@@ -101,22 +100,10 @@ def find_redirect_dumps(redirects: Path | None, pages: Path | None) -> list[Inpu
             f"{given} needs {other} too: table `redirect` has the numbers of pages, and table "
             "`page` says which ids these are."
         )
-    described = [_described(redirects), _described(pages)]
+    described = [describe(redirects), describe(pages)]
     check_head(redirects, _REDIRECTS)
     check_head(pages, _REDIRECT_PAGES)
     return described
-
-
-def _described(path: Path) -> Input:
-    try:
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; give a dump of the table, .sql.gz.")
-        stat = path.stat()
-        with path.open("rb") as file:
-            head, digest = head_and_digest(file, stat.st_size)
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}).") from error
-    return Input(str(path), form_by_magic(head), stat.st_size, stat.st_mtime_ns, digest)
 
 
 # --- reading ------------------------------------------------------------------------------------

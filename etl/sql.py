@@ -25,6 +25,7 @@ from typing import IO, Any, BinaryIO, Final, TypeVar, cast
 import zstandard
 from isal import igzip, isal_zlib
 
+from etl.dump import Input, head_and_digest
 from etl.errors import UserError
 from etl.members import form_by_magic
 from etl.progress import Tick
@@ -108,6 +109,22 @@ def batches(path: Path, table: Table, tick: Tick) -> Iterator[dict[str, tuple[by
         wanted = found if table.unwanted is None else [row for row in found if any(row)]
         if wanted:
             yield dict(zip(names, zip(*wanted, strict=True), strict=False))
+
+
+def describe(path: Path) -> Input:
+    """The dump of a table as an input of a plan.
+
+    Raises UserError where it isn't there or can't be read.
+    """
+    try:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; give a dump of the table, .sql.gz.")
+        stat = path.stat()
+        with path.open("rb") as file:
+            head, digest = head_and_digest(file, stat.st_size)
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}).") from error
+    return Input(str(path), form_by_magic(head), stat.st_size, stat.st_mtime_ns, digest)
 
 
 def check_head(path: Path, table: Table) -> None:
