@@ -103,13 +103,19 @@ def sample(out: Path) -> None:
     """Write the small Wikidata that ships with sparqless as a dump.
 
     \b
+    Beside it two dumps of a small Wikimedia Commons, in which to look for images:
+    commons-mediainfo.json.gz and commonswiki-image.sql.gz.
+
+    \b
     Example:
       sparqless sample --out data/sample/dump.json.gz
     """
     from etl.sample import write_dump
+    from etl.sample.commons import write_commons
 
     write_dump(out)
-    click.echo(out)
+    for path in (out, *write_commons(out.parent)):
+        click.echo(path)
 
 
 @cli.command(name="etl")
