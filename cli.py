@@ -67,6 +67,16 @@ _workers = click.option(
     show_default="cores",
     help="Processes to work with.",
 )
+_max_rejects = click.option(
+    "--max-rejects",
+    type=click.IntRange(0),
+    default=100,
+    show_default=True,
+    help="Unreadable lines of a dump to put up with.",
+)
+_allow_damage = click.option(
+    "--allow-damage", is_flag=True, help="Go on with what can be read of a broken dump."
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _quiet = click.option("--quiet", is_flag=True, help="No progress and no table.")
 _recipe = click.option(
@@ -161,13 +171,7 @@ def sample(out: Path) -> None:
 @click.option("--limit", type=click.IntRange(1), help="Only the first N entities, for a look.")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and do nothing.")
 @click.option("--fresh", is_flag=True, help="Remove what stands in --store and start over.")
-@click.option(
-    "--max-rejects",
-    type=click.IntRange(0),
-    default=100,
-    show_default=True,
-    help="Unreadable lines to put up with.",
-)
+@_max_rejects
 @click.option(
     "--max-line",
     type=click.IntRange(1),
@@ -176,7 +180,7 @@ def sample(out: Path) -> None:
     metavar="MB",
     help="Longest line to read.",
 )
-@click.option("--allow-damage", is_flag=True, help="Build a store even where the dump is broken.")
+@_allow_damage
 @click.option("--slice-size", type=click.IntRange(1), metavar="BYTES", hidden=True)
 @_quiet
 @_json
@@ -581,6 +585,8 @@ class _WithSources(click.Command):
     help="What thumbnails should have, or more.",
 )
 @_workers
+@_max_rejects
+@_allow_damage
 @click.option("--fresh", is_flag=True, help="Run all sources, also what hasn't changed.")
 @_quiet
 @_json
@@ -592,6 +598,8 @@ def images_find(
     commons: Path | None,
     shorter_side: int,
     workers: int,
+    max_rejects: int,
+    allow_damage: bool,
     fresh: bool,
     quiet: bool,
     as_json: bool,
@@ -624,6 +632,8 @@ def images_find(
         commons=commons,
         shorter_side=shorter_side,
         workers=workers,
+        max_rejects=max_rejects,
+        allow_damage=allow_damage,
         fresh=fresh,
         quiet=quiet,
     )

@@ -44,6 +44,7 @@ from etl.manifest import (
     tool_versions,
     write_manifest,
 )
+from etl.plan import DEFAULT_MAX_REJECTS
 from etl.tables import TableWriter
 from graph.directory import building, publish
 from graph.read import batches, manifest_of
@@ -66,6 +67,8 @@ class Options:
     commons: Path | None = None  # a file of hosts and widths
     shorter_side: int = SHORTER_SIDE
     workers: int = 1
+    max_rejects: int = DEFAULT_MAX_REJECTS
+    allow_damage: bool = False
     fresh: bool = False
     quiet: bool = False
 
@@ -102,7 +105,8 @@ def find(graph: Path, images: Path, options: Options) -> dict[str, Any]:
             "graph": _of_graph(made_by),
             "commons": asdict(commons),
             "settings": asdict(recipe.images),
-            "sources": {name: made["manifest_sha256"] for name, made in done.items()},
+            "sources": list(done),
+            "made_from": {name: made["manifest_sha256"] for name, made in done.items()},
             "failed": failed,
             "left_out": _left_out(folder, done),
             "counts": {
@@ -205,6 +209,8 @@ class _Run:
             self.work / source.name / "scratch",
             found,
             self.options.workers,
+            self.options.max_rejects,
+            self.options.allow_damage,
             self.options.quiet,
         )
 

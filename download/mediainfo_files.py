@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+    from etl.dump import Input
+
 #: Where a dump is read to, in the directory of images, unless an earlier reading is given.
 READING: Final = "mediainfo"
 
@@ -39,18 +41,39 @@ def inputs(request: Request) -> Mapping[str, Any]:
 
     Raises MissingInputError where no dump is given.
     """
-    from download.reading import planned_inputs
-    from download.tables import described
+    from etl.dump import find_inputs
+    from etl.sql import describe
 
     given = request.given["mediainfo"]
     if not given:
         raise MissingInputError(
             f"Commons' mediainfo dump is missing: give --mediainfo FILE, {_PUBLISHED}."
         )
-    made_from: dict[str, Any] = {"mediainfo": planned_inputs(given)}
+    earlier = _earlier(request)
+    files = find_inputs(given) if earlier is None else earlier[1]["plan"]["inputs"]
+    made_from: dict[str, Any] = {"mediainfo": [_identified(file) for file in files]}
     if request.given["pages"]:
-        made_from["pages"] = described(Path(request.given["pages"][0]))
+        made_from["pages"] = _identified(describe(Path(request.given["pages"][0])))
     return made_from
+
+
+def _identified(file: Input | Mapping[str, Any]) -> dict[str, Any]:
+    """Size and digest: disks move and files are renamed."""
+    if isinstance(file, Mapping):
+        return {name: file[name] for name in ("size", "digest")}
+    return {"size": file.size, "digest": file.digest}
+
+
+def _earlier(request: Request) -> tuple[Path, dict[str, Any]] | None:
+    """The reading that is given in place of a dump, with its manifest."""
+    from etl.manifest import MANIFEST, check_whole, read_manifest
+
+    directory = Path(request.given["mediainfo"][0])
+    if len(request.given["mediainfo"]) > 1 or not (directory / MANIFEST).is_file():
+        return None
+    manifest = read_manifest(directory, READING)
+    check_whole(directory, manifest, "read the dump again")
+    return directory, manifest
 
 
 @dataclass
@@ -99,18 +122,19 @@ def opened(request: Request) -> Iterator[Files]:
 
 def _reading(request: Request) -> tuple[Path, dict[str, Any]]:
     """The directory of the reading, and its manifest."""
-    from download.reading import Options, is_reading, read
-    from etl.manifest import check_whole, read_manifest
+    from download.reading import Options, read
 
-    given = request.given["mediainfo"]
-    if len(given) == 1 and is_reading(Path(given[0])):
-        directory = Path(given[0])
-        manifest = read_manifest(directory, "mediainfo")
-        check_whole(directory, manifest, "read the dump again")
-        return directory, manifest
+    earlier = _earlier(request)
+    if earlier is not None:
+        return earlier
     directory = request.images / READING
-    options = Options(workers=request.workers, quiet=request.quiet)
-    return directory, read(given, directory, options)
+    options = Options(
+        workers=request.workers,
+        max_rejects=request.max_rejects,
+        allow_damage=request.allow_damage,
+        quiet=request.quiet,
+    )
+    return directory, read(request.given["mediainfo"], directory, options)
 
 
 def _name_files(files: Files, request: Request, untitled: int) -> None:

@@ -57,6 +57,8 @@ class Request:
     scratch: Path
     found: Mapping[str, Path] = field(default_factory=dict)  # source → its table, for "facts"
     workers: int = 1
+    max_rejects: int = 100  # unreadable lines of a dump to put up with
+    allow_damage: bool = False
     quiet: bool = False
 
 

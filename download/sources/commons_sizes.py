@@ -68,7 +68,7 @@ def _find(request: Request) -> Mapping[str, Any]:
     given, found = _given(request), list(request.found.values())
     total = sum(path.stat().st_size for path in given.values())
     with Progress("sizes", total, quiet=request.quiet) as progress:
-        counts = write_sizes(given, found, request.work, request.out / FACTS_FILE, progress.add)
+        counts = write_sizes(given, found, request.scratch, request.out / FACTS_FILE, progress.add)
     return {"counts": counts, "warnings": _warnings(counts)}
 
 
