@@ -34,7 +34,7 @@ _FILES: Final = (
     "https://thumb.wikimedia.org/wikipedia/commons",
 )
 
-#: What an address gives of an image of unknown shape: nothing much wider than a film still.
+#: The shape that an image of unknown shape is taken for: a wide one, so that it isn't too small.
 _WIDE: Final = (16, 9)
 
 
@@ -73,24 +73,31 @@ class Form:
 
 
 _PICTURE: Final = Form("", "", "", "picture")
-_VIDEO: Final = Form("", "-", ".jpg", "none")
-_PAGED: Final = Form("page1-", "", ".jpg", "none")
+# PagedTiffHandler. A TIFF with an alpha channel has "lossless-" and ".png" on its page; which one
+# has it isn't known here, and Wikimedia makes the other, too.
+_TIFF: Final = Form("lossy-page1-", "", ".jpg", "last")
+_PAGED: Final = Form("page1-", "", ".jpg", "none")  # PdfHandler, DjVuHandler: the first page
+_VIDEO: Final = Form("", "-", ".jpg", "none")  # TimedMediaHandler: a frame of the middle
 
-#: Types of file that have a picture, by the extension of the name in lower case.
+#: Types of file that have a picture, by the extension of the name in lower case: those that Commons
+#: takes (commons.wikimedia.org/wiki/Commons:File_types), with the thumbnails that MediaWiki's
+#: handlers name and Wikimedia's Thumbor makes (operations-software-thumbor-plugins,
+#: tests/integration/test_types.py).  Sound has none; .ogg may be either and is mostly sound.
 FORMS: Final[Mapping[str, Form]] = {
     "jpg": _PICTURE,
     "jpeg": _PICTURE,
     "jpe": _PICTURE,
     "png": _PICTURE,
     "gif": _PICTURE,
-    "webp": Form("", "", ".png", "picture"),
-    "svg": Form("", "", ".png", "none", scales=True),
-    "xcf": Form("", "", ".png", "none"),
-    "tif": Form("lossy-page1-", "", ".jpg", "last"),
-    "tiff": Form("lossy-page1-", "", ".jpg", "last"),
+    # Of their own type on thumb.wikimedia.org; until 2026 ".png" was added (WebPHandler).
+    "webp": _PICTURE,
+    "svg": Form("", "", ".png", "none", scales=True),  # SvgHandler
+    "xcf": Form("", "", ".png", "none"),  # XCFHandler
+    "tif": _TIFF,
+    "tiff": _TIFF,
     "pdf": _PAGED,
     "djvu": _PAGED,
-    "stl": Form("", "", ".png", "none"),
+    "stl": Form("", "", ".png", "none"),  # Extension:3D, Thumbor's engine stl
     "ogv": _VIDEO,
     "webm": _VIDEO,
     "mpg": _VIDEO,
@@ -99,7 +106,7 @@ FORMS: Final[Mapping[str, Form]] = {
 
 
 def load(path: Path | None = None, shorter_side: int = SHORTER_SIDE) -> Commons:
-    """Return the shipped hosts and widths, or those of a file, which has all keys of the shipped.
+    """Return the shipped hosts and widths, or those of a file, which has every key of the shipped.
 
     Raises
     ------
@@ -176,8 +183,8 @@ def addresses(
     `width` and `height`, in pixels, are of the original.  The address is that of the smallest
     thumbnail whose shorter side has `shorter_side` pixels.  Wikimedia refuses a thumbnail that is
     not narrower than its original (400), so this is then the address, or the way out where the
-    width isn't known.  It is never that of an SVG, which is drawn at any width, and of a type that
-    is no picture: these have a narrower thumbnail.
+    width isn't known.  It is never that of an SVG, which is drawn at any width; types that readers
+    of images don't open, as PDF, have the widest thumbnail below (MediaWiki does so, too: T432193).
     """
     form = form_of(file)
     if form is None:
@@ -252,11 +259,13 @@ _PREFIX: Final = re.compile(r"(?:file|image) ?: ?", re.IGNORECASE | re.ASCII)
 
 #: What no name of a file has: characters outside of $wgLegalTitleChars or in $wgIllegalFileChars,
 #: what reads as an encoded character or as a signature (MediaWikiTitleCodec::getTitleInvalidRegex).
+#: Wikibase refuses the same in P18 (ValidatorBuilders::buildMediaValidators).
 _ILLEGAL: Final = re.compile(
-    r"[\x00-\x1f\x7f#<>\[\]|{}/\\:\ufffd\ud800-\udfff]|%[0-9A-Fa-f]{2}|&[A-Za-z0-9#\x80-\U0010ffff]+;|~~~"
+    r"[\x00-\x1f\x7f#<>\[\]|{}/\\:\ufffd\ud800-\udfff]"
+    r"|%[0-9A-Fa-f]{2}|&[A-Za-z0-9\x80-\U0010ffff]+;|~~~"
 )
 
-#: Bytes of a file's name (UploadBase::getTitle: "filename-toolong").
+#: Bytes of a file's name (UploadBase::getTitle: "filename-toolong"; Wikibase has it for P18, too).
 _LONGEST: Final = 240
 
 
@@ -276,14 +285,19 @@ def normal_name(text: str) -> str | None:
     return name if len(name.encode()) <= _LONGEST else None
 
 
-#: Letters that Wikimedia's titles begin with as they are, though they have an upper case: those of
-#: Unicode after 5, Georgian above all, and signs that aren't letters (mediawiki-config,
-#: UcfirstOverrides.php).
+#: Letters that a title at Wikimedia begins with as they are, though they have an upper case: those
+#: that got theirs after Unicode 5, above all Georgian, title case, and signs (mediawiki-config,
+#: UcfirstOverrides.php; with what :func:`_upper_first` does these are all of its 257 entries).
 _AS_THEY_ARE: Final = re.compile("[ǅǈǋǲ\u0345ა-ჺჽ-ჿⅰ-ⅿⓐ-ⓩꞹ\U00016e60-\U00016e7f]")
 
 
 def _upper_first(letter: str) -> str:
-    """Return a letter's upper case as in Language::ucfirst at Wikimedia: one letter or none."""
+    """Return a letter's upper case as Language::ucfirst does it at Wikimedia.
+
+    One letter for one: ß, which would become two, stays; ᾳ becomes ᾼ, which is title case.
+    """
+    if letter.isascii():
+        return letter.upper()
     if _AS_THEY_ARE.match(letter):
         return letter
     for upper in (letter.upper(), letter.title()):
