@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from etl.errors import UserError
 from etl.kept import Kept
@@ -22,7 +21,6 @@ from graph.ontology import ArrayGraph, Ids, Ontology, among, distinct, pack, unp
 from graph.read import hierarchy
 from graph.records import check_walkable
 from graph.settings import ImageSettings
-from graph.tables import id_numbers
 
 #: Columns of :func:`targets`, ordered by item, then entity.
 TARGETS: Final = pa.schema([("item", pa.int64()), ("entity", pa.int64()), ("distance", pa.int16())])
@@ -115,8 +113,3 @@ def _with_merged(
         np.concatenate([item, np.repeat(redirects.ids, count)]),
         np.concatenate([distance, distance[rows]]),
     )
-
-
-def entity_numbers(entities: Path) -> Ids:
-    """The numbers of the entities in a table with the columns ENTITIES, ascending."""
-    return id_numbers(pq.read_table(entities, columns=["id"]).column(0))

@@ -205,7 +205,7 @@ def _merged(rows: pa.Table, commons: Commons, counts: dict[str, int]) -> pa.Tabl
     alone = _alone(rows.filter(pa.array(~several)))
     united = _united(rows.filter(pa.array(several)).to_pylist(), code[several])
     table = _addressed(pa.concat_tables([alone, united]), commons, counts)
-    table = _ordered(table)
+    table = _ordered(_without_null_lists(table))
     counts["with_images"] += pc.count_distinct(table["entity"]).as_py()
     return table
 
@@ -265,6 +265,16 @@ def _addressed(rows: pa.Table, commons: Commons, counts: dict[str, int]) -> pa.T
             CANDIDATES.get_field_index(name), field, pa.array(values, field.type)
         )
     return rows.filter(pa.array(keep))
+
+
+def _without_null_lists(rows: pa.Table) -> pa.Table:
+    """Rows whose lists are empty where they were null."""
+    for index, field in enumerate(CANDIDATES):
+        if pa.types.is_list(field.type) and rows.column(index).null_count:
+            empty = pa.scalar([], field.type)
+            values = pc.if_else(pc.is_valid(rows.column(index)), rows.column(index), empty)
+            rows = rows.set_column(index, field, values)
+    return rows
 
 
 def _ordered(rows: pa.Table) -> pa.Table:

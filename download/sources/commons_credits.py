@@ -38,9 +38,7 @@ def find(request: Request) -> Mapping[str, Any]:
     with opened(request) as files:
         if tables:
             query = "SELECT count(DISTINCT file) FROM read_parquet($tables)"
-            row = files.database.execute(query, {"tables": tables}).fetchone()
-            assert row is not None, "a count is a row"
-            counts["wanted"] = row[0]
+            ((counts["wanted"],),) = files.database.execute(query, {"tables": tables}).fetchall()
         with (
             Describer(request) as describer,
             Progress("matching", counts["wanted"], unit=" files", quiet=request.quiet) as progress,

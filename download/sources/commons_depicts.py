@@ -91,8 +91,14 @@ def find(request: Request) -> Mapping[str, Any]:
     """
     import pyarrow as pa
 
-    from download.below import entity_numbers, targets
-    from download.candidates import AVAILABLE, AVAILABLE_FILE, CANDIDATES_FILE, FOUND
+    from download.below import targets
+    from download.candidates import (
+        AVAILABLE,
+        AVAILABLE_FILE,
+        CANDIDATES_FILE,
+        FOUND,
+        entity_numbers,
+    )
     from download.commons import FORMS
     from download.joining import record_batches
     from download.mediainfo_files import Describer, opened
@@ -143,8 +149,7 @@ def find(request: Request) -> Mapping[str, Any]:
 
 
 def _one(database: duckdb.DuckDBPyConnection, query: str) -> tuple[int, ...]:
-    row = database.execute(query).fetchone()
-    assert row is not None, "a count is a row"
+    (row,) = database.execute(query).fetchall()
     return tuple(row)
 
 

@@ -15,14 +15,12 @@ from download.sources import Request, Source
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from graph.ontology import Ids
-
 _REASONS: Final = ["P18"]
 
 #: What is counted: of the entities that images are wanted of, of their names, and the rows.
 _COUNTS: Final = (
     "entities",
-    "entities_without",  # with no name that is kept
+    "with_images",  # those that have a name that is kept
     "repeated",  # names that an entity has twice
     "no_names",  # what no file can be called
     "no_pictures",  # files without a picture, as sound
@@ -39,14 +37,14 @@ def _find(request: Request) -> Mapping[str, Any]:
     """Write candidates.parquet, entity by entity; memory is 8 bytes an entity and a batch."""
     import pyarrow as pa
 
-    from download.candidates import CANDIDATES_FILE, FOUND
+    from download.candidates import CANDIDATES_FILE, FOUND, entity_numbers
     from etl.tables import TableWriter
     from graph.ontology import among
     from graph.read import batches
     from graph.tables import id_numbers
 
     counts: Counter[str] = Counter()
-    wanted = _wanted(request)
+    wanted = entity_numbers(request.entities)
     with TableWriter(request.out / CANDIDATES_FILE, FOUND) as writer:
         for rows in batches(request.graph, "entities", ["id", "images"]):
             rows = rows.filter(pa.array(among(id_numbers(rows.column("id")), wanted)))
@@ -54,18 +52,6 @@ def _find(request: Request) -> Mapping[str, Any]:
             writer.write(_found(rows, request.settings.per_entity, counts))
         counts["candidates"] = writer.rows
     return {"counts": {name: counts[name] for name in _COUNTS}, "warnings": []}
-
-
-def _wanted(request: Request) -> Ids:
-    """Return the numbers of the entities that images are wanted of, ascending."""
-    import numpy as np
-    import pyarrow.parquet as pq
-
-    from graph.tables import id_numbers
-
-    batches = pq.ParquetFile(request.entities).iter_batches(columns=["id"])
-    pieces = [id_numbers(batch.column("id")) for batch in batches]
-    return np.concatenate([np.empty(0, np.int64), *pieces])
 
 
 def _found(rows: pa.Table, cap: int, counts: Counter[str]) -> pa.Table:
@@ -81,7 +67,7 @@ def _found(rows: pa.Table, cap: int, counts: Counter[str]) -> pa.Table:
     lists = (rows.column(name).to_pylist() for name in ("id", "images"))
     for entity, names in zip(*lists, strict=True):
         kept = list(_pictures(names or (), counts))
-        counts["entities_without"] += not kept
+        counts["with_images"] += bool(kept)
         if cap and len(kept) > cap:
             counts["over_cap"] += len(kept) - cap
             del kept[cap:]

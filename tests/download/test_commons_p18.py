@@ -88,7 +88,7 @@ def test_names_become_rows_in_the_order_of_the_statements(built, tmp_path):
         assert row["texts"] is None
     assert said["counts"] == {
         "entities": 6,
-        "entities_without": 3,
+        "with_images": 3,
         "repeated": 1,
         "no_names": 2,
         "no_pictures": 2,
@@ -135,4 +135,4 @@ def test_a_data_set_without_images_has_no_rows(built, tmp_path):
     finally:
         rewrite(built[0], "entities", table)
     assert rows == []
-    assert said["counts"]["entities_without"] == 6
+    assert said["counts"]["with_images"] == 0
