@@ -6,11 +6,10 @@ beside the slices and names merged beside the records, each in a process of its 
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +20,14 @@ import ujson
 
 from etl import location
 from etl.cluster import Cluster, Nodes, location_of, read_slices, take_finished
-from etl.dump import STDIN, Cut, Damage, Input, Slice
+from etl.dump import STDIN, Damage, Input, Slice
 from etl.engine import Pool, beside
 from etl.errors import UserError
 from etl.full import sample, train
 from etl.keep import Keeping
 from etl.losses import (
     REJECTS,
+    WIKIDATA,
     check_damage,
     check_ends,
     check_rejects,
@@ -50,26 +50,17 @@ from etl.merge_names import NamesJob, merge_names
 from etl.merged_ids import Redirects
 from etl.names import NAMES
 from etl.plan import Options, Plan, as_json, slices_of
-from etl.progress import Progress, Tick
+from etl.progress import Progress
+from etl.reading import Read, Reading, check_unchanged, read_all
 from etl.redirects import RedirectJob, build_redirects, read_redirects
 from etl.remote import CONNECTIONS, Remote, is_http, public
-from etl.runs import (
-    REPORT,
-    UNCHANGED,
-    SliceJob,
-    SliceReport,
-    read_report,
-    read_slice,
-    slice_directory,
-)
-from etl.source import check_version, is_elsewhere
+from etl.runs import UNCHANGED, SliceJob, SliceReport, read_report, read_slice
+from etl.slices import REPORT, slice_directory
 from etl.store import DATA, DICTIONARY, REDIRECTS, STORE_FORMAT
 from etl.update import OldRun, write_known
 
 WORK: Final = "building"
 PAIRS: Final = "redirects.pairs"  # of redirects, as the tables have them
-
-_Read = Callable[[Sequence[SliceJob], Tick], Iterator[tuple[SliceJob, SliceReport]]]
 
 _SOURCES = "sources.json"
 _KNOWN = "known.bin"
@@ -146,62 +137,45 @@ def _location(work: Path, plan: Plan, cluster: Cluster) -> str:
 def _read(run: _Build) -> tuple[list[SliceReport], list[dict[str, Any]], list[Damage]]:
     """Reports of all slices, where the dump came from, and what of it is lost."""
     plan, options = run.plan, run.options
-    reports = _read_slices(run)
+    reports = _read_limited(run) if plan.limit else _read_slices(run)
     damage = [lost for report in reports for lost in report.damage]
-    _check_unchanged(run, plan.inputs)
+    check_unchanged(plan.inputs, run.keeping.access)
     sources = _sources(run)
-    check_ends(plan, reports, damage)
+    if not plan.limit:
+        check_ends(plan.inputs, reports, damage)
     rejects = placed_rejects(run.slices, reports)
     write_rejects(run.work, run.store / REJECTS, rejects)
-    check_damage(damage, options)
-    check_rejects(run.store, sum(r.rejected for r in reports), rejects, options)
+    check_damage(damage, allowed=options.allow_damage)
+    rejected = sum(r.rejected for r in reports)
+    check_rejects(run.store / REJECTS, rejected, rejects, options.max_rejects)
     if not any(report.items + report.properties for report in reports):
         discard(run.work)
         raise UserError(
-            f"{plan.inputs[0].path} has no item and no property; is this a Wikidata JSON dump, "
+            f"{plan.inputs[0].path} has no item and no property; is this {WIKIDATA}, "
             "with one entity a line?"
         )
     return reports, sources, damage
 
 
 def _read_slices(run: _Build) -> list[SliceReport]:
-    """Reads the slices that have no report, then what guessed its beginning wrong.
-
-    Where the dump is kept, a slice whose bytes aren't in the part is read again.
-    """
-    slices, options, keeping = run.slices, run.options, run.keeping
-    reports = {
-        s.index: report
-        for s in slices
-        if (report := read_report(run.work, s.index)) is not None
-        and keeping.part_id(s) in ("", report.part)
-    }
-    jobs = [job for job in _jobs(run) if job.slice.index not in reports]
-    total = sum(file.size for file in run.plan.inputs)
-    before = sum(s.end - s.start for s in slices if s.index in reports)
-    with run.progress("reading", total or None, done=before) as progress, _reading(run) as read:
-        if run.plan.limit:
-            return _read_limited(run, progress)
-        keeping.follow(slices, reports)
-        rejected = sum(r.rejected for r in reports.values())
-        for job, report in read(jobs, progress.add):
-            reports[job.slice.index] = report
-            keeping.follow(slices, reports)
-            rejected += report.rejected
-            if rejected > options.max_rejects:
-                break
-        else:
-            _correct(run, reports, read, progress)
-            return [reports[s.index] for s in slices]
-    done = [s for s in slices if s.index in reports]
-    placed = placed_rejects(done, [reports[s.index] for s in done])
-    write_rejects(run.work, run.store / REJECTS, placed)
-    check_rejects(run.store, rejected, placed, options)
-    raise AssertionError("more rejects than allowed, yet allowed")
+    """Reads the slices that have no report, then what guessed its beginning wrong."""
+    reading = Reading(
+        run.plan.inputs,
+        run.slices,
+        run.work,
+        run.store / REJECTS,
+        _jobs(run),
+        lambda index: read_report(run.work, index),
+        run.options.max_rejects,
+        run.keeping,
+        quiet=run.options.quiet,
+    )
+    with _reading(run) as read:
+        return read_all(reading, read)
 
 
 @contextmanager
-def _reading(run: _Build) -> Iterator[_Read]:
+def _reading(run: _Build) -> Iterator[Read[SliceJob, SliceReport]]:
     """What reads slices and puts them into the work: here, in processes, or on a cluster."""
     cluster = run.options.cluster
     if cluster is not None:
@@ -224,19 +198,19 @@ def workers_for(plan: Plan, options: Options) -> int:
     return options.workers
 
 
-def _jobs(run: _Build) -> Iterator[SliceJob]:
+def _jobs(run: _Build) -> Callable[[Slice], SliceJob]:
+    """Makes the job of a slice."""
     plan, known, dictionary = run.plan, _known(run), _dictionary(run)
-    for slice_ in run.slices:
-        yield SliceJob(
-            slice_,
-            str(run.work),
-            plan.kept,
-            plan.max_line,
-            run.options.max_rejects,
-            access=run.keeping.access,
-            known=known,
-            dictionary=dictionary,
-        )
+    return lambda slice_: SliceJob(
+        slice_,
+        str(run.work),
+        plan.kept,
+        plan.max_line,
+        run.options.max_rejects,
+        access=run.keeping.access,
+        known=known,
+        dictionary=dictionary,
+    )
 
 
 def _known(run: _Build) -> str:
@@ -273,47 +247,18 @@ def _made(path: Path, write: Callable[[Path], None]) -> Path:
     return path
 
 
-def _correct(run: _Build, reports: dict[int, SliceReport], read: _Read, progress: Progress) -> None:
-    """Walks the chain of slices; what doesn't begin where the one before ended is read again."""
-    cut = Cut()
-    for job in _jobs(run):
-        slice_ = job.slice
-        if slice_.start == 0:
-            cut = Cut()
-        corrected = cut.corrected(slice_, reports[slice_.index].extent)
-        if corrected is not None:
-            again = msgspec.structs.replace(job, slice=corrected)
-            for _, report in read([again], progress.add):
-                reports[slice_.index] = report
-        cut = cut.after(reports[slice_.index].extent)
-
-
-def _read_limited(run: _Build, progress: Progress) -> list[SliceReport]:
+def _read_limited(run: _Build) -> list[SliceReport]:
+    """Reads here and one after the other, until there is enough."""
     reports: list[SliceReport] = []
-    left = run.plan.limit
-    for job in _jobs(run):
-        limited = msgspec.structs.replace(job, limit=left)
-        reports.append(read_slice(limited, progress.add))
-        left -= reports[-1].items + reports[-1].properties
-        if left == 0:
-            break
+    job_of, left = _jobs(run), run.plan.limit
+    with run.progress("reading", sum(file.size for file in run.plan.inputs) or None) as progress:
+        for slice_ in run.slices:
+            limited = msgspec.structs.replace(job_of(slice_), limit=left)
+            reports.append(read_slice(limited, progress.add))
+            left -= reports[-1].items + reports[-1].properties
+            if left == 0:
+                break
     return reports
-
-
-def _check_unchanged(run: _Build, files: list[Input]) -> None:
-    """A dump that was written to while it was read gives slices of two files."""
-    for file in files:
-        if file.path == STDIN:
-            continue
-        if is_elsewhere(file.path):
-            check_version(file.path, run.keeping.access)
-            continue
-        stat = os.stat(file.path)
-        if (stat.st_size, stat.st_mtime_ns) != (file.size, file.mtime_ns):
-            raise UserError(
-                f"{file.path} was changed while it was read; start over with --fresh when it is "
-                "complete."
-            )
 
 
 def _sources(run: _Build) -> list[dict[str, Any]]:
@@ -365,7 +310,7 @@ def _redirects(run: _Build) -> Iterator[Callable[[], None]]:
         def wait() -> None:
             with run.progress("reading redirects", sum(t.size for t in tables)) as progress:
                 read(progress.add)
-            _check_unchanged(run, tables)
+            check_unchanged(tables, run.keeping.access)
 
         yield wait
 

@@ -9,16 +9,11 @@ uninterrupted run gives.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lmdb
 import msgspec
 import ujson
 
@@ -26,7 +21,7 @@ from etl.build import PAIRS, WORK, build, remove_slices, workers_for
 from etl.cluster import import_ray
 from etl.dump import STDIN, Input, find_inputs
 from etl.engine import Pool
-from etl.errors import UserError, is_disk_full
+from etl.errors import UserError
 from etl.estimate import Estimate, check_disk
 from etl.keep import keep
 from etl.losses import REJECTS
@@ -35,10 +30,10 @@ from etl.names import NAMES
 from etl.plan import OF_THE_WORK, Options, Plan, as_json, check_same, make_plan
 from etl.redirects import find_redirect_dumps
 from etl.remote import is_dated, is_http, public
-from etl.show import in_bytes
 from etl.source import Access, is_elsewhere, reach
 from etl.store import DATA, DICTIONARY, LOCK, REDIRECTS
 from etl.update import check_old, held
+from etl.writing import disk_errors, locked
 
 _PLAN = "plan.json"
 
@@ -67,7 +62,7 @@ def ingest(
         _check_cluster(plan)
     _check_directory(store)
     store.mkdir(parents=True, exist_ok=True)
-    with _locked(store):
+    with locked(store):
         if options.fresh:
             _remove_build(store)
             remove_slices(store, plan, options)
@@ -83,7 +78,7 @@ def ingest(
                 check_disk(store, inputs, access, options, announce)
             _settle_plan(store, plan)
             kept_in = None if options.limit else options.keep_dump  # a look isn't worth keeping
-            with _disk_errors(store), held(options.update_from), keep(access, kept_in) as keeping:
+            with disk_errors(store), held(options.update_from), keep(access, kept_in) as keeping:
                 if options.update_from:
                     _check_older(options.update_from, plan)
                 manifest = build(store, plan, options, keeping, pool)
@@ -175,47 +170,6 @@ def _check_cluster(plan: Plan) -> None:
             "a web server isn't asked by all nodes of a cluster at once; put the dump where they "
             "find it (a shared directory, s3://…), or leave out --engine ray."
         )
-
-
-@contextmanager
-def _locked(store: Path) -> Iterator[None]:
-    """One run on a store at a time; the lock goes with the process, however it ends."""
-    with (store / LOCK).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            file.seek(0)
-            raise UserError(
-                f"{store} is being written by another run (process {file.read().strip()}); wait "
-                "for it or choose another --store."
-            ) from None
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def _is_full(error: lmdb.Error) -> bool:
-    return any(sign in str(error).lower() for sign in ("input/output", "no space", "too large"))
-
-
-@contextmanager
-def _disk_errors(store: Path) -> Iterator[None]:
-    """A full disk in the user's words; everything finished so far stays for the next start."""
-    try:
-        yield
-    except (OSError, lmdb.Error) as error:
-        # LMDB reports a failed write as an input/output error, whatever the reason
-        if not (is_disk_full(error) if isinstance(error, OSError) else _is_full(error)):
-            raise
-        free = in_bytes(shutil.disk_usage(store).free)
-        raise UserError(
-            f"{store}: the disk (or a file size limit) is full ({error}; {free} free). What is "
-            "done is kept: make room and run the same command again."
-        ) from error
 
 
 def _begun(store: Path) -> list[str]:

@@ -30,7 +30,8 @@ import msgspec
 from etl.errors import UserError, is_disk_full
 from etl.manifest import discard, flush
 from etl.progress import Tick
-from etl.runs import SliceJob, SliceReport, read_report, read_slice, slice_directory
+from etl.runs import SliceJob, SliceReport, read_report, read_slice
+from etl.slices import slice_directory
 
 DONE: Final = "done.json"
 KNOWN: Final = "known"

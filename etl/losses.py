@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import ujson
 
-from etl.dump import Damage, Slice
+from etl.dump import Damage, Input, Slice
 from etl.errors import UserError
-from etl.plan import Options, Plan
-from etl.runs import SliceReport
+from etl.slices import Report
 
 REJECTS: Final = "rejects.ndjson"
 
+#: The kind of dump that most runs want.
+WIKIDATA: Final = "a Wikidata JSON dump"
 
-def check_ends(plan: Plan, reports: list[SliceReport], damage: list[Damage]) -> None:
+
+def check_ends(inputs: list[Input], reports: Sequence[Report], damage: list[Damage]) -> None:
     """A dump that opens with ``[`` and doesn't end with ``]`` has lost its end."""
-    if plan.limit or damage:
+    if damage:
         return
     if sum(r.opens for r in reports) > sum(r.closes for r in reports):
-        last = plan.inputs[-1]
+        last = inputs[-1]
         reason = "the dump opens with `[` and ends without `]`: its end is missing"
         damage.append(Damage(last.path, last.size, last.size, reason))
 
 
-def placed_rejects(slices: list[Slice], reports: list[SliceReport]) -> list[dict[str, Any]]:
+def placed_rejects(slices: Sequence[Slice], reports: Sequence[Report]) -> list[dict[str, Any]]:
     """Rejects with their place in the whole inflated file: bytes from 0, lines from 1."""
     placed: list[dict[str, Any]] = []
     text, lines, path = 0, 0, ""
@@ -58,27 +61,32 @@ def write_rejects(work: Path, path: Path, rejects: list[dict[str, Any]]) -> None
     temporary.replace(path)
 
 
-def check_rejects(store: Path, count: int, rejects: list[dict[str, Any]], options: Options) -> None:
-    """Raises UserError where more lines are rejected than the options put up with."""
-    if count <= options.max_rejects:
+def check_rejects(
+    path: Path, count: int, rejects: list[dict[str, Any]], most: int, what: str = WIKIDATA
+) -> None:
+    """Raises UserError where more than ``most`` lines are rejected; ``path`` is where they are."""
+    if count <= most:
         return
     first = rejects[0]
     raise UserError(
-        f"{count:,} lines can't be read, more than --max-rejects {options.max_rejects}: see "
-        f"{store / REJECTS}. The first is line {first['line']:,} of {first['file']} (inflated byte "
-        f"{first['offset']:,}): {first['reason']}. Is this a Wikidata JSON dump? If it is, mend "
+        f"{count:,} lines can't be read, more than --max-rejects {most}: see "
+        f"{path}. The first is line {first['line']:,} of {first['file']} (inflated byte "
+        f"{first['offset']:,}): {first['reason']}. Is this {what}? If it is, mend "
         "it, or run again with a higher --max-rejects: what was read is kept."
     )
 
 
-def check_damage(damage: list[Damage], options: Options) -> None:
-    """Raises UserError where bytes are lost and --allow-damage isn't given."""
-    if damage and not options.allow_damage:
+def check_damage(damage: list[Damage], *, allowed: bool, made: str = "a store") -> None:
+    """Raises UserError where bytes are lost and --allow-damage isn't given.
+
+    ``made`` is what becomes of the dump.
+    """
+    if damage and not allowed:
         more = f" (and {len(damage) - 1} more places)" if len(damage) > 1 else ""
         raise UserError(
             f"{told(damage[0])}{more}. "
             "Fetch the file again and start over with --fresh, or run again with --allow-damage to "
-            "build a store of what could be read."
+            f"build {made} of what could be read."
         )
 
 

@@ -83,13 +83,17 @@ class Plan(msgspec.Struct, frozen=True):
 OF_THE_WORK: Final = ("version", "slice_bytes", "update_from")
 
 
+def slice_size(inputs: list[Input], wanted: int = 0) -> int:
+    """Bytes of a slice: as ``wanted``, else by the inputs, never by the machine."""
+    total = sum(file.size for file in inputs)
+    least, most = _SLICE_BYTES[max(inputs, key=lambda file: file.size).form]
+    return wanted or min(max(total // _SLICES, least), most)
+
+
 def make_plan(
     inputs: list[Input], options: Options, tables: Sequence[Input] = (), update_from: str = ""
 ) -> Plan:
-    """The plan of a run. The size of a slice follows from the inputs, never from the machine."""
-    total = sum(file.size for file in inputs)
-    least, most = _SLICE_BYTES[max(inputs, key=lambda file: file.size).form]
-    size = options.slice_bytes or min(max(total // _SLICES, least), most)
+    """The plan of a run."""
     return Plan(
         STORE_FORMAT,
         tool_versions()["sparqless"],
@@ -97,7 +101,7 @@ def make_plan(
         options.kept,
         options.max_line,
         options.limit,
-        size,
+        slice_size(inputs, options.slice_bytes),
         list(tables),
         update_from,
     )
@@ -110,10 +114,13 @@ def slices_of(plan: Plan) -> list[Slice]:
     return plan_slices(plan.inputs, plan.slice_bytes)
 
 
-def as_json(plan: Plan) -> Any:
-    """A plan as it comes back from a file; of a path the name, since disks move."""
+def as_json(plan: msgspec.Struct) -> Any:
+    """A plan as it comes back from a file; of a path the name, since disks move.
+
+    A plan has ``inputs``, and may have ``tables``.
+    """
     made = msgspec.json.decode(msgspec.json.encode(plan))
-    for file in made["inputs"] + made["tables"]:
+    for file in made["inputs"] + made.get("tables", []):
         path = file.pop("path")
         if is_elsewhere(path):
             file["address"] = path = public(path)
@@ -121,8 +128,12 @@ def as_json(plan: Plan) -> Any:
     return made
 
 
-def check_same(store: Path, standing: Any, wanted: Any, what: str) -> None:
+def check_same(
+    directory: Path, standing: Any, wanted: Any, what: str, option: str = "--store"
+) -> None:
     """Refuses to go on with what was made from another dump or with other options.
+
+    ``what`` the directory holds, which ``option`` names.
 
     Raises UserError that names every difference.
     """
@@ -130,8 +141,8 @@ def check_same(store: Path, standing: Any, wanted: Any, what: str) -> None:
     found = [text for text in differences if text]
     if found:
         raise UserError(
-            f"{store} {what} made with {'; '.join(found)}; give the same dump and options, "
-            "choose another --store, or start over with --fresh."
+            f"{directory} {what} made with {'; '.join(found)}; give the same dump and options, "
+            f"choose another {option}, or start over with --fresh."
         )
 
 

@@ -1,21 +1,16 @@
 """One slice → sorted runs: the worker's half of the ingest.
 
 A run is three Arrow files: records sorted by key, their edges sorted by record, their names sorted
-as they are looked up. A slice's runs and its report stand in one directory that is renamed into
-place when all of it is written, so a slice is done if and only if its directory is there. A run is
-closed at :data:`RUN_BYTES` of records, which bounds the memory of a worker whatever its slice.
+as they are looked up. A run is closed at :data:`RUN_BYTES` of records, which bounds the memory of
+a worker whatever its slice; :mod:`etl.slices` puts a slice's runs and its report into place.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from array import array
-from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -23,24 +18,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from etl.arrow import Joined, write_batch
-from etl.dump import STDIN, Damage, Extent, Reject, Slice
+from etl.dump import Slice
 from etl.entity import FIRST_ITEM, OtherEntity, RejectedLineError
 from etl.kept import Kept
-from etl.lines import Line, SliceReader, entity_text
-from etl.manifest import discard, flush
+from etl.lines import Line
 from etl.names import NameRows
 from etl.progress import Tick
 from etl.reader import EntityReader, Entry
-from etl.source import Access, keep_slice, open_source
+from etl.slices import Report, read_into, report_of
+from etl.source import Access
 
 #: Bytes of records after which a run is written; with all else a worker holds 270 MB then.
 RUN_BYTES: Final = 20 << 20
 
-REPORT: Final = "report.json"
 UNCHANGED: Final = "unchanged.arrow"
-_FRAME = (b"[", b"]")  # lines that hold no entity
-_OPENS = ord("[")
-_QUARANTINED = 4096  # characters of a rejected line that rejects.ndjson shows
 _NUMBER_MASK = (1 << 56) - 1
 
 
@@ -63,25 +54,14 @@ class SliceJob(msgspec.Struct, frozen=True):
     dictionary: bytes = b""
 
 
-class SliceReport(msgspec.Struct):
-    """What a slice held; written beside its runs.
+class SliceReport(Report):
+    """What a slice held; written beside its runs."""
 
-    ``part`` is the id of the kept file (:mod:`etl.keep`) in which all of its bytes are.
-    """
-
-    extent: Extent
-    damage: list[Damage] = []
-    rejects: list[Reject] = []
-    rejected: int = 0
     items: int = 0
     properties: int = 0
     unchanged: int = 0  # of items and properties: not parsed, the older store has them
-    others: dict[str, int] = {}
     repeated: int = 0
-    opens: int = 0
-    closes: int = 0
     runs: int = 0
-    part: str = ""
 
 
 def numeric_ids(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -209,6 +189,60 @@ def winners(keys: npt.NDArray[np.uint64], revisions: npt.NDArray[np.int64]) -> n
     return order[last]
 
 
+def read_report(directory: Path, index: int) -> SliceReport | None:
+    """The report of a finished slice, None for one that is to be read (again)."""
+    return report_of(directory, index, SliceReport)
+
+
+def read_slice(job: SliceJob, tick: Tick) -> SliceReport:
+    """Reads one slice and leaves its runs and report in place; the task of the ingest.
+
+    Raises OSError where the disk is full, UserError where a dump can't be reached.
+    """
+    return read_into(job, lambda directory: _EntityTaker(directory, job), tick)
+
+
+class _EntityTaker:
+    """Makes runs of the items and properties of a slice."""
+
+    def __init__(self, directory: Path, job: SliceJob) -> None:
+        self.report = SliceReport()
+        self._builder = RunBuilder(directory, job.kept)
+        self._read = EntityReader(job.kept).read
+        self._known, self._compress = _known(job), _compress(job)
+        self._unchanged = array("Q")
+        self._limit = job.limit
+
+    def take(self, text: Line) -> bool:
+        """Takes an item or property, or counts what else it is; True at the limit."""
+        report = self.report
+        key = None if self._known is None else self._known(text)
+        if key is None:
+            entry = self._read(text)
+            if isinstance(entry, OtherEntity):
+                type_ = entry.type[:40]
+                report.others[type_] = report.others.get(type_, 0) + 1
+                return False
+            key = entry.key
+            self._builder.add(entry, self._compress(text) if self._compress else None)
+        else:
+            self._unchanged.append(key)
+        if key >= FIRST_ITEM:
+            report.items += 1
+        else:
+            report.properties += 1
+        return report.items + report.properties == self._limit
+
+    def finish(self) -> None:
+        """Writes the last run, and the keys of the lines that the older store has."""
+        builder, report = self._builder, self.report
+        if self._known is not None:
+            report.unchanged = len(self._unchanged)
+            _write_unchanged(builder.directory, self._unchanged)
+        builder.write()
+        report.runs, report.repeated = builder.runs, builder.repeated
+
+
 def _known(job: SliceJob) -> Callable[[Line], int | None] | None:
     """Tells the key of a line that the older store has, where there is an older store."""
     if not job.known:
@@ -240,126 +274,3 @@ def _write_unchanged(directory: Path, keys: array[int]) -> None:
     """Sorted keys of lines that the older store has, with repeats."""
     column = pa.array(np.sort(np.frombuffer(keys, np.uint64)))
     write_batch(directory / UNCHANGED, pa.record_batch({"key": column}))
-
-
-def slice_directory(directory: Path, index: int) -> Path:
-    """Where the runs of slice ``index`` stand once they are complete."""
-    return directory / f"{index:06d}"
-
-
-def read_report(directory: Path, index: int) -> SliceReport | None:
-    """The report of a finished slice, None for one that is to be read (again)."""
-    try:
-        data = (slice_directory(directory, index) / REPORT).read_bytes()
-        report = msgspec.json.decode(data, type=SliceReport)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
-    # given up at a lower --max-rejects: the lines beyond it were counted and not kept
-    return report if report.rejected == len(report.rejects) else None
-
-
-def read_slice(job: SliceJob, tick: Tick) -> SliceReport:
-    """Reads one slice and leaves its runs and report in place; the task of the ingest.
-
-    Of unreadable lines it keeps ``max_rejects`` + 1, enough to refuse the dump, and counts all.
-
-    Raises OSError where the disk is full, UserError where a dump can't be reached.
-    """
-    directory = Path(job.directory)
-    temporary = directory / f"tmp-{job.slice.index:06d}-{os.getpid()}"
-    corrupt: list[Damage] = []
-    try:
-        with _opened(job) as source:
-            while True:
-                temporary.mkdir(parents=True)
-                builder = RunBuilder(temporary, job.kept)
-                report = _read_lines(job, source, builder, tick, corrupt)
-                found = [damage for damage in report.damage if damage.corrupt]
-                if len(found) == len(corrupt):
-                    break
-                # what their members gave before the checksum failed is not to be kept
-                corrupt = found
-                shutil.rmtree(temporary)
-            slice_ = job.slice
-            report.part = keep_slice(source, slice_.path, slice_.start, slice_.end, job.access)
-        builder.write()
-        report.runs, report.repeated = builder.runs, builder.repeated
-        (temporary / REPORT).write_bytes(msgspec.json.encode(report))
-        flush(temporary, [path.name for path in temporary.iterdir()])
-        final = slice_directory(directory, job.slice.index)
-        discard(final)  # of a start that turned out wrong
-        temporary.rename(final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return report
-
-
-def _opened(job: SliceJob) -> AbstractContextManager[IO[bytes] | None]:
-    """The dump of a slice; standard input is open already."""
-    path = job.slice.path
-    return nullcontext() if path == STDIN else open_source(path, job.access, job.slice.end)
-
-
-def _read_lines(
-    job: SliceJob,
-    source: IO[bytes] | None,
-    builder: RunBuilder,
-    tick: Tick,
-    corrupt: list[Damage],
-) -> SliceReport:
-    lines = SliceReader(job.slice, job.max_line, tick, corrupt, source)
-    read = EntityReader(job.kept).read
-    known, compress = _known(job), _compress(job)
-    unchanged = array("Q")
-    report = SliceReport(lines.extent)
-    others: Counter[str] = Counter()
-    for offset, number, line in lines:
-        text = entity_text(line)
-        if len(text) == 0 or text in _FRAME:
-            report.opens += text == b"["
-            report.closes += text == b"]"
-            continue
-        try:
-            text = _without_bracket(text, report)
-            key = None if known is None else known(text)
-            if key is None:
-                entry = read(text)
-                if isinstance(entry, OtherEntity):
-                    others[entry.type[:40]] += 1
-                    continue
-                key = entry.key
-                builder.add(entry, compress(text) if compress else None)
-            else:
-                unchanged.append(key)
-        except RejectedLineError as error:
-            report.rejected += 1
-            if report.rejected <= job.max_rejects + 1:
-                shown = bytes(line[:_QUARANTINED]).decode("utf-8", "replace")
-                report.rejects.append(Reject(offset, number, len(line), str(error), shown))
-            continue
-        if key >= FIRST_ITEM:
-            report.items += 1
-        else:
-            report.properties += 1
-        if report.items + report.properties == job.limit:
-            break
-    if known is not None:
-        report.unchanged = len(unchanged)
-        _write_unchanged(builder.directory, unchanged)
-    report.extent, report.damage = lines.extent, lines.damage
-    report.others = dict(sorted(others.items()))
-    report.rejects = sorted([*report.rejects, *lines.long_lines], key=lambda r: r.offset)
-    report.rejected += len(lines.long_lines)
-    return report
-
-
-def _without_bracket(text: Line, report: SliceReport) -> Line:
-    """Some dumps put the array's brackets on the first and last entity's lines."""
-    if text[0] == _OPENS:
-        report.opens += 1
-        text = entity_text(text[1:])
-    if text[-1:] == b"]" and text[:1] == b"{":
-        report.closes += 1
-        text = entity_text(text[:-1])
-    return text
