@@ -54,6 +54,9 @@ LISTED: Final = 20
 #: Roots of one data set: every file has a bit for each meanwhile. EntityNet has 21.
 MOST_ROOTS: Final = 1024
 
+#: What DuckDB raises for a broken file, or a want of room; the rest would be mistakes of ours.
+_UNREADABLE = (duckdb.OperationalError, duckdb.DataError, duckdb.InvalidInputException)
+
 _MOST_STEPS = 8  # as many as a table has room for
 _MOST_SOURCES = 62  # bits of an integer
 _SOURCE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z")
@@ -166,7 +169,7 @@ def count(images: Path, at_least: Sequence[int] = AT_LEAST, *, quiet: bool = Tru
                 return _counted(
                     database, directory, manifest, tuple(at_least), sources, rows, progress.add
                 )
-        except duckdb.Error as error:
+        except _UNREADABLE as error:
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"the candidates in {directory} can't be counted ({reason}); see what `sparqless "
@@ -246,10 +249,10 @@ FROM read_parquet($path, file_row_number = true, hive_partitioning = false)
 
 _ROOTS: Final = """
 SELECT root FROM (
-    SELECT n, unnest(roots) AS root, generate_subscripts(roots, 1) AS at FROM listed
+    SELECT n, unnest(roots) AS root, generate_subscripts(roots, 1) AS nth FROM listed
 )
 WHERE root IS NOT NULL
-GROUP BY root ORDER BY min(row(n, at))
+GROUP BY root ORDER BY min(row(n, nth))
 LIMIT $most
 """
 
