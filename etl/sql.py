@@ -41,6 +41,7 @@ VALUE: Final = rb"(?:" + STRING + rb"|[^'(),; \n]++)"
 
 _BLOCK = 1 << 20  # inflated bytes at a time
 _REMAINS = "remains"  # group of what isn't rows
+_BATCH = 1 << 14  # rows
 _FIRST_WINDOW = 1 << 14  # bytes that a batch looks for rows in, at first in a statement
 _LONGEST_LINE = 1 << 20  # bytes of a line that isn't rows
 _LONGEST_HEAD = 1 << 20  # bytes before and in CREATE TABLE, which has some 1,500
@@ -105,10 +106,15 @@ def batches(path: Path, table: Table, tick: Tick) -> Iterator[dict[str, tuple[by
 
     Some group of a wanted row must have found something. Raises UserError as :func:`rows` does.
     """
+    waiting: list[tuple[bytes, ...]] = []
+    names: list[str] = []
     for found, names in _Reader(path, table).read(tick, _findings):
-        wanted = found if table.unwanted is None else [row for row in found if any(row)]
-        if wanted:
-            yield dict(zip(names, zip(*wanted, strict=True), strict=False))
+        waiting += found if table.unwanted is None else [row for row in found if any(row)]
+        if len(waiting) >= _BATCH:
+            yield dict(zip(names, zip(*waiting, strict=True), strict=False))
+            waiting = []
+    if waiting:
+        yield dict(zip(names, zip(*waiting, strict=True), strict=False))
 
 
 def describe(path: Path) -> Input:
@@ -190,7 +196,7 @@ def _findings(
     row: re.Pattern[bytes], text: bytes, at: int
 ) -> Generator[tuple[list[tuple[bytes, ...]], list[str]], None, int]:
     """Rows from ``at`` on by the window, which grows: what isn't a row is copied from it."""
-    window, names = _FIRST_WINDOW, list(row.groupindex)
+    window, names = _FIRST_WINDOW, list(row.groupindex)[:-1]
     while at < len(text):
         end = min(at + window, len(text))
         found = row.findall(text, at, end)
@@ -198,7 +204,7 @@ def _findings(
         if remains:
             found.pop()
         if found:
-            yield found, names[:-1]
+            yield found, names
         at = end - remains
         if end == len(text) or _STATEMENT_END.match(text, at):
             break
