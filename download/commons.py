@@ -73,8 +73,8 @@ class Form:
 
 
 _PICTURE: Final = Form("", "", "", "picture")
-# PagedTiffHandler. A TIFF with an alpha channel has "lossless-" and ".png" on its page; which one
-# has it isn't known here, and Wikimedia makes the other, too.
+# PagedTiffHandler. The page of a TIFF with an alpha channel shows "lossless-" and ".png"; which one
+# has it isn't known here, and Thumbor takes either form of address for any TIFF.
 _TIFF: Final = Form("lossy-page1-", "", ".jpg", "last")
 _PAGED: Final = Form("page1-", "", ".jpg", "none")  # PdfHandler, DjVuHandler: the first page
 _VIDEO: Final = Form("", "-", ".jpg", "none")  # TimedMediaHandler: a frame of the middle
@@ -180,28 +180,26 @@ def addresses(
 ) -> Addresses | None:
     """Return where a picture of `file` is fetched; None if it has none, as sound.
 
-    `width` and `height`, in pixels, are of the original.  The address is that of the smallest
-    thumbnail whose shorter side has `shorter_side` pixels.  Wikimedia refuses a thumbnail that is
-    not narrower than its original (400), so this is then the address, or the way out where the
-    width isn't known.  It is never that of an SVG, which is drawn at any width; types that readers
-    of images don't open, as PDF, have the widest thumbnail below (MediaWiki does so, too: T432193).
+    `width` and `height`, in pixels, are of the original; None or 0 where they aren't known.  The
+    address is that of the smallest thumbnail whose shorter side has `shorter_side` pixels.  As
+    Wikimedia refuses one that isn't narrower than the original (400), it is then the original's,
+    which is also the way out where the width isn't known.  Types that readers of images don't open
+    have the widest narrower thumbnail instead (as MediaWiki does: T432193), except that an SVG is
+    drawn at any width.
     """
     form = form_of(file)
     if form is None:
         return None
+    path = _path(file)
+    original = f"{commons.originals}/{path}"
     step = _step(commons, width, height)
-    if form.scales:
-        return Addresses(_thumbnail(commons, file, form, step))
-    if form.original == "picture":
-        if width is None:
-            return Addresses(_thumbnail(commons, file, form, step), (original_url(commons, file),))
-        if width <= step:
-            return Addresses(original_url(commons, file))
-        return Addresses(_thumbnail(commons, file, form, step))
-    if width is not None and width <= step:
+    if width and width <= step and not form.scales:
+        if form.original == "picture":
+            return Addresses(original)
         step = max((w for w in commons.widths if w < width), default=commons.widths[0])
-    url = _thumbnail(commons, file, form, step)
-    return Addresses(url, (original_url(commons, file),) if form.original == "last" else ())
+    url = _thumbnail(commons, file, path, form, step)
+    way_out = form.original == "last" or (form.original == "picture" and not width)
+    return Addresses(url, (original,) if way_out else ())
 
 
 def _step(commons: Commons, width: int | None, height: int | None) -> int:
@@ -216,34 +214,33 @@ def _step(commons: Commons, width: int | None, height: int | None) -> int:
 
 def original_url(commons: Commons, file: str) -> str:
     """Return the address of the file itself."""
-    return f"{commons.originals}/{_path(file.replace(' ', '_'))}"
+    return f"{commons.originals}/{_path(file)}"
 
 
 def thumbnail_url(commons: Commons, file: str, width: int) -> str | None:
     """Return the address of a thumbnail, one of `widths`; None if the file has no picture."""
     form = form_of(file)
-    return None if form is None else _thumbnail(commons, file, form, width)
+    return None if form is None else _thumbnail(commons, file, _path(file), form, width)
 
 
-def _thumbnail(commons: Commons, file: str, form: Form, width: int) -> str:
+def _thumbnail(commons: Commons, file: str, path: str, form: Form, width: int) -> str:
     """Return a thumbnail's address, by File::generateThumbName and FileRepo::nameForThumb."""
-    name = file.replace(" ", "_")
-    path = _path(name)
-    if len(name.encode()) > commons.abbreviate_over:
-        last = f"thumbnail.{_extension(name)}"
+    if len(file.encode()) > commons.abbreviate_over:
+        name = f"thumbnail.{_extension(file)}"
     else:
-        last = path[5:]
-    before, after = form.before, form.after
-    return f"{commons.thumbnails}/{path}/{before}{width}px-{after}{last}{form.extension}"
+        name = path.rpartition("/")[2]
+    before, after, extension = form.before, form.after, form.extension
+    return f"{commons.thumbnails}/{path}/{before}{width}px-{after}{name}{extension}"
 
 
-def _path(name: str) -> str:
+def _path(file: str) -> str:
     """Return "h/hh/name", h being the MD5 of the name in bytes: FileRepo::getHashPathForLevel.
 
     The name is encoded as PHP's rawurlencode does it (File::getUrlRel), which is what `quote` does
     by itself: all but letters, digits and ``-_.~``.
     """
-    digest = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
+    name = file.replace(" ", "_").encode()
+    digest = hashlib.md5(name, usedforsecurity=False).hexdigest()
     return f"{digest[0]}/{digest[:2]}/{quote(name, safe='')}"
 
 
@@ -287,7 +284,7 @@ def normal_name(text: str) -> str | None:
 
 #: Letters that a title at Wikimedia begins with as they are, though they have an upper case: those
 #: that got theirs after Unicode 5, above all Georgian, title case, and signs (mediawiki-config,
-#: UcfirstOverrides.php; with what :func:`_upper_first` does these are all of its 257 entries).
+#: UcfirstOverrides.php; with what :func:`_upper_first` does these are all of its entries).
 _AS_THEY_ARE: Final = re.compile("[ǅǈǋǲ\u0345ა-ჺჽ-ჿⅰ-ⅿⓐ-ⓩꞹ\U00016e60-\U00016e7f]")
 
 
@@ -339,7 +336,7 @@ def _file_of_path(path: str) -> str | None:
     file = _decoded(steps[2])
     if file is None:
         return None
-    return file if _path(file.replace(" ", "_"))[:5] == f"{steps[0]}/{steps[1]}/" else None
+    return file if _path(file).startswith(f"{steps[0]}/{steps[1]}/") else None
 
 
 def _file_of_page(path: str, query: str) -> str | None:

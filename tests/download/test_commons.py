@@ -234,6 +234,7 @@ def test_the_original_where_no_thumbnail_is_narrower():
 def test_the_original_is_the_way_out_where_the_width_is_unknown():
     assert chosen("A.jpg") == [500, "original"]  # 16:9 needs 456
     assert chosen("A.jpg", None, 900) == [500, "original"]
+    assert chosen("A.jpg", 0, 0) == [500, "original"]
     assert chosen("A.jpg", 4000) == [500]
     assert chosen("A.jpg", 480) == ["original"]
 
