@@ -98,7 +98,9 @@ def _figure(counts: Counts) -> Figure:
     top, spread, between, rows, bottom = 0.95, 3.2, 0.95, 0.25 * len(roots) + 0.1, 0.8
     height = top + spread + between + rows + bottom
 
-    def place(left: float, low: float, wide: float, high: float) -> tuple[float, float, float, float]:
+    def place(
+        left: float, low: float, wide: float, high: float
+    ) -> tuple[float, float, float, float]:
         return left / width, low / height, wide / width, high / height
 
     figure = Figure(figsize=(width, height))

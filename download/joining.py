@@ -1,6 +1,6 @@
 """DuckDB for joins and sorts larger than memory, set up alike wherever it is used.
 
-    with connect(request.work) as database:
+    with connect(request.scratch) as database:
         database.register("wanted", table)  # an Arrow table, or a RecordBatchReader
         query = (
             "SELECT file, width FROM wanted JOIN read_parquet($facts) USING (file) ORDER BY file"

@@ -47,7 +47,7 @@ def request_of(built, tmp_path, wanted=WANTED, **settings):
     graph, recipe_ = built
     rows = [{"id": id, "name": None, "roots": ["Q1"]} for id in wanted]
     pq.write_table(pa.Table.from_pylist(rows, ENTITIES), tmp_path / "entities.parquet")
-    for name in ("out", "work"):
+    for name in ("out", "scratch"):
         (tmp_path / name).mkdir()
     return Request(
         graph=graph,
@@ -57,8 +57,9 @@ def request_of(built, tmp_path, wanted=WANTED, **settings):
         commons=load(),
         given={},
         store=None,
+        images=tmp_path,
         out=tmp_path / "out",
-        work=tmp_path / "work",
+        scratch=tmp_path / "scratch",
     )
 
 

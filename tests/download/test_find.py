@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Fake:
 
 
 @pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Fake]]:
+def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Fake]:
     made = {
         "cats": Fake("cats", [{"entity": "Q144", "file": "Cat.jpg", "reasons": ["cat"]}]),
         "dogs": Fake("dogs", [{"entity": "Q144", "url": "https://x.org/d", "reasons": ["dog"]}]),
@@ -59,7 +59,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Fake]]:
     monkeypatch.setattr(
         download.find, "sources", lambda: {name: fake.source for name, fake in made.items()}
     )
-    yield made
+    return made
 
 
 def go(sample: Path, out: Path, *names: str, **more: Any) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def test_what_stood_stays_where_a_source_fails(
 
 
 def test_a_name_that_no_source_has(sample: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no source 'bing': name one of .*commons-p18"):
+    with pytest.raises(UserError, match=r"there is no source 'bing': name one of .*commons-p18"):
         go(sample, tmp_path, "commons-p18", "bing")
     with pytest.raises(UserError, match="name a source"):
         go(sample, tmp_path)
