@@ -21,7 +21,7 @@ def rows(out: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str
                 f"candidates of {found['with_images']:,} entities",
             )
         else:
-            yield name, f"{found['known']:,}", f"of {found['wanted']:,} files known"
+            yield name, f"{found['found']:,}", f"of {found['wanted']:,} files known"
     yield (
         "candidates",
         f"{counts['candidates']:,}",

@@ -34,7 +34,7 @@ def find(request: Request) -> Mapping[str, Any]:
     from etl.tables import TableWriter
 
     tables = [str(path) for path in request.found.values()]
-    counts = {"wanted": 0, "known": 0, "with_licence": 0}
+    counts = {"wanted": 0, "found": 0, "with_licence": 0}
     with opened(request) as files:
         if tables:
             query = "SELECT count(DISTINCT file) FROM read_parquet($tables)"
@@ -52,7 +52,7 @@ def find(request: Request) -> Mapping[str, Any]:
                     writer.write(facts)
                     counts["with_licence"] += facts.num_rows - facts["licence"].null_count
                     progress.add(batch.num_rows)
-        counts["known"] = writer.rows
+        counts["found"] = writer.rows
         return {"counts": counts, "mediainfo": files.manifest, "warnings": files.warnings}
 
 

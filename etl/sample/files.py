@@ -14,7 +14,6 @@ from typing import Final
 
 from etl.sample.framing import some_number
 from etl.sample.table import (
-    FIRST_MADE_UP,
     FOLDER,
     Claim,
     Property,
@@ -25,6 +24,10 @@ from etl.sample.table import (
 )
 
 FILES: Final = FOLDER / "files.tsv"
+
+#: Pages of made-up files have numbers above this one: twenty times those of Commons, and still
+#: numbers that MediaWiki's page_id, an unsigned int of four bytes, can have.
+FIRST_PAGE: Final = 4_000_000_000
 _COLUMNS = ("name", "files", "size", "statements", "captions", "quirks", "note")
 
 #: Properties of statements on files, with their datatypes (Commons:Structured_data/Modeling).
@@ -101,7 +104,7 @@ class File:
     """One revision of a file's page, and the file."""
 
     name: str  # with spaces
-    page: int  # from FIRST_MADE_UP up
+    page: int  # above FIRST_PAGE
     statements: tuple[Claim, ...]
     captions: dict[str, str]
     width: int
@@ -140,7 +143,7 @@ def read_files(path: Path = FILES) -> list[File]:
             raise malformed(path, line, str(error)) from None
     for name, item in _images_of_items():
         if name not in pages:
-            page = pages[name] = FIRST_MADE_UP + 1 + len(pages)
+            page = pages[name] = FIRST_PAGE + 1 + len(pages)
             width, height = _size(name, "")
             # As on Commons, not every file that an item has as its image says what it depicts.
             shows = [] if some_number(f"depicts {name}", 4) == 0 else [f"P180={item}"]
@@ -162,7 +165,7 @@ def _files_of_row(cells: dict[str, str], pages: dict[str, int]) -> Iterator[File
         _check_name(name)
         if (name in pages) != ("older" in quirks):
             raise ValueError(f"{name!r} must stand once, and before an older revision of its page")
-        page = pages.setdefault(name, FIRST_MADE_UP + 1 + len(pages))
+        page = pages.setdefault(name, FIRST_PAGE + 1 + len(pages))
         statements = tuple(read_claims(cells["statements"], PROPERTIES))
         width, height = _size(name, cells["size"])
         read = _captions(captions)

@@ -16,8 +16,8 @@ import pytest
 from etl import sql
 from etl.errors import UserError
 from etl.sample.commons import IMAGE_FILE, MEDIAINFO_FILE, entities, lines, write_commons
-from etl.sample.files import FILES, QUIRKS, File, read_files
-from etl.sample.table import FIRST_MADE_UP, FOLDER, read_items
+from etl.sample.files import FILES, FIRST_PAGE, QUIRKS, File, read_files
+from etl.sample.table import FOLDER, read_items
 
 Entity = dict[str, Any]
 
@@ -127,7 +127,7 @@ def test_measures_have_their_units_and_creators_their_qualifiers() -> None:
 
 def test_pages_are_made_up_and_names_say_so() -> None:
     for file in files():
-        assert file.page > FIRST_MADE_UP
+        assert FIRST_PAGE < file.page < 1 << 32
         assert re.search(r"[Ss]ample", file.name), file.name
         assert len(file.name.encode()) <= 240
     real = {
@@ -240,7 +240,7 @@ def table(folder: Path) -> dict[str, dict[str, str]]:
         "img_sha1": TEXT % b"sha1",
     }
     found = {}
-    for row in sql.rows(folder / IMAGE_FILE, "image", columns, lambda _: None):
+    for row in sql.rows(folder / IMAGE_FILE, sql.Table("image", columns), lambda _: None):
         values = {key: value.decode() for key, value in row.groupdict().items()}
         name = re.sub(r"\\(.)", r"\1", values.pop("name"))
         assert name not in found
