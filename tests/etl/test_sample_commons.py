@@ -228,6 +228,7 @@ def test_something_below_an_entity_is_depicted_that_is_no_entity() -> None:
 
 # --- the table image ---
 
+GROUPS = ("name", "width", "height", "size", "sha1")
 TEXT = b"'(?P<%s>(?:[^'\\\\]|\\\\.)*)'"
 
 
@@ -241,7 +242,7 @@ def table(folder: Path) -> dict[str, dict[str, str]]:
     }
     found = {}
     for row in sql.rows(folder / IMAGE_FILE, sql.Table("image", columns), lambda _: None):
-        values = {key: value.decode() for key, value in row.groupdict().items()}
+        values = {group: row[group].decode() for group in GROUPS}
         name = re.sub(r"\\(.)", r"\1", values.pop("name"))
         assert name not in found
         found[name] = values
