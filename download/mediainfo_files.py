@@ -54,7 +54,19 @@ def inputs(request: Request) -> Mapping[str, Any]:
     made_from: dict[str, Any] = {"mediainfo": [_identified(file) for file in files]}
     if request.given["pages"]:
         made_from["pages"] = _identified(describe(Path(request.given["pages"][0])))
+    if request.store is not None:
+        made_from["store"] = _contents(request.store)
     return made_from
+
+
+def _contents(store: Path) -> dict[str, Any]:
+    """What identifies a store's statements, names and merged ids."""
+    from etl.manifest import read_manifest
+    from etl.store import REDIRECTS
+
+    manifest = read_manifest(store, "store")
+    redirects = manifest["outputs"].get(REDIRECTS, {}).get("sha256")
+    return {"contents": manifest["contents"], "redirects": redirects}
 
 
 def _identified(file: Input | Mapping[str, Any]) -> dict[str, Any]:
