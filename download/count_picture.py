@@ -30,6 +30,7 @@ _MOST_ROOTS = 60  # rows that can still be read; the largest are drawn
 _MOST_SOURCES = 6  # columns and colours
 _MOST_BINS = 13  # so that their names don't meet
 _LONGEST_NAME = 28
+_LEGEND = 4  # columns of a legend
 
 #: Okabe and Ito's colours, without black and yellow, which is too light for a line.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -100,8 +101,9 @@ def _figure(counts: Counts) -> Figure:
     sources = _largest(counts)
     roots = _roots_drawn(counts)
     width = 12.0 + 2.0 * max(len(sources) - 3, 0)  # inches, as all that follows
-    top = 0.6 + 0.2 * math.ceil((len(_lines(counts, sources)) + 1) / 4)
-    spread, between, rows, bottom = 3.2, 0.95, 0.25 * len(roots) + 0.1, 0.8
+    top = 0.6 + 0.2 * math.ceil((len(_lines(counts, sources)) + 1) / _LEGEND)
+    spread, between, rows = 3.2, 0.95, 0.25 * len(roots) + 0.1
+    bottom = 0.6 + 0.2 * math.ceil(len(counts.at_least) / _LEGEND)
     height = top + spread + between + rows + bottom
 
     def place(
@@ -114,8 +116,8 @@ def _figure(counts: Counts) -> Figure:
     figure.text(
         0.25 / width,
         1 - 0.3 / height,
-        f"{every.images:,} images, {every.files:,} files, for {_having(every):,} of "
-        f"{every.entities:,} entities",
+        f"{counted(every.images, 'image')}, {counted(every.files, 'file')}, for "
+        f"{_having(every):,} of {every.entities:,} entities",
         size=13,
         va="center",
     )
@@ -126,11 +128,16 @@ def _figure(counts: Counts) -> Figure:
     for number, source in enumerate((ALL_SOURCES, *sources)):
         at = place(left + number * (column + gap), bottom, column, rows)
         found = {row.root: row for row in counts.of(source)}
-        title = f"by root: {_shown(source)}" if number == 0 else _shown(source)
+        title = f"by root: {_shown(_together(counts))}" if number == 0 else _shown(source)
         axes = figure.add_axes(at, title=title)
         _draw_roots(axes, [found[root] for root in roots], counts.at_least, named=number == 0)
     _draw_legend(figure, counts.at_least, (left / width, 0.1 / height))
     return figure
+
+
+def _together(counts: Counts) -> str:
+    """What all that was found is called."""
+    return counts.sources[0] if len(counts.sources) == 1 else ALL_SOURCES
 
 
 def _having(row: Count) -> int:
@@ -167,10 +174,11 @@ def _draw_spread(axes: Axes, counts: Counts, sources: Sequence[str]) -> None:
     heights = _heights(every, bins)
     axes.set_ylim(0.7, 2 * max(1, *(max(_heights(row, bins)) for row in rows)))
     axes.set_yscale("log")
-    axes.bar(range(bins), heights, color=_GREY, width=0.8, label=ALL_SOURCES)
+    axes.bar(range(bins), heights, color=_GREY, width=0.8, label=_shown(_together(counts)))
     for place, height in enumerate(heights):
         if height:  # at the foot of the bar, where no line runs through it
-            axes.text(place, 0.8, f"{height:,}", size=8, color=_DARK, ha="center")
+            foot = axes.get_xaxis_transform()
+            axes.text(place, 0.015, f"{height:,}", size=8, color=_DARK, ha="center", transform=foot)
     for row, colour in lines:
         label = _shown(row.source) + (", before the cap" if row.before_cap else "")
         axes.plot(
@@ -191,7 +199,7 @@ def _draw_spread(axes: Axes, counts: Counts, sources: Sequence[str]) -> None:
     axes.set_ylabel("entities")
     if lines:
         axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, borderaxespad=0.2
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=_LEGEND, frameon=False, borderaxespad=0.2
         )
 
 
@@ -262,7 +270,7 @@ def _draw_legend(figure: Figure, at_least: Sequence[int], corner: tuple[float, f
         title="share of a root's entities with",
         loc="lower left",
         bbox_to_anchor=corner,
-        ncols=len(patches),
+        ncols=_LEGEND,
         frameon=False,
         alignment="left",
         borderaxespad=0,
