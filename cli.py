@@ -52,6 +52,7 @@ def _path(name: str, what: str, **more: Any) -> Callable[[_Command], _Command]:
 
 _store = _path("--store", "Directory of the store.", required=True)
 _graph = _path("--graph", "Directory of a data set.", required=True)
+_images = _path("--images", "Directory of images.", required=True)
 
 
 def _cores() -> int:
@@ -994,6 +995,60 @@ def find(
             f"no name in {store} {how} {text!r}; "
             + ("try a shorter beginning." if prefix else "--prefix finds what begins so.")
         )
+
+
+@cli.group(cls=_InOrder)
+def images() -> None:
+    """Find images of a data set's entities, and count them.
+
+    \b
+    Example:
+      sparqless images count --images data/sample/images/entitynet
+    """
+
+
+@images.command(name="count")
+@_images
+@click.option(
+    "--at-least",
+    metavar="N,N,…",
+    default="1,10,100",
+    show_default=True,
+    help="Count the entities with so many images.",
+)
+@_path("--picture", "File to draw to: .svg, .png or .pdf.")
+@_quiet
+@_json
+def images_count(
+    images: Path, at_least: str, picture: Path | None, quiet: bool, as_json: bool
+) -> None:
+    """Count the images that were found, before one is downloaded.
+
+    By source and root: entities, those with at least so many images, images, distinct files, and
+    the median of those that have any; where a source keeps to a cap, before it, too. In a pipe a
+    line is source, before or after the cap, root, name, then these figures, with tabs between
+    them. --json also has licences, types and the histogram of each.
+
+    \b
+    Example:
+      sparqless images count --images data/sample/images/entitynet
+      sparqless images count --images data/sample/images/entitynet --picture images.svg
+    """
+    from download.count import count, steps_of
+    from download.count_picture import draw, format_of
+    from download.count_report import as_lines, as_plain, lines, terminal
+
+    if picture is not None:
+        format_of(picture)  # before the work
+    found = count(images, steps_of(at_least), quiet=quiet)
+    if picture is not None:
+        draw(found, picture)
+    if as_json:
+        _print_json(as_plain(found))
+    elif not quiet:
+        width, blocks = terminal(sys.stdout)
+        for line in lines(found, width, blocks=blocks) if width else as_lines(found):
+            click.echo(line)
 
 
 @cli.command()

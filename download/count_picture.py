@@ -7,6 +7,7 @@ of colour vision can tell apart; steps differ by lightness.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -27,8 +28,9 @@ FORMATS: Final = ("svg", "png", "pdf")
 
 _MOST_ROOTS = 60  # rows that can still be read; the largest are drawn
 _MOST_SOURCES = 6  # columns and colours
-_MOST_BINS = 14  # so that their names don't meet
+_MOST_BINS = 13  # so that their names don't meet
 _LONGEST_NAME = 28
+_LEGEND = 4  # columns of a legend
 
 #: Okabe and Ito's colours, without black and yellow, which is too light for a line.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -63,7 +65,7 @@ def format_of(path: Path) -> str:
     """
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
-        raise UserError(f"{path}: give a name that ends in .{', .'.join(FORMATS)}.")
+        raise UserError(f"{path}: give a name that ends in .svg, .png or .pdf.")
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no directory {path.parent}; make it first.")
     return suffix
@@ -88,6 +90,10 @@ def draw(counts: Counts, path: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
+#: Left, bottom, width and height, as parts of the picture's.
+_Box = tuple[float, float, float, float]
+
+
 def _figure(counts: Counts) -> Figure:
     """Above, how images spread over entities; below, a row a root and a column a source."""
     from matplotlib.figure import Figure
@@ -95,7 +101,9 @@ def _figure(counts: Counts) -> Figure:
     sources = _largest(counts)
     roots = _roots_drawn(counts)
     width = 12.0 + 2.0 * max(len(sources) - 3, 0)  # inches, as all that follows
-    top, spread, between, rows, bottom = 0.95, 3.2, 0.95, 0.25 * len(roots) + 0.1, 0.8
+    top = 0.6 + 0.2 * math.ceil((len(_lines(counts, sources)) + 1) / _LEGEND)
+    spread, between, rows = 3.2, 0.95, 0.25 * len(roots) + 0.1
+    bottom = 0.6 + 0.2 * math.ceil(len(counts.at_least) / _LEGEND)
     height = top + spread + between + rows + bottom
 
     def place(
@@ -108,8 +116,8 @@ def _figure(counts: Counts) -> Figure:
     figure.text(
         0.25 / width,
         1 - 0.3 / height,
-        f"{every.images:,} images, {every.files:,} files, for {_having(every):,} of "
-        f"{every.entities:,} entities",
+        f"{counted(every.images, 'image')}, {counted(every.files, 'file')}, for "
+        f"{_having(every):,} of {every.entities:,} entities",
         size=13,
         va="center",
     )
@@ -120,11 +128,16 @@ def _figure(counts: Counts) -> Figure:
     for number, source in enumerate((ALL_SOURCES, *sources)):
         at = place(left + number * (column + gap), bottom, column, rows)
         found = {row.root: row for row in counts.of(source)}
-        title = f"by root: {_shown(source)}" if number == 0 else _shown(source)
+        title = f"by root: {_shown(_together(counts))}" if number == 0 else _shown(source)
         axes = figure.add_axes(at, title=title)
         _draw_roots(axes, [found[root] for root in roots], counts.at_least, named=number == 0)
     _draw_legend(figure, counts.at_least, (left / width, 0.1 / height))
     return figure
+
+
+def _together(counts: Counts) -> str:
+    """What all that was found is called."""
+    return counts.sources[0] if len(counts.sources) == 1 else ALL_SOURCES
 
 
 def _having(row: Count) -> int:
@@ -155,25 +168,28 @@ def _shown(text: str, width: int = _LONGEST_NAME) -> str:
 def _draw_spread(axes: Axes, counts: Counts, sources: Sequence[str]) -> None:
     """How many entities have so many images: bars for all sources, a line for each."""
     every = counts.of(ALL_SOURCES)[-1]
-    lines = [
-        (source, before, row, colour)
-        for source, colour in zip(sources or counts.sources[:1], _COLOURS, strict=False)
-        for before in (False, True)
-        for row in counts.of(source, before_cap=before)[-1:]
-        if sources or before  # the line of an only source would be that of the bars
-    ]
-    rows = [every, *(row for _, _, row, _ in lines)]
+    lines = _lines(counts, sources)
+    rows = [every, *(row for row, _ in lines)]
     bins = min(max(len(row.entities_by_images) for row in rows), _MOST_BINS) or 1
     heights = _heights(every, bins)
-    bars = axes.bar(range(bins), heights, color=_GREY, width=0.8, label=ALL_SOURCES)
-    axes.bar_label(bars, [f"{n:,}" if n else "" for n in heights], size=8, color=_DARK, padding=1)
-    for source, before, row, colour in lines:
-        points = [n or None for n in _heights(row, bins)]
-        label = f"{_shown(source)}, before the cap" if before else _shown(source)
-        style = {"linestyle": "--" if before else "-", "marker": "o" if not before else "x"}
-        axes.plot(range(bins), points, color=colour, label=label, markersize=4, **style)
+    axes.set_ylim(0.7, 2 * max(1, *(max(_heights(row, bins)) for row in rows)))
     axes.set_yscale("log")
-    axes.set_ylim(0.7, 2.5 * max(1, *(max(_heights(row, bins)) for row in rows)))
+    axes.bar(range(bins), heights, color=_GREY, width=0.8, label=_shown(_together(counts)))
+    for place, height in enumerate(heights):
+        if height:  # at the foot of the bar, where no line runs through it
+            foot = axes.get_xaxis_transform()
+            axes.text(place, 0.015, f"{height:,}", size=8, color=_DARK, ha="center", transform=foot)
+    for row, colour in lines:
+        label = _shown(row.source) + (", before the cap" if row.before_cap else "")
+        axes.plot(
+            range(bins),
+            [n or math.nan for n in _heights(row, bins)],
+            color=colour,
+            label=label,
+            linestyle="--" if row.before_cap else "-",
+            marker="x" if row.before_cap else "o",
+            markersize=4,
+        )
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
     axes.minorticks_off()
     axes.set_xlim(-0.6, bins - 0.4)
@@ -183,8 +199,19 @@ def _draw_spread(axes: Axes, counts: Counts, sources: Sequence[str]) -> None:
     axes.set_ylabel("entities")
     if lines:
         axes.legend(
-            loc="lower right", bbox_to_anchor=(1, 1.0), ncols=4, frameon=False, borderaxespad=0.2
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=_LEGEND, frameon=False, borderaxespad=0.2
         )
+
+
+def _lines(counts: Counts, sources: Sequence[str]) -> list[tuple[Count, str]]:
+    """What is drawn over the bars, in which colour; one source alone is the bars themselves."""
+    return [
+        (row, colour)
+        for source, colour in zip(sources or counts.sources[:1], _COLOURS, strict=False)
+        for before in (False, True)
+        for row in counts.of(source, before_cap=before)[-1:]
+        if sources or before
+    ]
 
 
 def _heights(row: Count, bins: int) -> list[int]:
@@ -195,7 +222,7 @@ def _heights(row: Count, bins: int) -> list[int]:
 
 def _bin_label(number: int, bins: int) -> str:
     if number == _MOST_BINS - 1 and number == bins - 1:
-        return f"{bin_ends(number)[0]:,} or more"
+        return f"> {bin_ends(number - 1)[1]:,}"
     return bin_name(number)
 
 
@@ -243,7 +270,7 @@ def _draw_legend(figure: Figure, at_least: Sequence[int], corner: tuple[float, f
         title="share of a root's entities with",
         loc="lower left",
         bbox_to_anchor=corner,
-        ncols=len(patches),
+        ncols=_LEGEND,
         frameon=False,
         alignment="left",
         borderaxespad=0,

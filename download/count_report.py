@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from shutil import get_terminal_size
+from typing import Any, Final, TextIO
 
 from download.count import ALL_ROOTS, ALL_SOURCES, Count, Counts, Shares, bin_ends
 from etl.show import cells, counted, fitted, printable
@@ -18,13 +19,27 @@ _SHOWN = 8  # licences on a terminal; JSON has more
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 
 
+def terminal(stream: TextIO) -> tuple[int, bool]:
+    """Columns to print in, 0 in a pipe, and whether the encoding has ≥ and block characters."""
+    try:
+        f"≥–{_EIGHTHS}".encode(stream.encoding or "ascii")
+        blocks = True
+    except UnicodeEncodeError:
+        blocks = False
+    return get_terminal_size().columns if stream.isatty() else 0, blocks
+
+
 def lines(counts: Counts, width: int, *, blocks: bool = True) -> Iterator[str]:
-    """For a terminal ``width`` columns wide; without ``blocks`` all that we add is ASCII.
+    """For a terminal ``width`` columns wide; without ``blocks`` in ASCII.
 
     A table by root for each source and for all, how images spread, licences and types, and the
     sources side by side: what is asked for first stands last, where it is seen.
     """
-    width = min(width, _WIDEST)
+    found = _lines(counts, min(width, _WIDEST), blocks)
+    yield from found if blocks else (line.encode("ascii", "replace").decode() for line in found)
+
+
+def _lines(counts: Counts, width: int, blocks: bool) -> Iterator[str]:
     shown = counts.sources if len(counts.sources) == 1 else (*counts.sources, ALL_SOURCES)
     for source in shown:
         for before in (True, False):
@@ -53,7 +68,7 @@ def as_lines(counts: Counts) -> Iterator[str]:
     for each of the steps, images, files, median.
     """
     for row in counts.rows:
-        median = "" if row.median is None else f"{row.median:g}"
+        median = _median(row).replace(",", "")
         figures = (row.entities, *row.at_least, row.images, row.files, median)
         cap = "before" if row.before_cap else "after"
         texts = (row.source, cap, printable(row.root), printable(row.name or ""))
@@ -82,6 +97,10 @@ def _root(row: Count) -> str:
     return printable(f"{row.name} {row.root}" if row.name else row.root)
 
 
+def _median(row: Count) -> str:
+    return "" if row.median is None else f"{row.median:,.1f}".removesuffix(".0")
+
+
 def _title(source: str, before_cap: bool) -> str:
     return f"{source}, before the cap" if before_cap else source
 
@@ -99,7 +118,7 @@ def _table(
     body = [
         [
             *(f"{n:,}" for n in (row.entities, *row.at_least, row.images, row.files)),
-            "" if row.median is None else f"{row.median:,g}",
+            _median(row),
         ]
         for row in rows
     ]
