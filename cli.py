@@ -606,7 +606,9 @@ def images_find(
     as_json: bool,
     **given: str | tuple[str, ...] | None,
 ) -> None:
-    """Write where images of the entities may be: URLs, licences, sizes, from files alone.
+    """Find where images of the entities are, in files alone.
+
+    Writes URLs with licences, creators, captions and sizes, the best of each entity first.
 
     Sources are run one by one, and what all of them found is united. A source that lacks its file
     says so, and the others finish.
@@ -651,14 +653,58 @@ def images_find(
         raise UserError(" ".join(f"{name}: {why}" for name, why in manifest["failed"].items()))
 
 
-@images.command(name="sources")
+@images.command(name="count")
+@_images
+@click.option(
+    "--at-least",
+    metavar="N,N,…",
+    default="1,10,100",
+    show_default=True,
+    help="Count the entities with so many images.",
+)
+@_path("--picture", "File to draw to: .svg, .png or .pdf.")
+@_quiet
 @_json
-def images_sources(as_json: bool) -> None:
-    """List where images can be found, and the files that each source wants.
+def images_count(
+    images: Path, at_least: str, picture: Path | None, quiet: bool, as_json: bool
+) -> None:
+    """Count what was found, before an image is downloaded.
+
+    By source and root: entities, those with at least so many images, images, distinct files, and
+    the median of those that have any; where a source keeps to a cap, before it, too. In a pipe a
+    line is source, before or after the cap, root, name, then these figures, with tabs between
+    them. --json also has licences, types and the histogram of each.
 
     \b
     Example:
-      sparqless images sources
+      sparqless images count --images data/sample/images/entitynet
+      sparqless images count --images data/sample/images/entitynet --picture images.svg
+    """
+    from download.count import count, steps_of
+    from download.count_picture import draw, format_of
+    from download.count_report import as_lines, as_plain, lines, terminal
+
+    if picture is not None:
+        format_of(picture)  # before the work
+    found = count(images, steps_of(at_least), quiet=quiet)
+    if picture is not None:
+        draw(found, picture)
+    if as_json:
+        _print_json(as_plain(found))
+    elif not quiet:
+        width, blocks = terminal(sys.stdout)
+        for line in lines(found, width, blocks=blocks) if width else as_lines(found):
+            click.echo(line)
+
+
+@images.command(name="sources")
+@_json
+def images_sources(as_json: bool) -> None:
+    """List the sources of images, and the files they want.
+
+    \b
+    Example:
+      sparqless images sources --json
     """
     from download.report import described_sources
     from download.sources import sources
@@ -995,60 +1041,6 @@ def find(
             f"no name in {store} {how} {text!r}; "
             + ("try a shorter beginning." if prefix else "--prefix finds what begins so.")
         )
-
-
-@cli.group(cls=_InOrder)
-def images() -> None:
-    """Find images of a data set's entities, and count them.
-
-    \b
-    Example:
-      sparqless images count --images data/sample/images/entitynet
-    """
-
-
-@images.command(name="count")
-@_images
-@click.option(
-    "--at-least",
-    metavar="N,N,…",
-    default="1,10,100",
-    show_default=True,
-    help="Count the entities with so many images.",
-)
-@_path("--picture", "File to draw to: .svg, .png or .pdf.")
-@_quiet
-@_json
-def images_count(
-    images: Path, at_least: str, picture: Path | None, quiet: bool, as_json: bool
-) -> None:
-    """Count the images that were found, before one is downloaded.
-
-    By source and root: entities, those with at least so many images, images, distinct files, and
-    the median of those that have any; where a source keeps to a cap, before it, too. In a pipe a
-    line is source, before or after the cap, root, name, then these figures, with tabs between
-    them. --json also has licences, types and the histogram of each.
-
-    \b
-    Example:
-      sparqless images count --images data/sample/images/entitynet
-      sparqless images count --images data/sample/images/entitynet --picture images.svg
-    """
-    from download.count import count, steps_of
-    from download.count_picture import draw, format_of
-    from download.count_report import as_lines, as_plain, lines, terminal
-
-    if picture is not None:
-        format_of(picture)  # before the work
-    found = count(images, steps_of(at_least), quiet=quiet)
-    if picture is not None:
-        draw(found, picture)
-    if as_json:
-        _print_json(as_plain(found))
-    elif not quiet:
-        width, blocks = terminal(sys.stdout)
-        for line in lines(found, width, blocks=blocks) if width else as_lines(found):
-            click.echo(line)
 
 
 @cli.command()

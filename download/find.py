@@ -103,6 +103,7 @@ def find(graph: Path, images: Path, options: Options) -> dict[str, Any]:
             "format": CANDIDATES_FORMAT,
             "versions": tool_versions(),
             "graph": _of_graph(made_by),
+            "roots": _roots(made_by),
             "commons": asdict(commons),
             "settings": asdict(recipe.images),
             "sources": list(done),
@@ -114,9 +115,7 @@ def find(graph: Path, images: Path, options: Options) -> dict[str, Any]:
                 **counts,
                 "by_source": {name: made["counts"] for name, made in done.items()},
             },
-            "warnings": [
-                f"{name}: {said}" for name, made in done.items() for said in made["warnings"]
-            ],
+            "warnings": _warnings(done),
             "outputs": digests(work, [CANDIDATES_FILE, ENTITIES_FILE], quiet=options.quiet),
             "seconds": {
                 **{name: made["seconds"] for name, made in done.items()},
@@ -167,6 +166,21 @@ def _of_graph(made_by: Mapping[str, Any]) -> dict[str, Any]:
     """What identifies a data set: its recipe's name and what its tables hold."""
     tables = {n: o["sha256"] for n, o in made_by["outputs"].items() if n.endswith(".parquet")}
     return {"recipe": made_by["recipe"]["name"], "outputs": tables}
+
+
+def _warnings(done: Mapping[str, Any]) -> list[str]:
+    """What sources warn of; what several say is said once."""
+    said: dict[str, list[str]] = {}
+    for name, made in done.items():
+        for warning in made["warnings"]:
+            said.setdefault(warning, []).append(name)
+    return [f"{', '.join(names)}: {warning}" for warning, names in said.items()]
+
+
+def _roots(made_by: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Id and name of each root, in the recipe's order."""
+    names = {found["root"]: found["name"] for found in made_by["counts"]["roots"]}
+    return [{"root": root, "name": name} for root, name in names.items()]
 
 
 # --- sources ------------------------------------------------------------------------------------

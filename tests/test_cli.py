@@ -22,12 +22,14 @@ COMMANDS = sorted(BY_NAME)
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which `make graph` has been run, as the examples take it to be."""
+    """A folder in which `make images` has been run, as the examples take it to be."""
     folder = tmp_path_factory.mktemp("built")
     for command in (
         "sample --out data/sample/dump.json.gz",
         "etl data/sample/dump.json.gz --store data/sample/store",
         "graph --store data/sample/store --out data/sample/graph/entitynet",
+        "images find --graph data/sample/graph/entitynet --source commons-p18 "
+        "--out data/sample/images/entitynet",
     ):
         done = run(command, folder)
         assert done.returncode == 0, done.stderr
@@ -50,7 +52,7 @@ def test_every_command_says_what_it_does_in_one_line_and_shows_an_example(name: 
     assert any(example.startswith(f"{name} ") for example in examples(help_of(name)))
 
 
-@pytest.mark.parametrize("name", ["cli", "enrich", "export"])
+@pytest.mark.parametrize("name", ["cli", "enrich", "export", "images"])
 def test_the_list_of_commands_fits_a_terminal(name: str) -> None:
     group = cli if name == "cli" else BY_NAME[name]
     assert isinstance(group, click.Group)
