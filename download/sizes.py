@@ -26,10 +26,14 @@ from etl.tables import TableWriter
 _NAMES = pa.schema([("file", pa.string())])
 _DISTINCT = "SELECT DISTINCT file FROM read_parquet($found) WHERE file IS NOT NULL"
 
-# 1 is MediaWiki's File::DELETED_FILE: the revision's file is hidden.
+# As MediaWiki asks it (SpecialUnusedImages.php): file_deleted is 0, and file_latest names the
+# revision. Of a deleted file file_latest is 0. 1 in fr_deleted is File::DELETED_FILE.
 _OF_FILES = """
-    SELECT name, bytes, width, height, sha1, mime, deleted <> 0 OR hidden & 1 <> 0 AS deleted
-    FROM file JOIN filerevision USING (latest) LEFT JOIN filetypes USING (type)
+    SELECT
+        name, bytes, width, height, sha1, mime,
+        file.deleted <> 0 OR coalesce(hidden, 0) & 1 <> 0 AS deleted
+    FROM file LEFT JOIN filerevision USING (latest) LEFT JOIN filetypes USING (type)
+    WHERE file.deleted <> 0 OR bytes IS NOT NULL
 """
 _OF_IMAGE = "SELECT name, bytes, width, height, sha1, mime, false AS deleted FROM image"
 

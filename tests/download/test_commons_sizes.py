@@ -85,18 +85,19 @@ def test_a_file_gets_what_its_row_says(tmp_path: Path) -> None:
 def test_of_a_file_its_current_revision_counts(tmp_path: Path) -> None:
     file: list[list[Value]] = [
         [1, b"A_a.jpg", 12, 3, 0],
-        [2, b"Gone.jpg", 13, 3, 1],
+        [2, b"Gone.jpg", 0, 3, 1],
         [3, b"Hidden.jpg", 14, 3, 0],
         [4, b"Typeless.bin", 15, 99, 0],
         [5, b"Without_revision.jpg", 999, 3, 0],
         [6, b"Not_wanted.jpg", 16, 3, 0],
         [7, b"Author_hidden.jpg", 17, 3, 0],
+        [8, b"Gone_with_a_revision.jpg", 13, 3, 1],
     ]
     revisions = [
         revision_row(10, 1, width=1, archive=b"20190101000000!A_a.jpg"),
         revision_row(11, 1, width=2, archive=b"20190102000000!A_a.jpg"),
         revision_row(12, 1, width=3),
-        revision_row(13, 2),
+        revision_row(13, 8),
         revision_row(14, 3, deleted=1 | 8),
         revision_row(15, 4),
         revision_row(16, 6),
@@ -116,7 +117,7 @@ def test_of_a_file_its_current_revision_counts(tmp_path: Path) -> None:
         row("Typeless.bin", mime=None),
     ]
     assert counts == {
-        "wanted": 7, "found": 3, "deleted": 2, "sizeless": 0, "unknown": 2,
+        "wanted": 8, "found": 3, "deleted": 3, "sizeless": 0, "unknown": 2,
         "rows": len(file) + len(revisions) + len(types),
     }  # fmt: skip
 
