@@ -49,8 +49,7 @@ def _given(request: Request) -> list[Path]:
         raise MissingInputError(
             "url-list needs --urls FILE: your own Parquet, CSV, TSV or JSON Lines with the columns "
             "url and entity (such as Q144) or query_hash, and any of text, width, height, licence, "
-            "creator, page_url, mime, score; EntityNet's images_metadata is published at "
-            "https://huggingface.co/datasets/lmb-freiburg/entitynet."
+            "creator, page_url, mime, score. EntityNet's released images_metadata is such a list."
         )
     return [Path(name) for name in request.given["urls"]]
 
@@ -162,10 +161,11 @@ def _warnings(lists: list[Any], tally: Tally) -> Iterator[str]:
             more = " and others" if len(found.unknown) > _MOST_NAMED else ""
             yield f"{found.path.name}: unknown columns were left out: {', '.join(names)}{more}."
     for reason, number in tally.bad.most_common():
-        yield f"{number:,} rows left out for {reason}, first in {tally.first[reason]}."
+        rows = "1 row was" if number == 1 else f"{number:,} rows were"
+        yield f"{rows} left out for {reason}, first in {tally.first[reason]}."
     for what, number in tally.left_out.most_common():
         if number:
-            yield f"{number:,} values of {what} say nothing that can be used; they were left out."
+            yield f"{number:,} values of {what} can't be used and were left out."
 
 
 # --- which rows are whose ---
@@ -230,7 +230,8 @@ def _join(
     import pyarrow as pa
 
     def count(query: str) -> int:
-        return int((database.execute(query).fetchone() or (0,))[0])
+        ((number,),) = database.execute(query).fetchall()
+        return int(number)
 
     database.register("wanted", pa.table({"entity": wanted}))
     queries = _queries(request) or request.graph / "queries.parquet"
@@ -267,8 +268,9 @@ def _literally(path: Path) -> str:
 # --- what is written ---
 
 _AVAILABLE: Final = """
-    SELECT entity, image, licence FROM placed JOIN read_parquet($rows) USING ("row")
-    ORDER BY entity, image
+    SELECT placed.entity, image, licence
+    FROM placed JOIN read_parquet($rows) AS listed USING ("row")
+    ORDER BY placed.entity, image
 """
 
 _FOUND: Final = """
@@ -358,7 +360,7 @@ def _united(table: pa.Table) -> pa.Table:
 def _lists_of(
     owners: npt.NDArray[np.int64], values: pa.Array, beside: pa.Array | None, count: int
 ) -> tuple[pa.Array, pa.Array]:
-    """The values of each owner, 0 to ``count`` - 1 and ascending, each once; ``beside`` likewise."""
+    """The values of each owner (0 … ``count`` - 1, ascending), each once; ``beside`` likewise."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
