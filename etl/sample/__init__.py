@@ -5,7 +5,7 @@ module turns them into the lines that Wikibase's ``dumpJson.php`` would write an
 that Wikimedia's ``dumpwikibasejson.sh`` would make of those. What the table doesn't hold but a
 real line has (labels and descriptions in other languages, references, page metadata, revision
 ids, titles of sitelinks) is derived from the id and means nothing. The bytes are the same every
-time. ``framing.py`` holds what dumps have alike, ``commons.py`` a small Commons beside it.
+time. ``framing.py`` holds what dumps have alike, ``commons.py`` a small Commons to go with it.
 """
 
 from __future__ import annotations
