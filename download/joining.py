@@ -14,6 +14,7 @@ ORDER BY over a key (columns that tell all rows apart) makes the same bytes each
 
 from __future__ import annotations
 
+import glob
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -64,6 +65,11 @@ def connect(work: Path, memory: str = MEMORY) -> Iterator[duckdb.DuckDBPyConnect
             yield database
     finally:
         shutil.rmtree(spill, ignore_errors=True)
+
+
+def literally(path: Path) -> str:
+    """A path for ``read_parquet``, which takes ``*``, ``?`` and ``[`` as patterns."""
+    return glob.escape(str(path.absolute()))
 
 
 def record_batches(

@@ -77,7 +77,7 @@ def request(
     folder: Path, lists: Sequence[Path], *, per_entity: int = 0, queries: Path | None = None
 ) -> Request:
     """A request for images of WANTED from lists; what it needs is made in ``folder``."""
-    for name in ("graph", "out", "work"):
+    for name in ("graph", "out", "scratch"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     write_queries(folder / "graph" / "queries.parquet")
     wanted = [{"id": id, "name": id, "roots": ["Q1"]} for id in WANTED]
@@ -94,7 +94,8 @@ def request(
         },
         store=None,
         out=folder / "out",
-        work=folder / "work",
+        images=folder,
+        scratch=folder / "scratch",
         quiet=True,
     )
 

@@ -392,7 +392,7 @@ def test_a_list_that_is_mostly_bad_is_refused(tmp_path: Path) -> None:
     listed = [GOOD[0], *({"entity": "Q144", "url": f"C:\\pictures\\{n}.jpg"} for n in range(2))]
     with pytest.raises(UserError, match=r"2 of 3 rows .*\(2, first in a\.csv, line 3\)"):
         found(tmp_path, write_list(tmp_path / "a.csv", listed))
-    assert not list((tmp_path / "work").iterdir())
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_what_is_said_of_an_image_is_left_out_where_it_is_no_good(tmp_path: Path) -> None:
@@ -484,7 +484,7 @@ def test_without_a_list_one_sentence_shows_what_it_looks_like(tmp_path: Path) ->
         ("a.parquet.gz", b"", "End it in .parquet"),
         ("a.csv.gz", b"entity,url\n", "can't be read after line 0"),
         ("a.jsonl.zst", b"nothing", "can't be read after line 0"),
-        ("a.csv.gz", gzip.compress(b"entity,url\n" * 9)[:-9], "cut off"),
+        ("a.csv.gz", gzip.compress(b"entity,url\n" * 9, mtime=0)[:-9], "cut off"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_list_is_refused_in_a_sentence(
