@@ -75,6 +75,7 @@ def write_sizes(
         rows = _read(dumps, hashes, parts, tick)
         wanted = pq.read_metadata(parts["wanted"]).num_rows
         del hashes
+        pa.default_memory_pool().release_unused()
         with connect(work) as database, TableWriter(out, FACTS, repeated=["mime"]) as writer:
             for table, part in parts.items():
                 database.read_parquet(literally(part)).create_view(table)
