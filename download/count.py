@@ -12,7 +12,6 @@ roots counts for each of them, and once for all.
 
 from __future__ import annotations
 
-import glob
 import re
 import tempfile
 from bisect import bisect_right
@@ -36,7 +35,7 @@ from download.candidates import (
     ENTITIES_FILE,
     FACTS_FILE,
 )
-from download.joining import connect
+from download.joining import connect, literally
 from etl.errors import UserError
 from etl.manifest import check_whole, read_manifest
 from etl.progress import Progress, Tick
@@ -336,7 +335,7 @@ def _read_entities(
 
     Raises UserError where there are more than a bit each can be kept for.
     """
-    database.execute(_ENTITIES, {"path": _literally(path)})
+    database.execute(_ENTITIES, {"path": literally(path)})
     met = database.execute(_ROOTS, {"most": MOST_ROOTS + 1}).fetchall()
     named = _roots_of(manifest)
     ids = list(dict.fromkeys([*named, *(root for (root,) in met)]))
@@ -364,16 +363,11 @@ def _roots_of(manifest: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def _read_merged(database: duckdb.DuckDBPyConnection, path: Path, sources: tuple[str, ...]) -> None:
-    database.execute(_MERGED, {"path": _literally(path), "sources": list(sources)})
+    database.execute(_MERGED, {"path": literally(path), "sources": list(sources)})
 
 
 def _read_available(database: duckdb.DuckDBPyConnection, path: Path) -> None:
-    database.execute(_AVAILABLE, {"path": _literally(path)})
-
-
-def _literally(path: Path) -> str:
-    """A path for ``read_parquet``, which takes ``*``, ``?`` and ``[`` as patterns."""
-    return glob.escape(str(path.absolute()))
+    database.execute(_AVAILABLE, {"path": literally(path)})
 
 
 def _rows_of(

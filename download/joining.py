@@ -14,6 +14,7 @@ ORDER BY over a key (columns that tell all rows apart) makes the same bytes each
 
 from __future__ import annotations
 
+import glob
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -81,3 +82,8 @@ def record_batches(
     assert found is not None, "a query has an answer"
     reader: pa.RecordBatchReader = found.to_arrow_reader(rows)
     yield from reader
+
+
+def literally(path: Path) -> str:
+    """A path for ``read_parquet``, which takes ``*``, ``?`` and ``[`` as patterns."""
+    return glob.escape(str(path.absolute()))

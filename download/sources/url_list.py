@@ -7,7 +7,6 @@ joined with the data set's queries and entities, and come out entity by entity, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -84,15 +83,12 @@ def _find(request: Request) -> Mapping[str, Any]:
     tally = Tally()
     lists = [List(path) for path in files_of(_given(request))]
     wanted = _wanted(request.entities)
-    staged = request.work / _STAGED
-    try:
-        _stage(request, lists, wanted, tally, staged)
-        _check_not_mostly_bad(tally)
-        with connect(request.work) as database:
-            counts = _join(request, database, wanted, staged)
-            counts |= _write(request, database, staged)
-    finally:
-        staged.unlink(missing_ok=True)
+    staged = request.scratch / _STAGED
+    _stage(request, lists, wanted, tally, staged)
+    _check_not_mostly_bad(tally)
+    with connect(request.scratch) as database:
+        counts = _join(request, database, wanted, staged)
+        counts |= _write(request, database, staged)
     counts = {
         "rows": tally.rows,
         "bad": tally.bad.total(),
@@ -229,14 +225,16 @@ def _join(
     """Make the tables ranked (rows of entities) and placed (images of entities); count the rest."""
     import pyarrow as pa
 
+    from download.joining import literally
+
     def count(query: str) -> int:
         ((number,),) = database.execute(query).fetchall()
         return int(number)
 
     database.register("wanted", pa.table({"entity": wanted}))
     queries = _queries(request) or request.graph / "queries.parquet"
-    database.execute(_QUERY, {"queries": _literally(queries)})
-    database.execute(_NAMED, {"rows": _literally(staged)})
+    database.execute(_QUERY, {"queries": literally(queries)})
+    database.execute(_NAMED, {"rows": literally(staged)})
     counts = {
         "unknown_hashes": count(
             "SELECT count(*) FROM named ANTI JOIN query USING (hash) "
@@ -258,11 +256,6 @@ def _join(
         'SELECT count(DISTINCT "row") FROM placed'
     )
     return counts
-
-
-def _literally(path: Path) -> str:
-    """A path in which DuckDB finds no pattern."""
-    return re.sub(r"([*?\[])", r"[\1]", str(path))
 
 
 # --- what is written ---
@@ -287,10 +280,10 @@ def _write(request: Request, database: duckdb.DuckDBPyConnection, staged: Path) 
     import pyarrow as pa
 
     from download.candidates import AVAILABLE, AVAILABLE_FILE, CANDIDATES_FILE, FOUND
-    from download.joining import record_batches
+    from download.joining import literally, record_batches
     from etl.tables import TableWriter
 
-    rows = {"rows": _literally(staged)}
+    rows = {"rows": literally(staged)}
     with TableWriter(request.out / AVAILABLE_FILE, AVAILABLE) as available:
         for batch in record_batches(database, _AVAILABLE, rows):
             available.write(pa.Table.from_batches([batch]).cast(AVAILABLE))

@@ -77,7 +77,7 @@ def request(
     folder: Path, lists: Sequence[Path], *, per_entity: int = 0, queries: Path | None = None
 ) -> Request:
     """A request for images of WANTED from lists; what it needs is made in ``folder``."""
-    for name in ("graph", "out", "work"):
+    for name in ("graph", "out", "scratch"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     write_queries(folder / "graph" / "queries.parquet")
     wanted = [{"id": id, "name": id, "roots": ["Q1"]} for id in WANTED]
@@ -93,8 +93,9 @@ def request(
             "url-queries": () if queries is None else (str(queries),),
         },
         store=None,
+        images=folder,
         out=folder / "out",
-        work=folder / "work",
+        scratch=folder / "scratch",
         quiet=True,
     )
 
@@ -109,5 +110,4 @@ def found(folder: Path, *lists: Path, **options: Any) -> tuple[list[Row], dict[s
         "available.parquet",
         "candidates.parquet",
     ]
-    assert not list(asked.work.iterdir())
     return pq.read_table(asked.out / "candidates.parquet").to_pylist(), said
