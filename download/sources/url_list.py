@@ -76,22 +76,20 @@ def _queries(request: Request) -> Path | None:
 
 def _find(request: Request) -> Mapping[str, Any]:
     """Write candidates.parquet and available.parquet; memory is bounded by DuckDB's limit."""
+    from download.candidates import entity_numbers
     from download.joining import connect
     from download.url_files import List, files_of
     from download.url_rows import Tally
 
     tally = Tally()
     lists = [List(path) for path in files_of(_given(request))]
-    wanted = _wanted(request.entities)
+    wanted = entity_numbers(request.entities)
     staged = request.scratch / _STAGED
-    try:
-        _stage(request, lists, wanted, tally, staged)
-        _check_not_mostly_bad(tally)
-        with connect(request.scratch) as database:
-            counts = _join(request, database, wanted, staged)
-            counts |= _write(request, database, staged)
-    finally:
-        staged.unlink(missing_ok=True)
+    _stage(request, lists, wanted, tally, staged)
+    _check_not_mostly_bad(tally)
+    with connect(request.scratch) as database:
+        counts = _join(request, database, wanted, staged)
+        counts |= _write(request, database, staged)
     counts = {
         "rows": tally.rows,
         "bad": tally.bad.total(),
@@ -104,18 +102,6 @@ def _find(request: Request) -> Mapping[str, Any]:
         "reasons": dict(sorted(tally.bad.items())),
         "warnings": [*_warnings(lists, tally)],
     }
-
-
-def _wanted(entities: Path) -> npt.NDArray[np.int64]:
-    """Numbers of the entities that images are wanted of, ascending."""
-    import numpy as np
-    import pyarrow.parquet as pq
-
-    from graph.tables import id_numbers
-
-    with pq.ParquetFile(entities) as file:
-        pieces = [id_numbers(rows.column("id")) for rows in file.iter_batches(columns=["id"])]
-    return np.sort(np.concatenate([np.empty(0, np.int64), *pieces]))
 
 
 def _stage(

@@ -93,8 +93,8 @@ def request(
             "url-queries": () if queries is None else (str(queries),),
         },
         store=None,
-        out=folder / "out",
         images=folder,
+        out=folder / "out",
         scratch=folder / "scratch",
         quiet=True,
     )
@@ -110,5 +110,4 @@ def found(folder: Path, *lists: Path, **options: Any) -> tuple[list[Row], dict[s
         "available.parquet",
         "candidates.parquet",
     ]
-    assert not list(asked.work.iterdir())
     return pq.read_table(asked.out / "candidates.parquet").to_pylist(), said
