@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from download.url_files import List
     from download.url_rows import Tally
+    from graph.ontology import Ids
 
 #: Rows of one image of one entity that are united: their texts and queries.
 _MOST_COPIES: Final = 100
@@ -76,13 +78,14 @@ def _queries(request: Request) -> Path | None:
 
 def _find(request: Request) -> Mapping[str, Any]:
     """Write candidates.parquet and available.parquet; memory is bounded by DuckDB's limit."""
+    from download.candidates import entity_numbers
     from download.joining import connect
     from download.url_files import List, files_of
     from download.url_rows import Tally
 
     tally = Tally()
     lists = [List(path) for path in files_of(_given(request))]
-    wanted = _wanted(request.entities)
+    wanted = entity_numbers(request.entities)
     staged = request.scratch / _STAGED
     _stage(request, lists, wanted, tally, staged)
     _check_not_mostly_bad(tally)
@@ -90,6 +93,7 @@ def _find(request: Request) -> Mapping[str, Any]:
         counts = _join(request, database, wanted, staged)
         counts |= _write(request, database, staged)
     counts = {
+        "entities": len(wanted),
         "rows": tally.rows,
         "bad": tally.bad.total(),
         "no_pictures": tally.no_pictures,
@@ -103,22 +107,10 @@ def _find(request: Request) -> Mapping[str, Any]:
     }
 
 
-def _wanted(entities: Path) -> npt.NDArray[np.int64]:
-    """Numbers of the entities that images are wanted of, ascending."""
-    import numpy as np
-    import pyarrow.parquet as pq
-
-    from graph.tables import id_numbers
-
-    with pq.ParquetFile(entities) as file:
-        pieces = [id_numbers(rows.column("id")) for rows in file.iter_batches(columns=["id"])]
-    return np.sort(np.concatenate([np.empty(0, np.int64), *pieces]))
-
-
 def _stage(
     request: Request,
-    lists: list[Any],
-    wanted: npt.NDArray[np.int64],
+    lists: list[List],
+    wanted: Ids,
     tally: Tally,
     staged: Path,
 ) -> None:
@@ -150,7 +142,7 @@ def _check_not_mostly_bad(tally: Tally) -> None:
     )
 
 
-def _warnings(lists: list[Any], tally: Tally) -> Iterator[str]:
+def _warnings(lists: list[List], tally: Tally) -> Iterator[str]:
     for found in lists:
         if found.unknown:
             names = [name[:40] for name in list(found.unknown)[:_MOST_NAMED]]
@@ -219,7 +211,7 @@ _PLACED: Final = """
 def _join(
     request: Request,
     database: duckdb.DuckDBPyConnection,
-    wanted: npt.NDArray[np.int64],
+    wanted: Ids,
     staged: Path,
 ) -> dict[str, int]:
     """Make the tables ranked (rows of entities) and placed (images of entities); count the rest."""
@@ -251,7 +243,7 @@ def _join(
     database.execute("DROP TABLE named")
     database.execute(_PLACED)
     counts["images"] = count("SELECT count(*) FROM placed")
-    counts["entities"] = count("SELECT count(DISTINCT entity) FROM placed")
+    counts["with_images"] = count("SELECT count(DISTINCT entity) FROM placed")
     counts["repeated"] = count('SELECT count(DISTINCT "row") FROM ranked') - count(
         'SELECT count(DISTINCT "row") FROM placed'
     )
