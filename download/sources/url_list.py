@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 _MOST_COPIES: Final = 100
 _MOST_NAMED: Final = 10  # unknown columns in a warning
 
+#: The rows that can be used, as they stand in the lists, and how many of them are held at a time.
 _STAGED: Final = "rows.parquet"
+_ROWS_AT_ONCE: Final = 1 << 14
 
 
 def _inputs(request: Request) -> Mapping[str, Any]:
@@ -114,7 +116,7 @@ def _stage(
     tally: Tally,
     staged: Path,
 ) -> None:
-    """Write the rows that can be used, as they come: they are wanted twice, in other orders."""
+    """Write the rows that can be used, as they come; they are read back in another order."""
     from download.url_rows import ROWS, usable
     from etl.progress import Progress
     from etl.tables import TableWriter
@@ -122,7 +124,7 @@ def _stage(
     start = 0
     with (
         Progress("reading the lists", None, unit="row", quiet=request.quiet) as progress,
-        TableWriter(staged, ROWS) as writer,
+        TableWriter(staged, ROWS, row_group=_ROWS_AT_ONCE) as writer,
     ):
         for found in lists:
             unit = f"{found.path.name}, {found.unit}"
@@ -286,9 +288,6 @@ def _write(request: Request, database: duckdb.DuckDBPyConnection, staged: Path) 
             writer.write(_united(table))
         over = available.rows - writer.rows
         return {"over_cap": over, "candidates": writer.rows}
-
-
-_ROWS_AT_ONCE: Final = 1 << 14
 
 
 def _whole_images(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
