@@ -244,11 +244,10 @@ def _join(
     database.execute(_RANKED)
     database.execute("DROP TABLE named")
     database.execute(_PLACED)
+    # No count(DISTINCT …), which keeps all of them in memory.
     counts["images"] = count("SELECT count(*) FROM placed")
-    counts["with_images"] = count("SELECT count(DISTINCT entity) FROM placed")
-    counts["repeated"] = count('SELECT count(DISTINCT "row") FROM ranked') - count(
-        'SELECT count(DISTINCT "row") FROM placed'
-    )
+    counts["with_images"] = count("SELECT count(*) FROM placed WHERE place = 1")
+    counts["repeated"] = count("SELECT count(*) FROM ranked") - counts["images"]
     return counts
 
 
