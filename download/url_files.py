@@ -187,7 +187,8 @@ def _parquet(found: List) -> Iterator[Batch]:
             _check_columns(path, chosen, schema.names)
             for name in chosen.values():
                 _check_type(path, schema.field(name))
-            for rows in file.iter_batches(BATCH_ROWS, columns=list(chosen.values())):
+            at_once = _rows_at_once(file.metadata)
+            for rows in file.iter_batches(at_once, columns=list(chosen.values())):
                 yield Batch(
                     {what: _plain(rows.column(name)) for what, name in chosen.items()},
                     np.arange(place, place + rows.num_rows),
@@ -198,6 +199,14 @@ def _parquet(found: List) -> Iterator[Batch]:
         raise UserError(
             f"{path} can't be read as Parquet from row {place:,} on: {reason}. Write it again."
         ) from error
+
+
+def _rows_at_once(metadata: pq.FileMetaData) -> int:
+    """Rows of a batch: fewer where they are long, by what the file says of its size."""
+    groups = range(metadata.num_row_groups)
+    size = sum(metadata.row_group(group).total_byte_size for group in groups)
+    mean = max(size, 1) / max(metadata.num_rows, 1)
+    return max(1, min(BATCH_ROWS, int(_BATCH_BYTES / mean)))
 
 
 def _check_type(path: Path, column: pa.Field) -> None:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from download.commons import Commons, file_of, form_of
 from download.url_files import Batch
+from graph.ontology import Ids, among
 
 _STRINGS: Final = pa.list_(pa.string())
 
@@ -120,7 +121,7 @@ def usable(
     batch: Batch,
     start: int,
     unit: str,
-    wanted: npt.NDArray[np.int64],
+    wanted: Ids,
     commons: Commons,
     tally: Tally,
 ) -> pa.Table:
@@ -189,14 +190,10 @@ class _Rows:
         return entity, hashes.lists(self._count), reasons
 
     def are_wanted(
-        self, entity: pa.Array, wanted: npt.NDArray[np.int64], reasons: npt.NDArray[Any]
+        self, entity: pa.Array, wanted: Ids, reasons: npt.NDArray[Any]
     ) -> npt.NDArray[np.bool_]:
         numbers = entity.fill_null(-1).to_numpy(zero_copy_only=False)
-        at = np.minimum(np.searchsorted(wanted, numbers), max(len(wanted) - 1, 0))
-        are = np.zeros(self._count, bool)
-        if len(wanted):
-            are |= wanted[at] == numbers
-        are |= numbers < 0  # known by a hash, if at all
+        are: npt.NDArray[np.bool_] = among(numbers, wanted) | (numbers < 0)  # by their hashes
         self._tally.not_wanted += int((~are & (reasons == "")).sum())
         return are
 

@@ -20,13 +20,17 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from download.url_files import List
     from download.url_rows import Tally
+    from graph.ontology import Ids
 
 #: Rows of one image of one entity that are united: their texts and queries.
 _MOST_COPIES: Final = 100
 _MOST_NAMED: Final = 10  # unknown columns in a warning
 
+#: The rows that can be used, as they stand in the lists, and how many of them are held at a time.
 _STAGED: Final = "rows.parquet"
+_ROWS_AT_ONCE: Final = 1 << 14
 
 
 def _inputs(request: Request) -> Mapping[str, Any]:
@@ -91,6 +95,7 @@ def _find(request: Request) -> Mapping[str, Any]:
         counts = _join(request, database, wanted, staged)
         counts |= _write(request, database, staged)
     counts = {
+        "entities": len(wanted),
         "rows": tally.rows,
         "bad": tally.bad.total(),
         "no_pictures": tally.no_pictures,
@@ -106,12 +111,12 @@ def _find(request: Request) -> Mapping[str, Any]:
 
 def _stage(
     request: Request,
-    lists: list[Any],
-    wanted: npt.NDArray[np.int64],
+    lists: list[List],
+    wanted: Ids,
     tally: Tally,
     staged: Path,
 ) -> None:
-    """Write the rows that can be used, as they come: they are wanted twice, in other orders."""
+    """Write the rows that can be used, as they come; they are read back in another order."""
     from download.url_rows import ROWS, usable
     from etl.progress import Progress
     from etl.tables import TableWriter
@@ -119,7 +124,7 @@ def _stage(
     start = 0
     with (
         Progress("reading the lists", None, unit="row", quiet=request.quiet) as progress,
-        TableWriter(staged, ROWS) as writer,
+        TableWriter(staged, ROWS, row_group=_ROWS_AT_ONCE) as writer,
     ):
         for found in lists:
             unit = f"{found.path.name}, {found.unit}"
@@ -139,7 +144,7 @@ def _check_not_mostly_bad(tally: Tally) -> None:
     )
 
 
-def _warnings(lists: list[Any], tally: Tally) -> Iterator[str]:
+def _warnings(lists: list[List], tally: Tally) -> Iterator[str]:
     for found in lists:
         if found.unknown:
             names = [name[:40] for name in list(found.unknown)[:_MOST_NAMED]]
@@ -208,7 +213,7 @@ _PLACED: Final = """
 def _join(
     request: Request,
     database: duckdb.DuckDBPyConnection,
-    wanted: npt.NDArray[np.int64],
+    wanted: Ids,
     staged: Path,
 ) -> dict[str, int]:
     """Make the tables ranked (rows of entities) and placed (images of entities); count the rest."""
@@ -239,11 +244,10 @@ def _join(
     database.execute(_RANKED)
     database.execute("DROP TABLE named")
     database.execute(_PLACED)
+    # No count(DISTINCT …), which keeps all of them in memory.
     counts["images"] = count("SELECT count(*) FROM placed")
-    counts["with_images"] = count("SELECT count(DISTINCT entity) FROM placed")
-    counts["repeated"] = count('SELECT count(DISTINCT "row") FROM ranked') - count(
-        'SELECT count(DISTINCT "row") FROM placed'
-    )
+    counts["with_images"] = count("SELECT count(*) FROM placed WHERE place = 1")
+    counts["repeated"] = count("SELECT count(*) FROM ranked") - counts["images"]
     return counts
 
 
@@ -283,9 +287,6 @@ def _write(request: Request, database: duckdb.DuckDBPyConnection, staged: Path) 
             writer.write(_united(table))
         over = available.rows - writer.rows
         return {"over_cap": over, "candidates": writer.rows}
-
-
-_ROWS_AT_ONCE: Final = 1 << 14
 
 
 def _whole_images(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

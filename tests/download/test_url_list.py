@@ -372,10 +372,11 @@ def test_a_quote_that_is_never_closed_ends_within_bounds(tmp_path: Path) -> None
     assert said["counts"]["bad"] == said["reasons"]["a cell of more than 131,072 characters"] == 1
 
 
-@pytest.mark.parametrize("form", ["csv", "jsonl"])
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
 def test_a_batch_is_bounded_in_rows_and_in_bytes(tmp_path: Path, form: str) -> None:
     short = [{"entity": "Q144", "url": f"https://example.org/{n}.jpg"} for n in range(70_000)]
-    long = [{"entity": "Q144", "url": URL, "texts": ["x" * 20_000] * 5} for _ in range(400)]
+    texts = [[f"{n} {i} {'x' * 20_000}" for i in range(5)] for n in range(400)]
+    long = [{"entity": "Q144", "url": URL, "texts": some} for some in texts]
     for rows in (short, long):
         found_in = List(write_list(tmp_path / f"a.{form}", rows)).batches()
         sizes = [
