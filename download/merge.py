@@ -27,7 +27,7 @@ from etl.progress import Progress
 from etl.tables import TableWriter
 from graph.tables import id_numbers
 
-_ENTITIES = 2_000  # at a time; with 100 images each from every source some 100 MB
+_ENTITIES = 200  # at a time: with 100 images each from every source some 50 MB
 _READ = 1 << 15  # rows read from a table at once
 
 #: What a facts source knows better than the rows of others; texts are added to theirs.

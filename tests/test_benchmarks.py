@@ -326,6 +326,7 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
         "graph",
         "explain",
         "join",
+        "candidates",
     )
     small = ["--json-bytes", "3M", "--peer-bytes", "1M", "--sizes", "1M,3M", "--lines", "60"]
     counts = [
@@ -348,7 +349,7 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
     done = subprocess.run([*command, *small, *counts], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     printed = [json.loads(line) for line in done.stdout.splitlines()]
-    etl, formats, stages, merge, scale, update, kills, graph, explain, join = printed
+    etl, formats, stages, merge, scale, update, kills, graph, explain, join, candidates = printed
     assert [found["benchmark"] for found in printed] == list(names)
 
     limit, ours, *others = etl["rates"]
@@ -391,6 +392,11 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
     assert [row["wanted"] for row in join["joins"]] == [600, 6000]
     assert all(row["memory"] > 1e6 for row in join["joins"])
     assert "6,000 files wanted" in importlib.import_module("benchmarks.join").tables(join)
+
+    assert candidates["files"] == 6000
+    assert candidates["by_source"]["commons-p18"]["candidates"] == candidates["entities"] == 150
+    assert candidates["candidates"] > 150
+    assert "150 entities" in importlib.import_module("benchmarks.candidates").tables(candidates)
 
     made = ("dump-", "world-", "image-")
     left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(made)}
