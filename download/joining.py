@@ -27,9 +27,9 @@ import pyarrow as pa
 
 from etl.tables import ROW_GROUP
 
-#: What DuckDB keeps in memory before it goes to the disk. Its limit is on its buffers; a process
-#: took up to twice 256 MB more (the interpreter and Arrow 200, DuckDB besides its buffers the rest)
-#: where 20 million rows were joined with as many and sorted.
+#: What DuckDB keeps in memory before it goes to the disk. The limit is on its buffers: a process
+#: that joins 20 million rows with as many and sorts them has 927 MB at its peak with 384 MB, and
+#: 1,008 with 512 (benchmarks/join.py); the interpreter and Arrow are some 200 of these.
 MEMORY: Final = "384MB"
 
 #: Fixed, because every thread has buffers of its own, and a limit that does for two threads
