@@ -25,6 +25,8 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from etl.errors import UserError
+from etl.show import in_bytes
 from etl.tables import ROW_GROUP
 
 #: What DuckDB keeps in memory before it goes to the disk. The limit is on its buffers: a process
@@ -56,16 +58,36 @@ def connect(work: Path, memory: str = MEMORY) -> Iterator[duckdb.DuckDBPyConnect
     ``memory`` is DuckDB's ``memory_limit``. What a killed process left there is removed with
     ``work``, which is its caller's.
 
-    Raises duckdb.OutOfMemoryException where a statement doesn't get by with that, and
-    duckdb.IOException where the disk is full.
+    Raises UserError where a statement doesn't get by with that, or the disk is full.
     """
     spill = tempfile.mkdtemp(prefix="spill-", dir=work)
     try:
         settings: dict[str, Any] = {**_SETTINGS, "memory_limit": memory, "temp_directory": spill}
         with duckdb.connect(":memory:", config=settings) as database:
             yield database
+    except duckdb.OutOfMemoryException as error:
+        if "failed to offload" in str(error):  # what was to be spilt found no room on the disk
+            raise _full(work, error) from error
+        raise UserError(
+            f"a join needs more memory than its limit, {memory} ({_first_line(error)}); a lower "
+            "`distance` or `per_entity` in the recipe's [images] makes it smaller."
+        ) from error
+    except duckdb.IOException as error:
+        raise _full(work, error) from error
     finally:
         shutil.rmtree(spill, ignore_errors=True)
+
+
+def _full(work: Path, error: duckdb.Error) -> UserError:
+    free = in_bytes(shutil.disk_usage(work).free)
+    return UserError(
+        f"{work}: a join can't be written ({_first_line(error)}; {free} free): make room and run "
+        "the same command again."
+    )
+
+
+def _first_line(error: duckdb.Error) -> str:
+    return str(error).partition("\n")[0].rstrip(".")
 
 
 def literally(path: Path) -> str:

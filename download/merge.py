@@ -86,7 +86,7 @@ def merge(
 
 def _bounds(entities: Path) -> Iterator[int]:
     """The number of the last of every so many entities."""
-    for batch in pq.ParquetFile(entities).iter_batches(_ENTITIES, columns=["id"]):
+    for batch in pq.ParquetFile(entities, pre_buffer=False).iter_batches(_ENTITIES, columns=["id"]):
         yield int(id_numbers(batch.column(0))[-1])
 
 
@@ -112,7 +112,9 @@ class _Rows:
 
     def __init__(self, part: Part, facts: Sequence[Iterator[pa.RecordBatch]]) -> None:
         self._name = part.name
-        self._batches = pq.ParquetFile(part.table).iter_batches(_READ, columns=FOUND.names)
+        self._batches = pq.ParquetFile(part.table, pre_buffer=False).iter_batches(
+            _READ, columns=FOUND.names
+        )
         self._waiting = FOUND.empty_table()
         self._numbers = np.empty(0, np.int64)
         self._row = 0  # of the first row that waits

@@ -200,6 +200,28 @@ def test_a_run_that_is_killed_leaves_nothing_half_made(sample: Path, tmp_path: P
     assert told["killed"] > 20
 
 
+OFFLINE = """
+import sys
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.bind", "socket.sendto"):
+        raise AssertionError(f"{event} {arguments}")
+sys.addaudithook(refuse)
+from cli import main
+main()
+"""
+
+
+def test_nothing_is_asked_of_a_network(sample: Path, tmp_path: Path) -> None:
+    names = "commons-p18,commons-depicts,commons-sizes,commons-credits"
+    find_ = f"images find --graph {sample}/graph --store {sample}/store --source {names} --out im"
+    files = (
+        f"--mediainfo {sample}/commons-mediainfo.json.gz --image {sample}/commonswiki-image.sql.gz"
+    )
+    for command in (f"{find_} {files}", "images count --images im"):
+        done = start([sys.executable, "-c", OFFLINE, *command.split()], tmp_path)
+        assert done.returncode == 0, done.stderr
+
+
 def test_hosts_and_widths_are_a_file(sample: Path, tmp_path: Path) -> None:
     text = (ROOT / "download/commons.toml").read_text("utf-8")
     there = "https://thumb.example.org/thumb"

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from download.joining import connect, record_batches
+from etl.errors import UserError
 
 
 def test_an_answer_larger_than_the_memory_comes_in_order_and_leaves_nothing(tmp_path: Path) -> None:
@@ -27,6 +28,25 @@ def test_an_answer_larger_than_the_memory_comes_in_order_and_leaves_nothing(tmp_
             spilt = max(spilt, sum(path.stat().st_size for path in tmp_path.rglob("*.*")))
     assert at == 1_000_000
     assert spilt > 10_000_000
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("max_temp_directory_size = '1MB'", r"can't be written .* free\): make room and run"),
+        ("temp_directory = ''", "needs more memory than its limit, 32MB"),
+    ],
+)
+def test_want_of_room_is_said_in_a_sentence(setting: str, sentence: str, tmp_path: Path) -> None:
+    def sort_much() -> None:
+        with connect(tmp_path, "32MB") as database:
+            database.execute(f"SET {setting}")
+            many = "SELECT md5(range::VARCHAR) AS x FROM range(3000000)"
+            list(record_batches(database, f"{many} ORDER BY x"))
+
+    with pytest.raises(UserError, match=sentence):
+        sort_much()
     assert not list(tmp_path.iterdir())
 
 
