@@ -122,7 +122,7 @@ def _figure(counts: Counts) -> Figure:
         va="center",
     )
     low = bottom + rows + between
-    _draw_spread(figure.add_axes(place(0.85, low, width - 1.1, spread)), counts, sources)
+    _draw_spread(figure.add_axes(place(1.05, low, width - 1.3, spread)), counts, sources)
     left, gap = 2.9, 0.15
     column = (width - left - 0.25 - gap * len(sources)) / (len(sources) + 1)
     for number, source in enumerate((ALL_SOURCES, *sources)):

@@ -27,9 +27,10 @@ import pyarrow as pa
 
 from etl.tables import ROW_GROUP
 
-#: What DuckDB keeps in memory before it goes to the disk. A process takes some 200 MB besides:
-#: the interpreter, Arrow, and what DuckDB allocates outside of its buffers.
-MEMORY: Final = "512MB"
+#: What DuckDB keeps in memory before it goes to the disk. Its limit is on its buffers; a process
+#: took up to twice 256 MB more (the interpreter and Arrow 200, DuckDB besides its buffers the rest)
+#: where 20 million rows were joined with as many and sorted.
+MEMORY: Final = "384MB"
 
 #: Fixed, because every thread has buffers of its own, and a limit that does for two threads
 #: doesn't for the 64 that DuckDB would start on a machine with as many cores.
@@ -67,6 +68,11 @@ def connect(work: Path, memory: str = MEMORY) -> Iterator[duckdb.DuckDBPyConnect
         shutil.rmtree(spill, ignore_errors=True)
 
 
+def literally(path: Path) -> str:
+    """A path for ``read_parquet``, which takes ``*``, ``?`` and ``[`` as patterns."""
+    return glob.escape(str(path.absolute()))
+
+
 def record_batches(
     database: duckdb.DuckDBPyConnection,
     query: str,
@@ -82,8 +88,3 @@ def record_batches(
     assert found is not None, "a query has an answer"
     reader: pa.RecordBatchReader = found.to_arrow_reader(rows)
     yield from reader
-
-
-def literally(path: Path) -> str:
-    """A path for ``read_parquet``, which takes ``*``, ``?`` and ``[`` as patterns."""
-    return glob.escape(str(path.absolute()))

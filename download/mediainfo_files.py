@@ -119,13 +119,13 @@ def opened(request: Request) -> Iterator[Files]:
 
     Raises UserError for all that can be wrong with a dump.
     """
-    from download.joining import connect
+    from download.joining import connect, literally
     from download.reading import DEPICTS_FILE, FILES_FILE
 
     directory, manifest = _reading(request)
     with connect(request.scratch) as database:
-        database.read_parquet(str(directory / FILES_FILE)).create_view("read")
-        database.read_parquet(str(directory / DEPICTS_FILE)).create_view("depicts")
+        database.read_parquet(literally(directory / FILES_FILE)).create_view("read")
+        database.read_parquet(literally(directory / DEPICTS_FILE)).create_view("depicts")
         told = {key: manifest[key] for key in ("plan", "counts", "damage")}
         files = Files(database, told)
         _name_files(files, request, manifest["counts"]["untitled"])
@@ -161,6 +161,7 @@ def _name_files(files: Files, request: Request, untitled: int) -> None:
                 "from https://dumps.wikimedia.org/commonswiki/."
             )
         return
+    from download.joining import literally
     from download.tables import titles
     from etl.progress import Progress
 
@@ -170,7 +171,7 @@ def _name_files(files: Files, request: Request, untitled: int) -> None:
     table = Path(pages[0])
     with Progress("reading names", table.stat().st_size, quiet=request.quiet) as progress:
         titles(table, ids, out, progress.add)
-    database.read_parquet(str(out)).create_view("title")
+    database.read_parquet(literally(out)).create_view("title")
     database.sql(
         "SELECT read.* REPLACE (coalesce(read.file, title.file) AS file) "
         "FROM read LEFT JOIN title USING (page)"

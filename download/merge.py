@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from download.candidates import CANDIDATES, FACTS, FOUND
 from download.commons import Commons, addresses, page_url
-from download.joining import connect, record_batches
+from download.joining import connect, literally, record_batches
 from etl.progress import Progress
 from etl.tables import TableWriter
 from graph.tables import id_numbers
@@ -102,7 +102,7 @@ def _facts_of(
         "SELECT found.file_row_number AS row, facts.* EXCLUDE (file) "
         "FROM read_parquet($found, file_row_number = true) AS found "
         "JOIN read_parquet($facts) AS facts USING (file) ORDER BY row",
-        {"found": str(part.table), "facts": str(facts.table)},
+        {"found": literally(part.table), "facts": literally(facts.table)},
         _READ,
     )
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from download import tables
 from download.candidates import FACTS
-from download.joining import connect, record_batches
+from download.joining import connect, literally, record_batches
 from etl.errors import UserError
 from etl.merged_ids import Ids
 from etl.progress import Tick
@@ -75,9 +75,10 @@ def write_sizes(
         rows = _read(dumps, hashes, parts, tick)
         wanted = pq.read_metadata(parts["wanted"]).num_rows
         del hashes
+        pa.default_memory_pool().release_unused()
         with connect(work) as database, TableWriter(out, FACTS, repeated=["mime"]) as writer:
             for table, part in parts.items():
-                database.read_parquet(str(part)).create_view(table)
+                database.read_parquet(literally(part)).create_view(table)
             database.sql(_OF_IMAGE if "image" in dumps else _OF_FILES).create_view("known")
             counts = _write(database, writer, next(iter(dumps.values())))
     finally:
@@ -91,7 +92,7 @@ def _keep_names(found: Sequence[Path], out: Path, work: Path) -> Ids:
     """Puts the distinct files into ``out``; their hashes, ascending."""
     hashes = [np.empty(0, np.int64)]
     with connect(work) as database, TableWriter(out, _NAMES, repeated=[]) as writer:
-        parameters = {"found": [str(path) for path in found]}
+        parameters = {"found": [literally(path) for path in found]}
         for batch in record_batches(database, _DISTINCT, parameters) if found else ():
             names = pc.replace_substring(batch.column("file"), " ", "_").cast(pa.binary())
             hashes.append(tables.hashes_of(names.to_pylist()))

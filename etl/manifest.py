@@ -163,7 +163,7 @@ def read_manifest(directory: Path, step: str) -> dict[str, Any]:
         data = ujson.loads(path.read_bytes())
     except FileNotFoundError:
         raise UserError(
-            f"{directory} is not a finished {step}: it has no {MANIFEST}; "
+            f"{directory} holds no finished {step}: it has no {MANIFEST}; "
             f"run the command that writes it to its end first."
         ) from None
     except (OSError, ValueError) as error:

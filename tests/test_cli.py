@@ -191,7 +191,7 @@ def test_closure_prints_ids_and_entity_prints_names(built: Path) -> None:
         ("etl http://127.0.0.1:9/x.json.gz --store data/x --dry-run", "need a contact"),
         ("entity dog --store data/sample/store", "'dog' is not an item or property id"),
         ("entity q144 --store data/sample/store", "Q144 or P31; did you mean Q144?"),
-        ("entity Q1 --store data/nowhere", "data/nowhere is not a finished store"),
+        ("entity Q1 --store data/nowhere", "data/nowhere holds no finished store"),
         ("verify data", "data has no manifest.json"),
         ("etl nothing.json --store data/x", "nothing.json: no such file"),
         ("explain Q144", "give --store, --graph or both"),

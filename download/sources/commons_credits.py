@@ -28,12 +28,12 @@ SELECT * EXCLUDE (place) FROM known WHERE place = 1 ORDER BY file
 def find(request: Request) -> Mapping[str, Any]:
     """Writes what the dump knows of each file, ordered by file."""
     from download.candidates import FACTS, FACTS_FILE
-    from download.joining import record_batches
+    from download.joining import literally, record_batches
     from download.mediainfo_files import Describer, opened
     from etl.progress import Progress
     from etl.tables import TableWriter
 
-    tables = [str(path) for path in request.found.values()]
+    tables = [literally(path) for path in request.found.values()]
     counts = {"wanted": 0, "found": 0, "with_licence": 0}
     with opened(request) as files:
         if tables:

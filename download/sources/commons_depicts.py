@@ -117,11 +117,11 @@ def find(request: Request) -> Mapping[str, Any]:
             most = settings.per_entity or (1 << 62)
             database.execute(_CHOSEN, {"seed": settings.seed, "most": most})
             files.register_licences("pair")
-            with TableWriter(request.out / AVAILABLE_FILE, AVAILABLE) as writer:
+            with TableWriter(request.out / AVAILABLE_FILE, AVAILABLE) as available:
                 for batch in record_batches(database, _AVAILABLE):
-                    writer.write(pa.Table.from_batches([batch]).cast(AVAILABLE))
+                    available.write(pa.Table.from_batches([batch]).cast(AVAILABLE))
                     progress.add(batch.num_rows)
-        (total,) = _one(database, "SELECT count(*) FROM chosen")
+        total = _count(database, "SELECT count(*) FROM chosen")
         with (
             Describer(request) as describer,
             Progress("writing", total, unit=" rows", quiet=request.quiet) as progress,
@@ -130,16 +130,16 @@ def find(request: Request) -> Mapping[str, Any]:
             for batch in record_batches(database, _ROWS, rows=1 << 15):
                 writer.write(describer.found(batch))
                 progress.add(batch.num_rows)
-        pairs, with_images, distinct = _one(
-            database, "SELECT count(*), count(DISTINCT entity), count(DISTINCT page) FROM pair"
-        )
-        (kept,) = _one(database, "SELECT count(DISTINCT page) FROM chosen")
+        # no count(DISTINCT ...), which keeps all of them in memory
+        with_images = _count(database, "SELECT count(*) FROM (SELECT DISTINCT entity FROM pair)")
+        distinct = _count(database, "SELECT count(*) FROM (SELECT DISTINCT page FROM pair)")
+        kept = _count(database, "SELECT count(*) FROM (SELECT DISTINCT page FROM chosen)")
         return {
             "counts": {
                 "candidates": writer.rows,
                 "with_images": with_images,
                 "files": kept,
-                "pairs_before_cap": pairs,
+                "pairs_before_cap": available.rows,
                 "files_before_cap": distinct,
                 "items_looked_for": shown.num_rows,
             },
@@ -148,9 +148,9 @@ def find(request: Request) -> Mapping[str, Any]:
         }
 
 
-def _one(database: duckdb.DuckDBPyConnection, query: str) -> tuple[int, ...]:
-    (row,) = database.execute(query).fetchall()
-    return tuple(row)
+def _count(database: duckdb.DuckDBPyConnection, query: str) -> int:
+    ((number,),) = database.execute(query).fetchall()
+    return int(number)
 
 
 SOURCE: Final = Source(

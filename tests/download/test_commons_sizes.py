@@ -35,19 +35,19 @@ def request_of(folder: Path, files: list[str | None], **dumps: Path) -> Request:
         found[name] = folder / f"{name}.parquet"
         rows = files[n::2] + files[: n * 2]  # some in both
         pq.write_table(pa.table({"file": pa.array(rows, pa.string())}), found[name])
-    for name in ("out", "work"):
+    for name in ("out", "scratch"):
         (folder / name).mkdir(exist_ok=True)
     none = cast(Any, None)
     return Request(
         graph=folder, recipe=none, entities=folder, settings=none, commons=load(), store=None,
         given={name: (str(path),) for name, path in dumps.items()},
-        out=folder / "out", work=folder / "work", found=found, quiet=True,
+        out=folder / "out", images=folder, scratch=folder / "scratch", found=found, quiet=True,
     )  # fmt: skip
 
 
 def facts(request: Request) -> tuple[list[dict[str, Any]], dict[str, int]]:
     said = SIZES.find(request)
-    assert not list(request.work.iterdir())
+    assert not list(request.scratch.iterdir())
     table = pq.read_table(request.out / "facts.parquet")
     assert table.schema.equals(FACTS)
     known = ("file", "width", "height", "mime", "bytes", "sha1")
@@ -226,7 +226,7 @@ def test_a_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
     request = request_of(tmp_path, ["A.jpg"], image=dump_of(tmp_path, "image", rows))
     with pytest.raises(UserError, match=r"two rows of the file 'A\.jpg'"):
         SIZES.find(request)
-    assert not list(request.work.iterdir())
+    assert not list(request.scratch.iterdir())
 
 
 def test_inputs_are_the_same_wherever_the_dump_lies(tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def test_a_directory_may_be_called_anything(tmp_path: Path, name: str) -> None:
 
 def test_candidates_that_are_not_finished_are_refused(tmp_path: Path) -> None:
     (tmp_path / "candidates").mkdir()
-    with pytest.raises(UserError, match=r"not a finished candidates: it has no manifest\.json"):
+    with pytest.raises(UserError, match=r"holds no finished candidates: it has no manifest\.json"):
         count(tmp_path)
 
 

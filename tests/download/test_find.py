@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from download.sources import MissingInputError, Request, Source
 from etl.errors import UserError
 from etl.manifest import read_manifest
 from etl.verify import verify
-from tests.console import run
+from tests.console import ROOT, run, start
+from tests.download.commons_dump import file_line, write_mediainfo
 from tests.graph.data_sets import with_columns
 
 Rows = list[dict[str, Any]]
@@ -186,8 +188,20 @@ def test_the_command(sample: Path, tmp_path: Path) -> None:
     assert "commons-sizes: " in listed.stdout
 
 
+def test_a_run_that_is_killed_leaves_nothing_half_made(sample: Path, tmp_path: Path) -> None:
+    """Real processes, killed before every other change that they make on disk."""
+    lines = [file_line(page, claims={"P180": ["Q144"]}) for page in range(1, 9)]
+    dump = write_mediainfo(tmp_path / "mediainfo.json", lines)
+    program = [sys.executable, "-m", "tests.download.killed_finds"]
+    done = start([*program, str(sample / "graph"), str(dump), str(tmp_path)], tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["wrong"] == []
+    assert told["killed"] > 20
+
+
 def test_hosts_and_widths_are_a_file(sample: Path, tmp_path: Path) -> None:
-    text = Path("download/commons.toml").read_text("utf-8")
+    text = (ROOT / "download/commons.toml").read_text("utf-8")
     there = "https://thumb.example.org/thumb"
     file = tmp_path / "hosts.toml"
     file.write_text(
