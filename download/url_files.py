@@ -181,7 +181,7 @@ def _check_columns(path: Path, chosen: Mapping[str, str], names: Sequence[str]) 
 def _parquet(found: List) -> Iterator[Batch]:
     path, place = found.path, 1
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:  # else all of it ends up in memory
             schema = file.schema_arrow
             chosen = _chosen(schema.names, found)
             _check_columns(path, chosen, schema.names)
