@@ -30,6 +30,7 @@ NAMES = {
     "kills": "processes killed at random, and what is in the store in the end",
     "explain": "one explanation, beside the interpreter's start",
     "judged": "how often natural types and visuality are right, on items that were judged",
+    "mediainfo": "Commons' files into tables, beside etl",
     "join": "sizes of files from 20 million rows of MediaWiki's table `image`",
     "candidates": "where images of 150,000 entities are, from 20 million files",
     "graph": "a data set of a store of 10 million items, beside networkx and rustworkx",
@@ -88,7 +89,7 @@ def _run(name: str, parsed: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _list() -> str:
-    return "\n".join(["benchmarks:", *(f"  {name:8} {what}" for name, what in NAMES.items())])
+    return "\n".join(["benchmarks:", *(f"  {name:9} {what}" for name, what in NAMES.items())])
 
 
 if __name__ == "__main__":

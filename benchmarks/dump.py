@@ -37,6 +37,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
+from typing import Protocol
 
 import zstandard
 from tqdm import tqdm
@@ -80,6 +81,18 @@ class Plan:
         """Number of batches; the last one may be shorter."""
         return -(-self.entities // self.batch)
 
+    def lines(self, number: int) -> Iterator[bytes]:
+        """The lines of a batch."""
+        return _lines(self, number)
+
+
+class Lines(Protocol):
+    """What :func:`write` writes: lines in batches."""
+
+    @property
+    def batches(self) -> int: ...
+    def lines(self, number: int) -> Iterator[bytes]: ...
+
 
 @dataclass(frozen=True)
 class Written:
@@ -101,7 +114,7 @@ class Written:
         return self.json_bytes / self.file_bytes
 
 
-def write(plan: Plan, path: Path, workers: int = 1, quiet: bool = True) -> Written:
+def write(plan: Lines, path: Path, workers: int = 1, quiet: bool = True) -> Written:
     """Write the dump of ``plan`` in the form that the suffix of ``path`` names.
 
     Raises ValueError for another suffix.
@@ -133,7 +146,7 @@ def write(plan: Plan, path: Path, workers: int = 1, quiet: bool = True) -> Writt
     return Written(entities, json_bytes, path.stat().st_size, seconds)
 
 
-def _batches(plan: Plan, suffix: str, workers: int) -> Iterator[tuple[int, int, bytes]]:
+def _batches(plan: Lines, suffix: str, workers: int) -> Iterator[tuple[int, int, bytes]]:
     """Batches in order, made ahead by the workers: one more than there are workers."""
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         pending: deque[Future[tuple[int, int, bytes]]] = deque()
@@ -145,9 +158,9 @@ def _batches(plan: Plan, suffix: str, workers: int) -> Iterator[tuple[int, int, 
             yield pending.popleft().result()
 
 
-def _batch(plan: Plan, number: int, suffix: str) -> tuple[int, int, bytes]:
+def _batch(plan: Lines, number: int, suffix: str) -> tuple[int, int, bytes]:
     """Lines, bytes of JSON and the encoded bytes of one batch."""
-    lines = list(_lines(plan, number))
+    lines = list(plan.lines(number))
     data = b",\n".join(lines)
     return len(lines), len(data), _ENCODERS[suffix](data)
 

@@ -5,8 +5,10 @@
      "pageid": 76, "ns": 6, "title": "File:Bustaxi.jpg", "lastrevid": 512, …}
 
 A line is decoded straight into typed structs (msgspec), whose fields are all that is read: the rest
-is skipped without becoming a Python object. What these types don't allow is not mended: the line is
-rejected. ``tests/download/plain_mediainfo.py`` is the slow, readable twin.
+is skipped without becoming a Python object. Nearly all lines have the narrow types' shape; what
+doesn't is decoded into wide ones, which are of any shape that Wikibase has given to a file. What
+these don't allow either is not mended: the line is rejected. ``docs/performance.md`` has the gain,
+``tests/download/plain_mediainfo.py`` the slow, readable twin.
 
 The form: ``labels`` are the captions; empty maps are ``[]`` (T222159); snaks have no ``datatype``
 (T246809); the key is ``statements`` where other entities have ``claims`` (T149410), which is read
@@ -17,11 +19,11 @@ since June 2022 (T301104).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Final, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from etl.entity import MAX_NUMBER, MAX_REVISION, RejectedLineError
 from etl.lines import Line
@@ -29,9 +31,9 @@ from etl.lines import Line
 # Properties of Wikidata that files have statements of; Commons:Structured_data/Modeling.
 DEPICTS, MAIN_SUBJECT, DIGITAL_REPRESENTATION = 180, 921, 6243
 
-PIXEL: Final = "Q355198"  # unit of P2049 (width) and P2048 (height)
-BYTE: Final = "Q8799"  # unit of P3575 (data size)
-SHA1: Final = "Q13414952"  # P459 (determination method) of P4092 (checksum)
+PIXEL: Final = "/Q355198"  # unit of P2049 (width) and P2048 (height)
+BYTE: Final = "/Q8799"  # unit of P3575 (data size)
+SHA1: Final = 13414952  # P459 (determination method) of P4092 (checksum)
 
 #: Characters of a caption or a creator's name that are kept. Wikibase allows 250 of a caption
 #: and, on Wikimedia's wikis, 1,500 of a string: what is longer was not written by it.
@@ -45,8 +47,13 @@ _MAX_INT32, _MAX_INT64 = (1 << 31) - 1, (1 << 63) - 1
 _LONGEST_CODE = 64  # of a language; Wikimedia's longest have some 15
 _LONGEST_MIME = 255  # RFC 6838: 127 characters on each side of the slash
 _CACHED = 1 << 16  # items that are remembered: licences, creators and classes repeat
+_MOST_CAPTIONS = 1_000  # Wikimedia has some 600 languages
+_SURELY_SHORT = 64  # characters, of four bytes at most
+_SURELY_INT32 = 10  # digits, one more than what always fits
+_SHA1 = f"Q{SHA1}"
 _FILE = "File:"
-_FILE_NAMESPACE = 6
+_OF_FILES = (6, None)  # namespace; None in dumps before June 2022
+_NO_FILE = "mediainfo of no file"
 
 _page_id = re.compile(r"M([1-9][0-9]{0,9})\Z").match
 _item_id = re.compile(r"Q[1-9][0-9]{0,16}\Z").match
@@ -54,33 +61,28 @@ _whole_number = re.compile(r"\+?([0-9]{1,19})(?:\.0+)?\Z").match
 _hex_digest = re.compile(r"[0-9A-Fa-f]{40}\Z").match
 
 
-class Row(NamedTuple):
-    """A file, as files.parquet has it (:data:`download.reading.FILES`)."""
-
-    page: int
-    revision: int
-    file: str | None
-    captions: list[str]
-    caption_langs: list[str]
-    licences: list[str]
-    statuses: list[str]
-    creators: list[str]
-    width: int | None
-    height: int | None
-    bytes: int | None
-    mime: str | None
-    sha1: str | None
-
-
 #: Item, property, whether the statement's rank is preferred ("prominent" on the file's page).
 Depicted = tuple[int, int, bool]
 
+Texts = tuple[str, ...]
 
-class File(NamedTuple):
-    """What is taken of a line."""
-
-    row: Row
-    depicted: list[Depicted]
+#: A file: the columns of files.parquet (:data:`download.reading.FILES`), then what it depicts.
+File = tuple[
+    int,  # page
+    int,  # revision
+    str | None,  # file
+    Texts,  # captions
+    Texts,  # caption_langs
+    Texts,  # licences
+    Texts,  # statuses
+    Texts,  # creators
+    int | None,  # width
+    int | None,  # height
+    int | None,  # bytes
+    str | None,  # mime
+    str | None,  # sha1
+    Sequence[Depicted],
+]
 
 
 class NoFile(NamedTuple):
@@ -91,6 +93,9 @@ class NoFile(NamedTuple):
 
 # --- the line as msgspec reads it ---------------------------------------------------------------
 # gc=False throughout: these are trees, and the cycle collector would walk millions of them in vain
+
+_Rank = Literal["normal", "preferred", "deprecated"]
+_Revision = Annotated[int, msgspec.Meta(ge=0, le=MAX_REVISION)]
 
 
 class _Caption(Struct, gc=False):
@@ -119,15 +124,18 @@ class _Snak(Struct, gc=False):
 
 class _Statement(Struct, gc=False):
     mainsnak: _Snak
-    rank: Literal["preferred", "normal", "deprecated"] = "normal"
+    rank: _Rank = "normal"
+
+
+AnyStatement = TypeVar("AnyStatement", bound=_Statement)
 
 
 class _Naming(Struct, gc=False):
-    """Qualifiers that name a creator who has no item."""
+    """Qualifiers that name a creator who has no item; the second is looked at without the first."""
 
     P2093: tuple[_Snak, ...] = ()  # author name string
-    P4174: tuple[_Snak, ...] = ()  # Wikimedia username
-    P2699: tuple[_Snak, ...] = ()  # URL
+    P4174: Raw = Raw()  # Wikimedia username
+    P2699: Raw = Raw()  # URL
 
 
 class _Creation(_Statement, gc=False):
@@ -156,9 +164,6 @@ class _Statements(Struct, gc=False):
     P4092: tuple[_Checksum, ...] = ()
 
 
-_NO_STATEMENTS = _Statements()
-
-
 class _Line(Struct, gc=False):
     type: str
     id: str
@@ -167,11 +172,91 @@ class _Line(Struct, gc=False):
     claims: _Statements | tuple[()] | None = None
     ns: int | None = None
     title: str | None = None
-    lastrevid: int = 0
+    lastrevid: _Revision = 0
 
 
-_decode = msgspec.json.Decoder(_Line).decode
+# The same, narrower: what nearly all lines are. Constants stand for what needn't be read.
 
+
+class _NarrowId(Struct, gc=False):
+    id: str
+
+
+class _NarrowQuantity(Struct, gc=False):
+    amount: str
+    unit: Literal["http://www.wikidata.org/entity/Q355198", "http://www.wikidata.org/entity/Q8799"]
+
+
+_NARROW_UNITS = {unit: f"http://www.wikidata.org/entity{unit}" for unit in (PIXEL, BYTE)}
+
+
+def _narrow_snak(type_: str, value: Any, *, valueless: bool = False) -> Any:
+    """A snak with a value of one type, which is told by the value's own form."""
+    # the constant is no field, so that the text of `type` is skipped
+    datavalue: Any = msgspec.defstruct(
+        "NarrowDataValue", [("value", value)], namespace={"type": type_}, gc=False
+    )
+    fields: list[Any] = [("snaktype", Literal["value"]), ("datavalue", datavalue)]
+    if valueless:
+        fields = [
+            ("snaktype", Literal["value", "somevalue"]),
+            ("datavalue", datavalue | None, None),
+        ]
+    return msgspec.defstruct("NarrowSnak", fields, gc=False)
+
+
+def _narrow_statements(snak: Any, *qualifiers: tuple[str, Any, Any]) -> Any:
+    """Statements with such a snak."""
+    fields: list[Any] = [("mainsnak", snak), ("rank", _Rank), *qualifiers]
+    statement: Any = msgspec.defstruct("NarrowStatement", fields, gc=False)
+    return tuple[statement, ...]
+
+
+_narrow_id = _narrow_snak("wikibase-entityid", _NarrowId)
+_narrow_text = _narrow_snak("string", str)
+_texts: Any = tuple.__class_getitem__((_narrow_text, ...))
+_methods: Any = tuple.__class_getitem__((_narrow_id, ...))
+_NarrowNaming: Any = msgspec.defstruct(
+    "NarrowNaming",
+    [("P2093", _texts, ()), ("P4174", Raw, Raw()), ("P2699", Raw, Raw())],
+    gc=False,
+)
+_NarrowMethod: Any = msgspec.defstruct("NarrowMethod", [("P459", _methods, ())], gc=False)
+_items = _narrow_statements(_narrow_id)
+_quantities = _narrow_statements(_narrow_snak("quantity", _NarrowQuantity))
+_TYPES = {
+    **dict.fromkeys(("P180", "P921", "P6243", "P275", "P6216"), _items),
+    "P170": _narrow_statements(
+        _narrow_snak("wikibase-entityid", _NarrowId, valueless=True),
+        ("qualifiers", _NarrowNaming | tuple[()], ()),
+    ),
+    **dict.fromkeys(("P2049", "P2048", "P3575"), _quantities),
+    "P1163": _narrow_statements(_narrow_text),
+    "P4092": _narrow_statements(_narrow_text, ("qualifiers", _NarrowMethod | tuple[()], ())),
+}
+_NarrowLine: Any = msgspec.defstruct(
+    "NarrowLine",
+    [
+        ("type", Literal["mediainfo"]),
+        ("id", str),
+        (
+            "statements",
+            msgspec.defstruct(
+                "NarrowStatements", [(p, type_, ()) for p, type_ in _TYPES.items()], gc=False
+            )
+            | tuple[()],
+        ),
+        ("labels", dict[str, _Caption] | tuple[()], ()),
+        ("ns", Literal[6] | None, None),
+        ("pageid", int, 0),
+        ("title", str | None, None),
+        ("lastrevid", _Revision, 0),
+    ],
+    gc=False,
+)
+_decode: Callable[[Line], _Line] = msgspec.json.Decoder(_NarrowLine).decode
+_decode_any = msgspec.json.Decoder(_Line).decode
+_decode_snaks = msgspec.json.Decoder(tuple[_Snak, ...]).decode
 
 # --- what is taken ------------------------------------------------------------------------------
 
@@ -182,7 +267,16 @@ def read(line: Line) -> File | NoFile:
     Raises RejectedLineError where it isn't JSON or hasn't the form that Wikibase gives it.
     """
     try:
-        return _file(_decode(line))
+        try:
+            raw = _decode(line)
+        except msgspec.ValidationError:
+            raw = _decode_any(line)
+            if raw.type != "mediainfo":
+                return NoFile(raw.type[:40])
+            if raw.statements is None:
+                raw.statements = raw.claims
+            return _file(raw)
+        return _narrow_file(raw)
     except msgspec.ValidationError as error:
         raise RejectedLineError(f"not of a file's form: {error}"[:200]) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -192,37 +286,20 @@ def read(line: Line) -> File | NoFile:
 
 
 def _file(raw: _Line) -> File | NoFile:
-    if raw.type != "mediainfo":
-        return NoFile(raw.type[:40])
-    if raw.ns is not None and raw.ns != _FILE_NAMESPACE:
-        return NoFile("mediainfo of no file")
-    name = raw.title
+    name, statements, labels = raw.title, raw.statements, raw.labels
+    if raw.ns not in _OF_FILES:
+        return NoFile(_NO_FILE)
     if name is not None:
-        if not name.startswith(_FILE):
-            return NoFile("mediainfo of no file")
-        name = _checked_name(name[len(_FILE) :])
-    page = _page_id(raw.id)
-    if page is None or int(page[1]) > MAX_PAGE:
-        raise RejectedLineError(f"{raw.id[:40]!r} is not the id of a file")
-    if not 0 <= raw.lastrevid <= MAX_REVISION:
-        raise RejectedLineError(f"{raw.lastrevid} is not a revision")
-    captions, langs = _captions(raw.labels)
-    statements = (raw.claims if raw.statements is None else raw.statements) or _NO_STATEMENTS
-    row = Row(
-        int(page[1]),
-        raw.lastrevid,
-        name,
-        captions,
-        langs,
-        _ids(statements.P275),
-        _ids(statements.P6216),
-        _creators(statements.P170) if statements.P170 else [],
-        _quantity(statements.P2049, PIXEL, _MAX_INT32) if statements.P2049 else None,
-        _quantity(statements.P2048, PIXEL, _MAX_INT32) if statements.P2048 else None,
-        _quantity(statements.P3575, BYTE, _MAX_INT64) if statements.P3575 else None,
-        _mime(statements.P1163) if statements.P1163 else None,
-        _sha1(statements.P4092) if statements.P4092 else None,
-    )
+        if name[:5] != _FILE:
+            return NoFile(_NO_FILE)
+        name = name[5:]
+        if not 0 < len(name) < _SURELY_SHORT:
+            _check_name(name)
+    page = _page_of(raw.id)
+    langs, captions = _captions(labels) if labels else ((), ())
+    if not statements:
+        nothing = (captions, langs, (), (), (), None, None, None, None, None, ())
+        return (page, raw.lastrevid, name, *nothing)
     depicted: list[Depicted] = []
     if statements.P180:
         depicted += _depicted(statements.P180, DEPICTS)
@@ -230,66 +307,97 @@ def _file(raw: _Line) -> File | NoFile:
         depicted += _depicted(statements.P921, MAIN_SUBJECT)
     if statements.P6243:
         depicted += _depicted(statements.P6243, DIGITAL_REPRESENTATION)
-    return File(row, depicted)
+    return (
+        page,
+        raw.lastrevid,
+        name,
+        captions,
+        langs,
+        _ids(statements.P275) if statements.P275 else (),
+        _ids(statements.P6216) if statements.P6216 else (),
+        _creators(statements.P170) if statements.P170 else (),
+        _quantity(statements.P2049, PIXEL, _MAX_INT32) if statements.P2049 else None,
+        _quantity(statements.P2048, PIXEL, _MAX_INT32) if statements.P2048 else None,
+        _quantity(statements.P3575, BYTE, _MAX_INT64) if statements.P3575 else None,
+        _mime(statements.P1163) if statements.P1163 else None,
+        _sha1(statements.P4092) if statements.P4092 else None,
+        depicted,
+    )
 
 
-def _checked_name(name: str) -> str:
-    if not name or len(name) > LONGEST_NAME or len(name.encode()) > LONGEST_NAME:
+def _page_of(id_: str) -> int:
+    found = _page_id(id_)
+    page = int(found[1]) if found else 0
+    if not 0 < page <= MAX_PAGE:
+        raise RejectedLineError(f"{id_[:40]!r} is not the id of a file")
+    return page
+
+
+def _check_name(name: str) -> str:
+    if not name or len(name.encode()) > LONGEST_NAME:
         raise RejectedLineError(f"{name[:40]!r} is not the name of a file")
     return name
 
 
-def _captions(labels: dict[str, _Caption] | tuple[()]) -> tuple[list[str], list[str]]:
-    """Captions in the dump's order, and their languages."""
-    if not labels:
-        return [], []
+def _captions(labels: dict[str, _Caption] | tuple[()]) -> tuple[Texts, Texts]:
+    """Languages and captions in the dump's order."""
     assert isinstance(labels, dict)
-    langs = list(labels)
-    if max(map(len, langs)) > _LONGEST_CODE:
-        raise RejectedLineError("a caption in a language whose code is no code")
-    return [caption.value[:LONGEST_TEXT] for caption in labels.values()], langs
+    langs = tuple(labels)
+    if len(langs) > _MOST_CAPTIONS or max(map(len, langs)) > _LONGEST_CODE:
+        raise RejectedLineError("captions in languages that there aren't")
+    return langs, tuple([caption.value[:LONGEST_TEXT] for caption in labels.values()])
 
 
-def _used(statements: Iterable[_Statement]) -> list[_Statement]:
+def _used(statements: Sequence[AnyStatement]) -> Sequence[AnyStatement]:
     """Statements that aren't deprecated, those of the best rank first."""
+    if len(statements) == 1:
+        return statements if statements[0].rank != "deprecated" else ()
     used = [s for s in statements if s.rank != "deprecated"]
-    if len(used) > 1:
-        used.sort(key=lambda s: s.rank != "preferred")
+    used.sort(key=_is_normal)
     return used
 
 
-def _ids(statements: tuple[_Statement, ...]) -> list[str]:
+def _is_normal(statement: _Statement) -> bool:
+    return statement.rank == "normal"
+
+
+def _ids(statements: Sequence[_Statement]) -> Texts:
     """Items that statements name, each once."""
-    found = [f"Q{n}" for s in _used(statements) if (n := _item(s.mainsnak))]
-    return found if len(found) < 2 else list(dict.fromkeys(found))
+    used = _used(statements)
+    if len(used) == 1:
+        number = _item(used[0].mainsnak)
+        return (f"Q{number}",) if number else ()
+    found = [f"Q{number}" for s in used if (number := _item(s.mainsnak))]
+    return tuple(dict.fromkeys(found))
 
 
-def _creators(statements: tuple[_Creation, ...]) -> list[str]:
+def _creators(statements: Sequence[_Creation]) -> Texts:
     """Ids of creators, or what the qualifiers call those who have none."""
-    found = []
+    found: list[str] = []
     for statement in _used(statements):
         snak = statement.mainsnak
         if snak.snaktype == "somevalue":
-            assert isinstance(statement, _Creation)
-            name = _name(statement.qualifiers)
-            if name:
+            qualifiers = statement.qualifiers
+            if qualifiers and (name := _name(qualifiers)):
                 found.append(name)
         elif number := _item(snak):
             found.append(f"Q{number}")
-    return found if len(found) < 2 else list(dict.fromkeys(found))
+    return tuple(found if len(found) < 2 else dict.fromkeys(found))
 
 
-def _name(qualifiers: _Naming | tuple[()]) -> str | None:
-    if isinstance(qualifiers, tuple):
-        return None
-    for snaks in (qualifiers.P2093, qualifiers.P4174, qualifiers.P2699):
-        for snak in snaks:
+def _name(qualifiers: _Naming) -> str:
+    """The first text of the first qualifier that has one, "" for none."""
+    for snak in qualifiers.P2093:
+        if text := _text(snak):
+            return text[:LONGEST_TEXT]
+    for raw in (qualifiers.P4174, qualifiers.P2699):
+        for snak in _decode_snaks(raw) if raw else ():
             if text := _text(snak):
                 return text[:LONGEST_TEXT]
-    return None
+    return ""
 
 
-def _depicted(statements: tuple[_Statement, ...], property_: int) -> list[Depicted]:
+def _depicted(statements: Sequence[_Statement], property_: int) -> list[Depicted]:
     """Items that statements name, each once: preferred where one of its statements is."""
     found: dict[int, bool] = {}
     for statement in statements:
@@ -299,21 +407,22 @@ def _depicted(statements: tuple[_Statement, ...], property_: int) -> list[Depict
     return [(number, property_, preferred) for number, preferred in found.items()]
 
 
-def _quantity(statements: tuple[_Statement, ...], unit: str, most: int) -> int | None:
+def _quantity(statements: Sequence[_Statement], unit: str, most: int) -> int | None:
     """The first number in the unit; what is negative, a fraction or above ``most`` is none."""
     for statement in _used(statements):
-        value = _value(statement.mainsnak, "quantity")
-        if not isinstance(value, _Value):
+        snak = statement.mainsnak
+        value = _value(snak, "quantity")
+        if value is None:
             continue
         if value.amount is None or value.unit is None:
             raise RejectedLineError("a quantity without an amount or a unit")
         number = _whole_number(value.amount)
-        if number and value.unit.rpartition("/")[2] == unit and int(number[1]) <= most:
-            return int(number[1])
+        if number and value.unit.endswith(unit) and (found := int(number[1])) <= most:
+            return found
     return None
 
 
-def _mime(statements: tuple[_Statement, ...]) -> str | None:
+def _mime(statements: Sequence[_Statement]) -> str | None:
     for statement in _used(statements):
         text = _text(statement.mainsnak)
         if text and len(text) <= _LONGEST_MIME:
@@ -321,44 +430,124 @@ def _mime(statements: tuple[_Statement, ...]) -> str | None:
     return None
 
 
-def _sha1(statements: tuple[_Checksum, ...]) -> str | None:
+def _sha1(statements: Sequence[_Checksum]) -> str | None:
     for statement in _used(statements):
-        assert isinstance(statement, _Checksum)
         text = _text(statement.mainsnak)
-        if text and _hex_digest(text) and _is_sha1(statement.qualifiers):
-            return text.lower()
+        if text and _hex_digest(text) and statement.qualifiers:
+            for snak in statement.qualifiers.P459:
+                if _item(snak) == SHA1:
+                    return text.lower()
     return None
 
 
-def _is_sha1(qualifiers: _Method | tuple[()]) -> bool:
-    if isinstance(qualifiers, tuple):
-        return False
-    return any(_item(snak) == _SHA1_NUMBER for snak in qualifiers.P459)
+# --- the same of narrow lines, without detours where there is one statement of normal rank --------
 
 
-_SHA1_NUMBER = int(SHA1[1:])
+def _narrow_file(raw: Any) -> File | NoFile:
+    """What :func:`_file` gives."""
+    page, name, statements = raw.pageid, raw.title, raw.statements
+    if name is None or not statements or raw.id != f"M{page}" or not 0 < page <= MAX_PAGE:
+        return _file(raw)
+    if not (name.startswith(_FILE) and len(name) < _SURELY_SHORT):
+        return _file(raw)
+    langs, captions = _captions(raw.labels) if raw.labels else ((), ())
+    depicted: list[Depicted] = []
+    if found := statements.P180:
+        depicted += _depicted(found, DEPICTS)
+    if found := statements.P921:
+        depicted += _depicted(found, MAIN_SUBJECT)
+    if found := statements.P6243:
+        depicted += _depicted(found, DIGITAL_REPRESENTATION)
+    return (
+        page,
+        raw.lastrevid,
+        name[5:] or _check_name(""),
+        captions,
+        langs,
+        _narrow_ids(found) if (found := statements.P275) else (),
+        _narrow_ids(found) if (found := statements.P6216) else (),
+        _narrow_creators(found) if (found := statements.P170) else (),
+        _narrow_quantity(found, PIXEL, _MAX_INT32) if (found := statements.P2049) else None,
+        _narrow_quantity(found, PIXEL, _MAX_INT32) if (found := statements.P2048) else None,
+        _narrow_quantity(found, BYTE, _MAX_INT64) if (found := statements.P3575) else None,
+        _mime(found) if (found := statements.P1163) else None,
+        _narrow_sha1(found) if (found := statements.P4092) else None,
+        depicted,
+    )
+
+
+def _narrow_ids(statements: Any) -> Texts:
+    if len(statements) == 1:
+        statement = statements[0]
+        if statement.rank == "normal":
+            known = _alone.get(statement.mainsnak.datavalue.value.id)
+            if known is not None:
+                return known
+    ids = _ids(statements)
+    if len(statements) == len(ids) == 1:
+        if len(_alone) >= _CACHED:
+            _alone.clear()
+        _alone[ids[0]] = ids
+    return ids
+
+
+_alone: dict[str, Texts] = {}  # id → what one statement about it gives
+
+
+def _narrow_creators(statements: Any) -> Texts:
+    if len(statements) == 1:
+        statement = statements[0]
+        names = statement.qualifiers and statement.qualifiers.P2093
+        if names and statement.rank == "normal" and statement.mainsnak.snaktype == "somevalue":
+            name = names[0].datavalue.value
+            if name:
+                return (name[:LONGEST_TEXT],)
+    return _creators(statements)
+
+
+def _narrow_quantity(statements: Any, unit: str, most: int) -> int | None:
+    if len(statements) == 1:
+        statement = statements[0]
+        value = statement.mainsnak.datavalue.value
+        amount = value.amount
+        if statement.rank == "normal" and value.unit == _NARROW_UNITS[unit]:
+            digits = amount[1:]
+            if digits.isdecimal() and len(digits) < _SURELY_INT32 and amount.isascii():
+                return int(digits) if amount[0] == "+" else None
+    return _quantity(statements, unit, most)
+
+
+def _narrow_sha1(statements: Any) -> str | None:
+    if len(statements) == 1:
+        statement = statements[0]
+        methods = statement.qualifiers and statement.qualifiers.P459
+        if statement.rank == "normal" and len(methods) == 1:
+            digest: str = statement.mainsnak.datavalue.value
+            if methods[0].datavalue.value.id == _SHA1 and _hex_digest(digest):
+                return digest.lower()
+    return _sha1(statements)
 
 
 # --- snaks --------------------------------------------------------------------------------------
 
 
-def _value(snak: _Snak, type_: str) -> _Value | str | None:
-    """The value of a snak, where it has one of that type."""
+def _value(snak: _Snak, type_: str) -> Any:
+    """The value of a snak, where it has one of that type: text of a string, else a struct."""
+    datavalue = snak.datavalue
     if snak.snaktype != "value":
         return None
-    datavalue = snak.datavalue
     if datavalue is None:
         raise RejectedLineError("a snak with a value that has none")
     if datavalue.type != type_:
         return None
-    if isinstance(datavalue.value, str) != (type_ == "string"):
+    value = datavalue.value
+    if (type(value) is str) != (type_ == "string"):
         raise RejectedLineError(f"a {type_} that has not the form of one")
-    return datavalue.value
+    return value
 
 
 def _text(snak: _Snak) -> str | None:
-    value = _value(snak, "string")
-    assert not isinstance(value, _Value)
+    value: str | None = _value(snak, "string")
     return value
 
 
@@ -368,15 +557,15 @@ _numbers: dict[str, int] = {}
 def _item(snak: _Snak) -> int:
     """The number of the item that a snak names, 0 where it names none."""
     value = _value(snak, "wikibase-entityid")
-    if not isinstance(value, _Value):
+    if value is None:
         return 0
     id_ = value.id
-    if id_ is None:
-        return _old_item(value)
     number = _numbers.get(id_)
     if number is not None:
         return number
-    if not id_.startswith("Q"):
+    if id_ is None:
+        return _old_item(value)
+    if id_[:1] != "Q":
         return 0  # a property, a lexeme, a file
     if _item_id(id_) is None or int(id_[1:]) > MAX_NUMBER:
         raise RejectedLineError(f"{id_[:40]!r} is not the id of an item")

@@ -13,16 +13,18 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import ujson
 
-from download.mediainfo import Depicted, NoFile, Row
+from download.mediainfo import File, NoFile
 from download.mediainfo import read as read_line
 from download.repeats import Numbers, beaten
 from etl.dump import STDIN, Damage, Input, Slice, find_inputs, plan_slices
@@ -119,8 +121,7 @@ _PLAN = "plan.json"
 _MERGED = "merged"
 _FILES, _DEPICTS = "files.arrow", "depicts.arrow"  # of a slice
 _WHAT = "the JSON dump of Commons' mediainfo"
-_BATCH_ROWS = 1 << 13  # rows that a worker holds as Python objects
-_BATCH_BYTES = 24 << 20  # of the JSON that they come from, at most, and one line more
+_BATCH_BYTES = 4 << 20  # of JSON, of which a worker holds rows as Python objects
 
 #: As DEPICTS, with the place of the file in the batch of files beside it instead of its page.
 _SLICE_DEPICTS = DEPICTS.remove(0).insert(0, pa.field("row", pa.int32()))
@@ -299,32 +300,31 @@ class _FileTaker:
         self.report = SliceReport()
         self._files = _batch_file(directory / _FILES, FILES)
         self._depicts = _batch_file(directory / _DEPICTS, _SLICE_DEPICTS)
-        self._rows: list[Row] = []
-        self._depicted: list[tuple[int, Sequence[Depicted]]] = []
+        self._rows: list[File] = []
         self._bytes = 0
 
     def take(self, text: Line) -> bool:
         """Takes a file, or counts what else it is."""
-        found, report = read_line(text), self.report
+        found = read_line(text)
         if isinstance(found, NoFile):
+            report = self.report
             report.others[found.kind] = report.others.get(found.kind, 0) + 1
             return False
-        if found.depicted:
-            self._depicted.append((len(self._rows), found.depicted))
-        self._rows.append(found.row)
+        self._rows.append(found)
         self._bytes += len(text)
-        if len(self._rows) == _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
+        if self._bytes >= _BATCH_BYTES:
             self._write()
         return False
 
     def _write(self) -> None:
         """Writes a batch of both tables and forgets it."""
-        files = _batch(self._rows, FILES)
-        depicted = [(row, *what) for row, found in self._depicted for what in found]
-        self._files.write_batch(files)
-        self._depicts.write_batch(_batch(depicted, _SLICE_DEPICTS))
-        self.report.files += len(files)
-        self._rows, self._depicted, self._bytes = [], [], 0
+        *columns, depicted = zip(*self._rows, strict=True)
+        flat = [(row, *what) for row, found in enumerate(depicted) if found for what in found]
+        self._files.write_batch(_batch(columns, FILES))
+        depicts = zip(*flat, strict=True) if flat else ((),) * len(_SLICE_DEPICTS)
+        self._depicts.write_batch(_batch(depicts, _SLICE_DEPICTS))
+        self.report.files += len(self._rows)
+        self._rows, self._bytes = [], 0
 
     def finish(self) -> None:
         """Writes the last batch and the ends of the files."""
@@ -334,11 +334,20 @@ class _FileTaker:
         self._depicts.close()
 
 
-def _batch(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
-    """Rows as an Arrow batch."""
-    columns = zip(*rows, strict=True) if rows else ((),) * len(schema)
-    arrays = [pa.array(column, type_) for column, type_ in zip(columns, schema.types, strict=True)]
+def _batch(columns: Iterable[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
+    """Columns of Python objects as an Arrow batch."""
+    arrays = [_array(column, type_) for column, type_ in zip(columns, schema.types, strict=True)]
     return pa.record_batch(arrays, schema=schema)
+
+
+def _array(column: Sequence[Any], type_: pa.DataType) -> pa.Array:
+    """A column as an array; lists are laid end to end first, which takes a third of the time."""
+    if not pa.types.is_list(type_):
+        return pa.array(column, type_)
+    offsets = np.zeros(len(column) + 1, np.int32)
+    np.cumsum(np.fromiter(map(len, column), np.int32, len(column)), out=offsets[1:])
+    values = pa.array(list(chain.from_iterable(column)), type_.value_type)
+    return pa.ListArray.from_arrays(pa.array(offsets), values, type=type_)
 
 
 def _batch_file(path: Path, schema: pa.Schema) -> pa.RecordBatchFileWriter:
@@ -404,7 +413,7 @@ def _read(run: _Run) -> tuple[list[SliceReport], list[Damage]]:
     check_ends(plan.inputs, reports, damage)
     placed = placed_rejects(run.slices, reports)
     write_rejects(run.work, rejects, placed)
-    check_damage(damage, allowed=options.allow_damage, made="a table")
+    check_damage(damage, options.allow_damage, "a table")
     check_rejects(rejects, sum(r.rejected for r in reports), placed, options.max_rejects, _WHAT)
     if not any(report.files for report in reports):
         discard(run.work)

@@ -145,7 +145,7 @@ def _read(run: _Build) -> tuple[list[SliceReport], list[dict[str, Any]], list[Da
         check_ends(plan.inputs, reports, damage)
     rejects = placed_rejects(run.slices, reports)
     write_rejects(run.work, run.store / REJECTS, rejects)
-    check_damage(damage, allowed=options.allow_damage)
+    check_damage(damage, options.allow_damage)
     rejected = sum(r.rejected for r in reports)
     check_rejects(run.store / REJECTS, rejected, rejects, options.max_rejects)
     if not any(report.items + report.properties for report in reports):

@@ -76,7 +76,7 @@ def check_rejects(
     )
 
 
-def check_damage(damage: list[Damage], *, allowed: bool, made: str = "a store") -> None:
+def check_damage(damage: list[Damage], allowed: bool, made: str = "a store") -> None:
     """Raises UserError where bytes are lost and --allow-damage isn't given.
 
     ``made`` is what becomes of the dump.

@@ -26,7 +26,7 @@ from etl.source import Access, keep_slice, open_source
 
 REPORT: Final = "report.json"
 _FRAME = (b"[", b"]")  # lines that hold no entity
-_OPENS = ord("[")
+_OPENS, _BRACE = b"[{"
 _QUARANTINED = 4096  # characters of a rejected line that rejects.ndjson shows
 
 
@@ -159,13 +159,14 @@ def _take_lines(
     lines = SliceReader(job.slice, job.max_line, tick, corrupt, source)
     report, take = taker.report, taker.take
     for offset, number, line in lines:
-        text = entity_text(line)
-        if len(text) == 0 or text in _FRAME:
-            report.opens += text == b"["
-            report.closes += text == b"]"
-            continue
         try:
-            if take(_without_bracket(text, report)):
+            if line[-2:] == b"}," and line[0] == _BRACE:  # nearly all: half a microsecond less
+                text = line[:-1]
+            else:
+                text = _entity_of(line, report)
+                if not text:
+                    continue
+            if take(text):
                 break
         except RejectedLineError as error:
             report.rejected += 1
@@ -178,8 +179,16 @@ def _take_lines(
     report.rejected += len(lines.long_lines)
 
 
-def _without_bracket(text: Line, report: Report) -> Line:
-    """Some dumps put the array's brackets on the first and last entity's lines."""
+def _entity_of(line: Line, report: Report) -> Line:
+    """The text of the entity of a line, empty for none; counts the array's brackets.
+
+    They have a line of their own, or stand on those of the first and the last entity.
+    """
+    text = entity_text(line)
+    if len(text) == 0 or text in _FRAME:
+        report.opens += text == b"["
+        report.closes += text == b"]"
+        return b""
     if text[0] == _OPENS:
         report.opens += 1
         text = entity_text(text[1:])
