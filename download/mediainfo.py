@@ -103,13 +103,13 @@ class _Caption(Struct, gc=False):
 
 
 class _Value(Struct, rename="kebab", gc=False):
-    """An entity's id or a quantity; of other kinds, what has these names is read and not used."""
+    """An entity's id or a quantity, whose members are checked when they are needed."""
 
-    id: str | None = None
-    numeric_id: int | None = None
-    entity_type: str | None = None
-    amount: str | None = None
-    unit: str | None = None
+    id: Any = None
+    numeric_id: Any = None
+    entity_type: Any = None
+    amount: Any = None
+    unit: Any = None
 
 
 class _DataValue(Struct, gc=False):
@@ -164,8 +164,11 @@ class _Statements(Struct, gc=False):
     P4092: tuple[_Checksum, ...] = ()
 
 
-class _Line(Struct, gc=False):
+class _Kind(Struct, gc=False):
     type: str
+
+
+class _Line(_Kind, gc=False):
     id: str
     labels: dict[str, _Caption] | tuple[()] = ()
     statements: _Statements | tuple[()] | None = None
@@ -175,7 +178,7 @@ class _Line(Struct, gc=False):
     lastrevid: _Revision = 0
 
 
-# The same, narrower: what nearly all lines are. Constants stand for what needn't be read.
+# The same, narrower: what nearly all lines are.
 
 
 class _NarrowId(Struct, gc=False):
@@ -191,10 +194,10 @@ _NARROW_UNITS = {unit: f"http://www.wikidata.org/entity{unit}" for unit in (PIXE
 
 
 def _narrow_snak(type_: str, value: Any, *, valueless: bool = False) -> Any:
-    """A snak with a value of one type, which is told by the value's own form."""
-    # the constant is no field, so that the text of `type` is skipped
+    """A snak with a value of one type."""
+    kind: Any = Literal[type_]
     datavalue: Any = msgspec.defstruct(
-        "NarrowDataValue", [("value", value)], namespace={"type": type_}, gc=False
+        "NarrowDataValue", [("value", value), ("type", kind)], gc=False
     )
     fields: list[Any] = [("snaktype", Literal["value"]), ("datavalue", datavalue)]
     if valueless:
@@ -255,6 +258,7 @@ _NarrowLine: Any = msgspec.defstruct(
     gc=False,
 )
 _decode: Callable[[Line], _Line] = msgspec.json.Decoder(_NarrowLine).decode
+_decode_kind = msgspec.json.Decoder(_Kind).decode
 _decode_any = msgspec.json.Decoder(_Line).decode
 _decode_snaks = msgspec.json.Decoder(tuple[_Snak, ...]).decode
 
@@ -270,9 +274,10 @@ def read(line: Line) -> File | NoFile:
         try:
             raw = _decode(line)
         except msgspec.ValidationError:
+            kind = _decode_kind(line).type
+            if kind != "mediainfo":
+                return NoFile(kind[:40])
             raw = _decode_any(line)
-            if raw.type != "mediainfo":
-                return NoFile(raw.type[:40])
             if raw.statements is None:
                 raw.statements = raw.claims
             return _file(raw)
@@ -414,7 +419,7 @@ def _quantity(statements: Sequence[_Statement], unit: str, most: int) -> int | N
         value = _value(snak, "quantity")
         if value is None:
             continue
-        if value.amount is None or value.unit is None:
+        if not isinstance(value.amount, str) or not isinstance(value.unit, str):
             raise RejectedLineError("a quantity without an amount or a unit")
         number = _whole_number(value.amount)
         if number and value.unit.endswith(unit) and (found := int(number[1])) <= most:
@@ -448,7 +453,7 @@ def _narrow_file(raw: Any) -> File | NoFile:
     page, name, statements = raw.pageid, raw.title, raw.statements
     if name is None or not statements or raw.id != f"M{page}" or not 0 < page <= MAX_PAGE:
         return _file(raw)
-    if not (name.startswith(_FILE) and len(name) < _SURELY_SHORT):
+    if not name.startswith(_FILE) or (len(name) >= _SURELY_SHORT and not name.isascii()):
         return _file(raw)
     langs, captions = _captions(raw.labels) if raw.labels else ((), ())
     depicted: list[Depicted] = []
@@ -461,7 +466,7 @@ def _narrow_file(raw: Any) -> File | NoFile:
     return (
         page,
         raw.lastrevid,
-        name[5:] or _check_name(""),
+        name[5:] if 5 < len(name) <= LONGEST_NAME else _check_name(name[5:]),
         captions,
         langs,
         _narrow_ids(found) if (found := statements.P275) else (),
@@ -510,10 +515,10 @@ def _narrow_quantity(statements: Any, unit: str, most: int) -> int | None:
         statement = statements[0]
         value = statement.mainsnak.datavalue.value
         amount = value.amount
-        if statement.rank == "normal" and value.unit == _NARROW_UNITS[unit]:
+        if statement.rank == "normal" and value.unit == _NARROW_UNITS[unit] and amount[:1] == "+":
             digits = amount[1:]
-            if digits.isdecimal() and len(digits) < _SURELY_INT32 and amount.isascii():
-                return int(digits) if amount[0] == "+" else None
+            if len(digits) < _SURELY_INT32 and digits.isdecimal() and digits.isascii():
+                return int(digits)
     return _quantity(statements, unit, most)
 
 
@@ -560,11 +565,11 @@ def _item(snak: _Snak) -> int:
     if value is None:
         return 0
     id_ = value.id
+    if type(id_) is not str:
+        return _old_item(value)
     number = _numbers.get(id_)
     if number is not None:
         return number
-    if id_ is None:
-        return _old_item(value)
     if id_[:1] != "Q":
         return 0  # a property, a lexeme, a file
     if _item_id(id_) is None or int(id_[1:]) > MAX_NUMBER:
@@ -577,10 +582,11 @@ def _item(snak: _Snak) -> int:
 
 def _old_item(value: _Value) -> int:
     """A value without an id, as dumps before 2017 had them: type and number."""
-    if value.entity_type is None or value.numeric_id is None:
+    number = value.numeric_id
+    if value.id is not None or type(number) is not int or type(value.entity_type) is not str:
         raise RejectedLineError("an entity value with neither an id nor a type and number")
     if value.entity_type != "item":
         return 0
-    if not 0 < value.numeric_id <= MAX_NUMBER:
-        raise RejectedLineError(f"{value.numeric_id} is not the number of an item")
-    return value.numeric_id
+    if not 0 < number <= MAX_NUMBER:
+        raise RejectedLineError(f"{number} is not the number of an item"[:200])
+    return number
