@@ -44,7 +44,12 @@ def _inputs(request: Request) -> Mapping[str, Any]:
     every = files if queries is None else [*files, queries]
     with Progress("digesting", sum(f.stat().st_size for f in every), quiet=request.quiet) as bar:
         described = [{"name": f.name, "sha256": digest_of_file(f, bar.add)} for f in every]
-    return {"urls": described[: len(files)], "url_queries": described[len(files) :]}
+    return {
+        "urls": described[: len(files)],
+        "url_queries": described[len(files) :],
+        # by which addresses of files on Commons are told
+        "hosts": [request.commons.originals, request.commons.thumbnails],
+    }
 
 
 def _given(request: Request) -> list[Path]:
