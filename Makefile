@@ -4,6 +4,9 @@
 #   make graph DUMP=/path/latest-all.json.gz DATA=/big/disk RECIPE=living WORKERS=16
 #   make graph DUMP=https://… CONTACT=you@example.org     (also LANGUAGES=de,en,mul PROPERTIES=FILE)
 #   make graph DUMP=… ETL_ARGS="--update-from data/old"   whatever else `sparqless etl` takes
+#   make images                                           candidates for the sample, offline
+#   make images DUMP=… MEDIAINFO=/path/commons-20261116-mediainfo.json.bz2
+#   make images DUMP=… MEDIAINFO=… IMAGE=/path/commonswiki-20261101-image.sql.gz
 
 PYTHON  ?= python3
 VENV    ?= .venv
@@ -15,14 +18,20 @@ LANGUAGES ?=
 PROPERTIES ?=
 CONTACT ?=
 ETL_ARGS ?=
+MEDIAINFO ?= $(if $(DUMP),,$(dir $(SAMPLE))commons-mediainfo.json.gz)
+IMAGE   ?= $(if $(DUMP),,$(dir $(SAMPLE))commonswiki-image.sql.gz)
+SOURCES ?= commons-p18$(if $(MEDIAINFO),$(COMMA)commons-depicts)$(if $(IMAGE),$(COMMA)commons-sizes)$(if $(MEDIAINFO),$(COMMA)commons-credits)
+FIND_ARGS ?=
 
+COMMA     := ,
 BIN       := $(VENV)/bin
+NAME      := $(basename $(notdir $(RECIPE)))
 SAMPLE    := data/sample/dump.json.gz
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 SPARQLESS := $(BIN)/sparqless
 
 .DEFAULT_GOAL := help
-.PHONY: help graph test lint format bench clean
+.PHONY: help graph images test lint format bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -40,7 +49,14 @@ endif
 	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(LANGUAGES),--languages $(LANGUAGES)) \
 	  $(if $(PROPERTIES),--properties "$(PROPERTIES)") $(if $(CONTACT),--contact "$(CONTACT)") \
 	  $(if $(strip $(DUMP)),,$$changed) $(ETL_ARGS)  # a sample of another version: the store anew
-	@$(SPARQLESS) graph --store "$(DATA)/store" --recipe "$(RECIPE)" --out "$(DATA)/graph/$(basename $(notdir $(RECIPE)))"
+	@$(SPARQLESS) graph --store "$(DATA)/store" --recipe "$(RECIPE)" --out "$(DATA)/graph/$(NAME)"
+
+images: graph ## graph data set -> where images of its entities are, into DATA/images; counted
+	@$(SPARQLESS) images find --graph "$(DATA)/graph/$(NAME)" --store "$(DATA)/store" \
+	  --source $(SOURCES) $(if $(MEDIAINFO),--mediainfo "$(MEDIAINFO)") $(if $(IMAGE),--image "$(IMAGE)") \
+	  $(if $(WORKERS),--workers $(WORKERS)) $(FIND_ARGS) --out "$(DATA)/images/$(NAME)"
+	@$(SPARQLESS) images count --images "$(DATA)/images/$(NAME)" --quiet --picture "$(DATA)/images/$(NAME)/counts.svg"
+	@echo "$(DATA)/images/$(NAME)/counts.svg"
 
 test: $(VENV)/.dev ## the whole test suite, on all cores
 	$(BIN)/python -m pytest -n auto -rs

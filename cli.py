@@ -52,6 +52,7 @@ def _path(name: str, what: str, **more: Any) -> Callable[[_Command], _Command]:
 
 _store = _path("--store", "Directory of the store.", required=True)
 _graph = _path("--graph", "Directory of a data set.", required=True)
+_images = _path("--images", "Directory of images.", required=True)
 
 
 def _cores() -> int:
@@ -66,6 +67,16 @@ _workers = click.option(
     default=_cores,
     show_default="cores",
     help="Processes to work with.",
+)
+_max_rejects = click.option(
+    "--max-rejects",
+    type=click.IntRange(0),
+    default=100,
+    show_default=True,
+    help="Unreadable lines of a dump to put up with.",
+)
+_allow_damage = click.option(
+    "--allow-damage", is_flag=True, help="Go on with what can be read of a broken dump."
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _quiet = click.option("--quiet", is_flag=True, help="No progress and no table.")
@@ -103,13 +114,19 @@ def sample(out: Path) -> None:
     """Write the small Wikidata that ships with sparqless as a dump.
 
     \b
+    Beside it two dumps of a small Wikimedia Commons, in which to look for images:
+    commons-mediainfo.json.gz and commonswiki-image.sql.gz.
+
+    \b
     Example:
       sparqless sample --out data/sample/dump.json.gz
     """
     from etl.sample import write_dump
+    from etl.sample.commons import write_commons
 
     write_dump(out)
-    click.echo(out)
+    for path in (out, *write_commons(out.parent)):
+        click.echo(path)
 
 
 @cli.command(name="etl")
@@ -155,13 +172,7 @@ def sample(out: Path) -> None:
 @click.option("--limit", type=click.IntRange(1), help="Only the first N entities, for a look.")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and do nothing.")
 @click.option("--fresh", is_flag=True, help="Remove what stands in --store and start over.")
-@click.option(
-    "--max-rejects",
-    type=click.IntRange(0),
-    default=100,
-    show_default=True,
-    help="Unreadable lines to put up with.",
-)
+@_max_rejects
 @click.option(
     "--max-line",
     type=click.IntRange(1),
@@ -170,7 +181,7 @@ def sample(out: Path) -> None:
     metavar="MB",
     help="Longest line to read.",
 )
-@click.option("--allow-damage", is_flag=True, help="Build a store even where the dump is broken.")
+@_allow_damage
 @click.option("--slice-size", type=click.IntRange(1), metavar="BYTES", hidden=True)
 @_quiet
 @_json
@@ -522,6 +533,193 @@ def enrich_attributes(**options: Any) -> None:
 --model gpt-4o-mini --price-in 0.15 --price-out 0.60 --limit 500 --dry-run
     """
     _enrich("attributes", **options)
+
+
+@cli.group(cls=_InOrder)
+def images() -> None:
+    """Find images of a data set's entities in files, and count them.
+
+    \b
+    Example:
+      sparqless images find --graph data/sample/graph/entitynet --source commons-p18 \
+--out data/sample/images/entitynet
+    """
+
+
+class _WithSources(click.Command):
+    """Has the options of all sources, which are looked for when somebody asks."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        from download.sources import options
+
+        files = [
+            click.Option(
+                [f"--{option.name}"],
+                multiple=option.several,
+                metavar="FILE",
+                help=f"{option.what}  [{', '.join(names)}]",
+            )
+            for option, names in options()
+        ]
+        own = super().get_params(ctx)
+        return [*own[:-1], *files, own[-1]]  # --help stays the last
+
+
+@images.command(name="find", cls=_WithSources)
+@_graph
+@click.option(
+    "--source",
+    "names",
+    required=True,
+    metavar="NAME[,NAME]",
+    help="Where to look; `sparqless images sources` lists them.",
+)
+@_path("--out", "Directory of images to write to.", required=True)
+@_path("--store", "The data set's store: subclasses, merged ids, creators' names.")
+@_path("--commons", "File of Wikimedia's hosts and widths.  [download/commons.toml]")
+@click.option(
+    "--shorter-side",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    metavar="PIXELS",
+    help="What thumbnails should have, or more.",
+)
+@_workers
+@_max_rejects
+@_allow_damage
+@click.option("--fresh", is_flag=True, help="Run all sources, also what hasn't changed.")
+@_quiet
+@_json
+def images_find(
+    graph: Path,
+    names: str,
+    out: Path,
+    store: Path | None,
+    commons: Path | None,
+    shorter_side: int,
+    workers: int,
+    max_rejects: int,
+    allow_damage: bool,
+    fresh: bool,
+    quiet: bool,
+    as_json: bool,
+    **given: str | tuple[str, ...] | None,
+) -> None:
+    """Find where images of the entities are, in files alone.
+
+    Writes URLs with licences, creators, captions and sizes, the best of each entity first.
+
+    Sources are run one by one, and what all of them found is united. A source that lacks its file
+    says so, and the others finish.
+
+    \b
+    Example:
+      sparqless images find --graph data/sample/graph/entitynet --source commons-p18 \
+--out data/sample/images/entitynet
+      sparqless images find --graph data/sample/graph/entitynet --store data/sample/store \
+--source commons-p18,commons-depicts,commons-sizes,commons-credits \
+--mediainfo data/sample/commons-mediainfo.json.gz --image data/sample/commonswiki-image.sql.gz \
+--out data/sample/images/entitynet
+    """
+    from download.find import Options, find
+    from download.report import rows
+
+    options = Options(
+        sources=tuple(name.strip() for name in names.split(",") if name.strip()),
+        given={
+            name.replace("_", "-"): (value,) if isinstance(value, str) else tuple(value or ())
+            for name, value in given.items()
+        },
+        store=store,
+        commons=commons,
+        shorter_side=shorter_side,
+        workers=workers,
+        max_rejects=max_rejects,
+        allow_damage=allow_damage,
+        fresh=fresh,
+        quiet=quiet,
+    )
+    manifest = find(graph, out, options)
+    if as_json:
+        found = {name: manifest[name] for name in ("counts", "failed", "left_out", "warnings")}
+        _print_json({"out": str(out), **found, "seconds": manifest["seconds"]["all"]})
+    else:
+        for warning in manifest["warnings"]:
+            click.echo(f"Warning: {warning}", err=True)
+        if not quiet:
+            _table(rows(out, manifest))
+    if manifest["failed"]:
+        raise UserError(" ".join(f"{name}: {why}" for name, why in manifest["failed"].items()))
+
+
+@images.command(name="count")
+@_images
+@click.option(
+    "--at-least",
+    metavar="N,N,…",
+    default="1,10,100",
+    show_default=True,
+    help="Count the entities with so many images.",
+)
+@_path("--picture", "File to draw to: .svg, .png or .pdf.")
+@_quiet
+@_json
+def images_count(
+    images: Path, at_least: str, picture: Path | None, quiet: bool, as_json: bool
+) -> None:
+    """Count what was found, before an image is downloaded.
+
+    By source and root: entities, those with at least so many images, images, distinct files, and
+    the median of those that have any; where a source keeps to a cap, before it, too. In a pipe a
+    line is source, before or after the cap, root, name, then these figures, with tabs between
+    them. --json also has licences, types and the histogram of each.
+
+    \b
+    Example:
+      sparqless images count --images data/sample/images/entitynet
+      sparqless images count --images data/sample/images/entitynet --picture images.svg
+    """
+    from download.count import count, steps_of
+    from download.count_picture import draw, format_of
+    from download.count_report import as_lines, as_plain, lines, terminal
+
+    if picture is not None:
+        format_of(picture)  # before the work
+    found = count(images, steps_of(at_least), quiet=quiet)
+    if picture is not None:
+        draw(found, picture)
+    if as_json:
+        _print_json(as_plain(found))
+    elif not quiet:
+        width, blocks = terminal(sys.stdout)
+        for line in lines(found, width, blocks=blocks) if width else as_lines(found):
+            click.echo(line)
+
+
+@images.command(name="sources")
+@_json
+def images_sources(as_json: bool) -> None:
+    """List the sources of images, and the files they want.
+
+    \b
+    Example:
+      sparqless images sources --json
+    """
+    from download.report import described_sources
+    from download.sources import sources
+
+    found = sources()
+    if as_json:
+        _print_json(
+            [
+                {"name": s.name, "what": s.what, "options": [o.name for o in s.options]}
+                for s in found.values()
+            ]
+        )
+        return
+    for line in described_sources(found.values()):
+        click.echo(line)
 
 
 @cli.command()

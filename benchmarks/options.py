@@ -28,6 +28,7 @@ class Options:
     lines: int = 20_000
     records: int = 5_000_000
     items: int = 10_000_000
+    images: int = 20_000_000
     changed: float = 0.05
     kills: int = 50
 
@@ -81,6 +82,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     add("--lines", type=int, default=default.lines, metavar="N", help="stages  [20,000]")
     add("--records", type=parse_size, default=default.records, metavar="N", help="merge  [5M]")
     add("--items", type=parse_size, default=default.items, metavar="N", help="graph  [10M]")
+    add("--images", type=parse_size, default=default.images, metavar="N", help="join  [20M]")
     add(
         "--changed",
         type=float,

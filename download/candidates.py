@@ -6,9 +6,13 @@ A candidate is an address at which an image of an entity may be. ``width``, ``he
 
 from __future__ import annotations
 
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from graph.ontology import Ids
 
 _STRINGS = pa.list_(pa.string())
 
@@ -87,3 +91,12 @@ FACTS: Final = pa.schema(
         ("creator", pa.string()),
     ]
 )
+
+
+def entity_numbers(entities: Path) -> Ids:
+    """The numbers of the entities in a table with the columns ENTITIES, ascending."""
+    import pyarrow.parquet as pq
+
+    from graph.tables import id_numbers
+
+    return id_numbers(pq.read_table(entities, columns=["id"]).column(0))

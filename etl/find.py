@@ -8,11 +8,9 @@ of their highest number of sitelinks, until no other can hold a better one.
 
 from __future__ import annotations
 
-import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +24,7 @@ from etl.entity import entity_id
 from etl.errors import UserError
 from etl.fold import fold
 from etl.names import KINDS, NAMES, NAMES_SCHEMA
-from etl.show import name_of, printable
+from etl.show import cells, fitted, name_of, printable
 from etl.store import EntityStore
 
 #: Row groups that one lookup reads at most, 2 to 10 ms each. Without --language it never comes
@@ -129,35 +127,17 @@ def lines(answer: Answer, width: int = 0) -> Iterator[str]:
         return
     named = [(i, _named(label, name), d, n) for i, label, d, n, name in shown]
     ids, names, descriptions, sitelinks = (
-        max((_cells(row[n]) for row in named), default=0) for n in range(4)
+        max((cells(row[n]) for row in named), default=0) for n in range(4)
     )
     names = min(names, max(width // 2, _NARROWEST))
     descriptions = min(descriptions, max(width - ids - names - sitelinks - 6, _NARROWEST))
     for i, name, description, number in named:
-        fitted = f"{_fitted(name, names)}  {_fitted(description, descriptions)}"
-        yield f"{i:<{ids}}  {fitted}  {number:>{sitelinks}}"
+        texts = f"{fitted(name, names)}  {fitted(description, descriptions)}"
+        yield f"{i:<{ids}}  {texts}  {number:>{sitelinks}}"
 
 
 def _named(label: str, name: str) -> str:
     return f"{label} ({name})" if label and name else label or name
-
-
-def _cells(text: str) -> int:
-    """Columns of a terminal that a text takes, by Unicode's East_Asian_Width."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
-
-
-def _fitted(text: str, width: int) -> str:
-    """``text`` in just ``width`` columns, and however many marks on its letters, not for ever."""
-    shown = text[: 4 * width]
-    if shown == text and _cells(text) <= width:
-        return text + " " * (width - _cells(text))
-    ends = list(accumulate(map(_cells, shown)))
-    shown = shown[: bisect_left(ends, width)]
-    return f"{shown}…" + " " * (width - 1 - _cells(shown))
 
 
 def note(answer: Answer) -> str:

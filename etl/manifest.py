@@ -23,7 +23,17 @@ _PIECE: Final = 1 << 20
 DISCARDED: Final = ".discarded"
 
 #: Libraries whose version decides about bytes: recorded, and pinned in constraints.txt.
-_RECORDED = ("pyarrow", "lmdb", "msgspec", "numpy", "networkx", "isal", "zstandard", "ujson")
+_RECORDED = (
+    "pyarrow",
+    "duckdb",
+    "lmdb",
+    "msgspec",
+    "numpy",
+    "networkx",
+    "isal",
+    "zstandard",
+    "ujson",
+)
 
 
 def tool_versions() -> dict[str, str]:
@@ -38,6 +48,21 @@ def tool_versions() -> dict[str, str]:
         except PackageNotFoundError:
             versions[name] = "not installed"
     return versions
+
+
+def digest_of_data(data: Any) -> str:
+    """Hex digest of plain data, whatever the order of its maps."""
+    text = ujson.dumps(data, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of_code(*folders: Path) -> str:
+    """Hex digest of the Python files in folders: code changes without its version changing."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def digest_of_file(path: Path, tick: Tick, algorithm: str = "sha256") -> str:
@@ -138,7 +163,7 @@ def read_manifest(directory: Path, step: str) -> dict[str, Any]:
         data = ujson.loads(path.read_bytes())
     except FileNotFoundError:
         raise UserError(
-            f"{directory} is not a finished {step}: it has no {MANIFEST}; "
+            f"{directory} holds no finished {step}: it has no {MANIFEST}; "
             f"run the command that writes it to its end first."
         ) from None
     except (OSError, ValueError) as error:

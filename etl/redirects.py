@@ -27,14 +27,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ujson
 
-from etl.dump import Input, head_and_digest
+from etl.dump import Input
 from etl.entity import MAX_NUMBER, entity_id, key_of
 from etl.errors import UserError
 from etl.manifest import flush
-from etl.members import form_by_magic
 from etl.merged_ids import Ids
 from etl.progress import Tick
-from etl.sql import STRING, VALUE, check_head, rows
+from etl.sql import STRING, VALUE, Table, check_head, describe, rows
 from etl.store import DATA, REDIRECTED, REDIRECTS, open_database, open_environment
 from etl.tables import TableWriter, write_table
 
@@ -58,24 +57,30 @@ _ENTRY = 64  # bytes that LMDB takes for one, at most
 _NUMBER = rb"[0-9]{1,18}"
 _SPACE = rb"-?[0-9]{1,9}"
 _TITLE = rb"(?:_binary )?+'(?P<title>[QP][1-9][0-9]{0,16})'|" + VALUE
-_REDIRECT_ROW = {
-    "rd_from": b"(?P<page>%b)" % _NUMBER,
-    "rd_namespace": b"(?P<space>%b)" % _SPACE,
-    "rd_title": _TITLE,
-    "rd_interwiki": rb"(?P<here>NULL|(?:_binary )?+'')|" + VALUE,
-}
-_PAGE_ROW = {
-    "page_id": b"(?P<page>%b)" % _NUMBER,
-    "page_namespace": b"(?P<space>%b)" % _SPACE,
-    "page_title": _TITLE,
-    "page_is_redirect": b"1",
-}
-_OTHER_PAGE_ROW = {
-    "page_id": b"[0-9]++",
-    "page_namespace": b"-?[0-9]++",
-    "page_title": STRING,
-    "page_is_redirect": b"0",
-}
+_REDIRECTS = Table(
+    "redirect",
+    {
+        "rd_from": b"(?P<page>%b)" % _NUMBER,
+        "rd_namespace": b"(?P<space>%b)" % _SPACE,
+        "rd_title": _TITLE,
+        "rd_interwiki": rb"(?P<here>NULL|(?:_binary )?+'')|" + VALUE,
+    },
+)
+_REDIRECT_PAGES = Table(
+    "page",
+    {
+        "page_id": b"(?P<page>%b)" % _NUMBER,
+        "page_namespace": b"(?P<space>%b)" % _SPACE,
+        "page_title": _TITLE,
+        "page_is_redirect": b"1",
+    },
+    unwanted={
+        "page_id": b"[0-9]++",
+        "page_namespace": b"-?[0-9]++",
+        "page_title": STRING,
+        "page_is_redirect": b"0",
+    },
+)
 
 
 # --- before the work ----------------------------------------------------------------------------
@@ -95,22 +100,10 @@ def find_redirect_dumps(redirects: Path | None, pages: Path | None) -> list[Inpu
             f"{given} needs {other} too: table `redirect` has the numbers of pages, and table "
             "`page` says which ids these are."
         )
-    described = [_described(redirects), _described(pages)]
-    check_head(redirects, "redirect", _REDIRECT_ROW)
-    check_head(pages, "page", _PAGE_ROW, unwanted=_OTHER_PAGE_ROW)
+    described = [describe(redirects), describe(pages)]
+    check_head(redirects, _REDIRECTS)
+    check_head(pages, _REDIRECT_PAGES)
     return described
-
-
-def _described(path: Path) -> Input:
-    try:
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; give a dump of the table, .sql.gz.")
-        stat = path.stat()
-        with path.open("rb") as file:
-            head, digest = head_and_digest(file, stat.st_size)
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}).") from error
-    return Input(str(path), form_by_magic(head), stat.st_size, stat.st_mtime_ns, digest)
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -138,8 +131,8 @@ def read_redirects(job: RedirectJob, tick: Tick) -> dict[str, int]:
         return read_counts(out)
     pairs, counts = _joined(
         job,
-        _read(Path(job.redirects), "redirect", _REDIRECT_ROW, _target_of, tick),
-        _read(Path(job.pages), "page", _PAGE_ROW, _id_of, tick, _OTHER_PAGE_ROW),
+        _read(Path(job.redirects), _REDIRECTS, _target_of, tick),
+        _read(Path(job.pages), _REDIRECT_PAGES, _id_of, tick),
     )
     temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
     try:
@@ -167,22 +160,15 @@ class _Pages:
     id: Ids
 
 
-def _read(
-    path: Path,
-    table: str,
-    wanted: dict[str, bytes],
-    id_of: Callable[[re.Match[bytes]], int],
-    tick: Tick,
-    unwanted: dict[str, bytes] | None = None,
-) -> _Pages:
+def _read(path: Path, table: Table, id_of: Callable[[re.Match[bytes]], int], tick: Tick) -> _Pages:
     page, id_ = array("q"), array("q")
-    for match in rows(path, table, wanted, tick, unwanted=unwanted):
+    for match in rows(path, table, tick):
         page.append(int(match["page"]))
         id_.append(id_of(match))
         if len(page) > _MOST:
             raise UserError(
                 f"{path} has more than {_MOST:,} redirects, ten times as many as Wikidata: is it "
-                f"its table `{table}`?"
+                f"its table `{table.name}`?"
             )
     return _Pages(np.frombuffer(page, np.int64), np.frombuffer(id_, np.int64))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,24 @@ def described(record: Record, store: EntityStore, asked: str = "") -> Iterator[s
 def printable(text: str) -> str:
     """``text`` without what could steer a terminal: a dump is not to be trusted."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def cells(text: str) -> int:
+    """Columns of a terminal that a text takes, by Unicode's East_Asian_Width."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def fitted(text: str, width: int) -> str:
+    """``text`` in just ``width`` columns, and however many marks on its letters, not for ever."""
+    shown = text[: 4 * width]
+    if shown == text and cells(text) <= width:
+        return text + " " * (width - cells(text))
+    ends = list(accumulate(map(cells, shown)))
+    shown = shown[: bisect_left(ends, width)]
+    return f"{shown}…" + " " * (width - 1 - cells(shown))
 
 
 def _described(record: Record, store: EntityStore) -> Iterator[str]:

@@ -21,11 +21,17 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ujson
 
 import etl
 from etl.entity import numeric_id
-from etl.manifest import MANIFEST, digests, read_manifest, tool_versions
+from etl.manifest import (
+    MANIFEST,
+    digest_of_code,
+    digest_of_data,
+    digests,
+    read_manifest,
+    tool_versions,
+)
 from etl.progress import Progress
 from etl.store import REDIRECTS, EntityStore
 from graph.above import Nodes
@@ -191,7 +197,9 @@ class Work:
 
     def done(self, stage: Stage, before: Mapping[str, Any]) -> dict[str, Any]:
         """Run a stage, or find that `before`, a manifest, has it already; return its record."""
-        key = _digest([tool_versions(), _code(), stage.name, self.contents, stage.depends(self)])
+        key = digest_of_data(
+            [tool_versions(), _code(), stage.name, self.contents, stage.depends(self)]
+        )
         earlier = before.get("stages", {}).get(stage.name, {})
         if earlier.get("key") == key and self._stands(stage, before["outputs"]):
             self.reused.append(stage.name)
@@ -241,23 +249,13 @@ class Work:
         return Progress(what, total, unit=unit, quiet=self.quiet)
 
 
-def _digest(data: Any) -> str:
-    """Digest plain data, whatever the order of its maps."""
-    text = ujson.dumps(data, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 @cache
 def _code() -> str:
-    """Digest the code: a clone may change without its version changing.
+    """Digest the code that builds, all of it.
 
-    All of it, whether a stage runs it or not: a build too many costs minutes, one too few is wrong.
+    Whether a stage runs it or not: a build too many costs minutes, one too few is wrong.
     """
-    digest = hashlib.sha256()
-    for folder in (Path(__file__).parent, Path(etl.__file__).parent):
-        for file in sorted(folder.rglob("*.py")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
+    return digest_of_code(Path(__file__).parent, Path(etl.__file__).parent)
 
 
 def _table(name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -62,22 +62,32 @@ def check_out(out: Path) -> None:
         read_manifest(out, "graph")  # refuses another step's directory
 
 
+def _clear(directory: Path) -> None:
+    """Remove what a build writes, and nothing else."""
+    for name in (*OUTPUTS, MANIFEST):
+        (directory / name).unlink(missing_ok=True)
+    for temporary in directory.glob(f"{MANIFEST}.*.tmp"):
+        temporary.unlink()
+
+
 @contextmanager
-def building(out: Path) -> Iterator[Path]:
+def building(
+    out: Path, command: str = "sparqless graph", clear: Callable[[Path], None] = _clear
+) -> Iterator[Path]:
     """Give an empty directory inside `out`, locked against another build, gone at the end.
 
-    What a killed build left there is cleared by the next.  An `out` that was made for a build that
-    fails is removed.
+    What a killed build left there is removed by the next, by `clear`.  An `out` that was made for a
+    build that fails is removed.  `command` is whose build it is, for the message.
     """
     out = out.resolve()
     made = not out.exists()
     directory = out / BUILDING
-    lock = _locked(directory, out)
+    lock = _locked(directory, out, command)
     try:
-        _clear(directory)
+        clear(directory)
         yield directory
     finally:
-        _clear(directory)
+        clear(directory)
         with suppress(OSError):  # what isn't ours stays, and so does what holds it
             directory.rmdir()
             if made:
@@ -85,13 +95,13 @@ def building(out: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def _locked(directory: Path, out: Path) -> int:
+def _locked(directory: Path, out: Path, command: str) -> int:
     """Make a directory and lock it; return the file descriptor that holds the lock.
 
     A build that ends removes its directory.  Whoever opened it before that then locks a directory
     that is gone, and has to begin again.
     """
-    taken = UserError(f"another `sparqless graph` is writing {out}: wait for it.")
+    taken = UserError(f"another `{command}` is writing {out}: wait for it.")
     for _ in range(_ATTEMPTS):
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -113,14 +123,6 @@ def _locked(directory: Path, out: Path) -> int:
             pass
         os.close(lock)
     raise taken
-
-
-def _clear(directory: Path) -> None:
-    """Remove what a build writes, and nothing else."""
-    for name in (*OUTPUTS, MANIFEST):
-        (directory / name).unlink(missing_ok=True)
-    for temporary in directory.glob(f"{MANIFEST}.*.tmp"):
-        temporary.unlink()
 
 
 def publish(

@@ -315,13 +315,27 @@ def test_the_documentation_has_a_place_for_every_benchmark() -> None:
 
 
 def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
-    names = ("etl", "formats", "stages", "merge", "scale", "update", "kills", "graph", "explain")
+    names = (
+        "etl",
+        "formats",
+        "stages",
+        "merge",
+        "scale",
+        "update",
+        "kills",
+        "graph",
+        "explain",
+        "join",
+        "candidates",
+    )
     small = ["--json-bytes", "3M", "--peer-bytes", "1M", "--sizes", "1M,3M", "--lines", "60"]
     counts = [
         "--records",
         "2k",
         "--items",
         "4k",
+        "--images",
+        "6k",
         "--changed",
         "0.4",
         "--kills",
@@ -335,7 +349,7 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
     done = subprocess.run([*command, *small, *counts], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     printed = [json.loads(line) for line in done.stdout.splitlines()]
-    etl, formats, stages, merge, scale, update, kills, graph, explain = printed
+    etl, formats, stages, merge, scale, update, kills, graph, explain, join, candidates = printed
     assert [found["benchmark"] for found in printed] == list(names)
 
     limit, ours, *others = etl["rates"]
@@ -375,6 +389,15 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
     assert (start["beyond"], len(answers), explain["asked"]) == (0, 4, 5)
     assert all(row["seconds"] > 0 for row in (*answers, arrays))
 
-    made = ("dump-", "world-")
+    assert [row["wanted"] for row in join["joins"]] == [600, 6000]
+    assert all(row["memory"] > 1e6 for row in join["joins"])
+    assert "6,000 files wanted" in importlib.import_module("benchmarks.join").tables(join)
+
+    assert candidates["files"] == 6000
+    assert candidates["by_source"]["commons-p18"]["candidates"] == candidates["entities"] == 150
+    assert candidates["candidates"] > 150
+    assert "150 entities" in importlib.import_module("benchmarks.candidates").tables(candidates)
+
+    made = ("dump-", "world-", "image-")
     left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(made)}
     assert left == {"store"}

@@ -22,12 +22,14 @@ COMMANDS = sorted(BY_NAME)
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which `make graph` has been run, as the examples take it to be."""
+    """A folder in which `make images` has been run, as the examples take it to be."""
     folder = tmp_path_factory.mktemp("built")
     for command in (
         "sample --out data/sample/dump.json.gz",
         "etl data/sample/dump.json.gz --store data/sample/store",
         "graph --store data/sample/store --out data/sample/graph/entitynet",
+        "images find --graph data/sample/graph/entitynet --source commons-p18 "
+        "--out data/sample/images/entitynet",
     ):
         done = run(command, folder)
         assert done.returncode == 0, done.stderr
@@ -50,7 +52,7 @@ def test_every_command_says_what_it_does_in_one_line_and_shows_an_example(name: 
     assert any(example.startswith(f"{name} ") for example in examples(help_of(name)))
 
 
-@pytest.mark.parametrize("name", ["cli", "enrich", "export"])
+@pytest.mark.parametrize("name", ["cli", "enrich", "export", "images"])
 def test_the_list_of_commands_fits_a_terminal(name: str) -> None:
     group = cli if name == "cli" else BY_NAME[name]
     assert isinstance(group, click.Group)
@@ -189,7 +191,7 @@ def test_closure_prints_ids_and_entity_prints_names(built: Path) -> None:
         ("etl http://127.0.0.1:9/x.json.gz --store data/x --dry-run", "need a contact"),
         ("entity dog --store data/sample/store", "'dog' is not an item or property id"),
         ("entity q144 --store data/sample/store", "Q144 or P31; did you mean Q144?"),
-        ("entity Q1 --store data/nowhere", "data/nowhere is not a finished store"),
+        ("entity Q1 --store data/nowhere", "data/nowhere holds no finished store"),
         ("verify data", "data has no manifest.json"),
         ("etl nothing.json --store data/x", "nothing.json: no such file"),
         ("explain Q144", "give --store, --graph or both"),

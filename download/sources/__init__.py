@@ -40,9 +40,9 @@ class Option:
 class Request:
     """What a source is given.
 
-    ``out`` is an empty directory that becomes the source's own when ``find`` returns; ``work`` one
-    that stays where a run is killed, for what takes long: whatever stands there was made for the
-    same ``inputs``.
+    ``out`` is an empty directory that becomes the source's own when ``find`` returns, ``scratch``
+    one that is removed then. What takes hours and may be killed keeps its state below ``images``,
+    in a directory of its own with a plan and a manifest.
     """
 
     graph: Path  # a finished data set
@@ -52,10 +52,13 @@ class Request:
     commons: Commons  # hosts and widths
     given: Mapping[str, tuple[str, ...]]  # option → what was given, () for nothing
     store: Path | None  # of the data set, where it was named: subclasses, merged ids, names
+    images: Path  # --out
     out: Path
-    work: Path
+    scratch: Path
     found: Mapping[str, Path] = field(default_factory=dict)  # source → its table, for "facts"
     workers: int = 1
+    max_rejects: int = 100  # unreadable lines of a dump to put up with
+    allow_damage: bool = False
     quiet: bool = False
 
 
@@ -83,3 +86,12 @@ def sources() -> dict[str, Source]:
     modules = sorted(module.name for module in pkgutil.iter_modules(__path__))
     found = (importlib.import_module(f"{__name__}.{name}").SOURCE for name in modules)
     return {source.name: source for source in found}
+
+
+def options() -> list[tuple[Option, list[str]]]:
+    """The options of all sources, each once, with the sources that have it."""
+    found: dict[str, tuple[Option, list[str]]] = {}
+    for source in sources().values():
+        for option in source.options:
+            found.setdefault(option.name, (option, []))[1].append(source.name)
+    return list(found.values())

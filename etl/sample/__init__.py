@@ -5,10 +5,7 @@ module turns them into the lines that Wikibase's ``dumpJson.php`` would write an
 that Wikimedia's ``dumpwikibasejson.sh`` would make of those. What the table doesn't hold but a
 real line has (labels and descriptions in other languages, references, page metadata, revision
 ids, titles of sitelinks) is derived from the id and means nothing. The bytes are the same every
-time.
-
-Where the format is described: Wikibase, ``docs/topics/json.md`` and
-``repo/includes/Dumpers/JsonDumpGenerator.php``; operations/puppet, ``dumpwikibasejson.sh``.
+time. ``framing.py`` holds what dumps have alike, ``commons.py`` a small Commons to go with it.
 """
 
 from __future__ import annotations
@@ -17,16 +14,26 @@ import bz2
 import gzip
 import hashlib
 import json
-import os
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import zstandard
 
 from etl.errors import UserError
+from etl.sample.framing import (
+    Entity,
+    datavalue,
+    encode,
+    hashed,
+    members,
+    place,
+    some_number,
+    terms,
+    uuid,
+    write_if_new,
+)
 from etl.sample.table import (
     DATAVALUE_TYPES,
     Claim,
@@ -38,17 +45,8 @@ from etl.sample.table import (
     read_sites,
 )
 
-Entity = dict[str, Any]
 Form = Literal["json", "gz", "bz2", "zst"]
 
-#: Wikimedia runs eight dumping processes; entities of one shard stand together.
-_SHARDS: Final = 8
-#: Entities of one run of dumpJson.php, hence of one gzip member. Wikimedia's have ~65,000.
-_BATCH: Final = 24
-
-_ENTITY_URL: Final = "http://www.wikidata.org/entity/"
-_GREGORIAN: Final = _ENTITY_URL + "Q1985727"
-_EARTH: Final = _ENTITY_URL + "Q2"
 #: Badge of a sitelink that leads to a redirect.
 _REDIRECT_BADGE: Final = "Q70893996"
 
@@ -149,63 +147,31 @@ def write_dump(path: Path, form: Form | None = None) -> None:
             f"{path}: can't tell the form of the dump from the name. "
             "End it in .json, .json.gz, .json.bz2 or .json.zst."
         )
-    members = _members(lines())
+    pieces = members(lines())
     if chosen == "gz":
-        content = b"".join(gzip.compress(member, 9, mtime=0) for member in members)
+        content = b"".join(gzip.compress(piece, 9, mtime=0) for piece in pieces)
     elif chosen == "bz2":
-        content = bz2.compress(b"".join(members), 9)
+        content = bz2.compress(b"".join(pieces), 9)
     elif chosen == "zst":
-        content = zstandard.ZstdCompressor(level=9).compress(b"".join(members))
+        content = zstandard.ZstdCompressor(level=9).compress(b"".join(pieces))
     else:
-        content = b"".join(members)
-    if path.is_file() and path.read_bytes() == content:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _members(entity_lines: list[bytes]) -> list[bytes]:
-    """The pieces that dumpwikibasejson.sh compresses one by one and appends to each other."""
-    members = [b"[\n"]
-    for start in range(0, len(entity_lines), _BATCH):
-        if start:
-            members.append(b",\n")
-        members.append(b",\n".join(entity_lines[start : start + _BATCH]))
-    members.append(b"\n]\n")
-    return members
+        content = b"".join(pieces)
+    write_if_new(path, content)
 
 
 def _placed(entity: Entity, entity_id: str = "") -> tuple[tuple[int, int, int], bytes]:
-    """An entity's line with its place: shard, page id, and the newer of two revisions first."""
+    """An entity's line with its place."""
     own_id = entity_id or entity["id"]
-    shard = int(hashlib.sha1(own_id.encode(), usedforsecurity=False).hexdigest(), 16) % _SHARDS
-    return (shard, _page_id(own_id), -entity["lastrevid"]), _encode(entity)
-
-
-def _encode(entity: Entity) -> bytes:
-    """JSON as PHP's json_encode writes it when it is given no flags."""
-    text = json.dumps(entity, ensure_ascii=True, separators=(",", ":"))
-    return text.replace("/", "\\/").encode("ascii")
-
-
-def _number(text: str, below: int) -> int:
-    """A number that looks random, the same for the same text."""
-    digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-    return int(digest[:12], 16) % below
+    return place(own_id, _page_id(own_id), entity["lastrevid"]), encode(entity)
 
 
 def _page_id(entity_id: str) -> int:
-    return 100 + _number(f"page {entity_id}", 130_000_000)
+    return 100 + some_number(f"page {entity_id}", 130_000_000)
 
 
 def _page_metadata(entity_id: str, older: bool = False) -> Entity:
     """What ``--page-metadata`` adds; the older of two revisions was saved a month before."""
-    age = _number(f"age {entity_id}", 40_000_000)
+    age = some_number(f"age {entity_id}", 40_000_000)
     modified = datetime(2026, 9, 1, tzinfo=UTC) - timedelta(seconds=age, days=30 * older)
     return {
         "pageid": _page_id(entity_id),
@@ -221,8 +187,8 @@ def _property_entity(prop: Property) -> Entity:
         "type": "property",
         "id": prop.id,
         "datatype": prop.datatype,
-        "labels": _terms({"en": prop.label} | _ballast_labels(prop.label)),
-        "descriptions": _terms({"en": prop.description} | _ballast_descriptions(prop.id)),
+        "labels": terms({"en": prop.label} | _ballast_labels(prop.label)),
+        "descriptions": terms({"en": prop.description} | _ballast_descriptions(prop.id)),
         "aliases": {},
         "claims": {},
         **_page_metadata(prop.id),
@@ -239,8 +205,8 @@ def _item_entity(item: Item, properties: dict[str, Property], sites: list[str]) 
     entity: Entity = {
         "type": "item",
         "id": item.id,
-        "labels": _terms(labels),
-        "descriptions": _terms(descriptions),
+        "labels": terms(labels),
+        "descriptions": terms(descriptions),
         "aliases": _aliases(item.aliases),
         "claims": _claims(item, properties),
         "sitelinks": _sitelinks(item, name, sites),
@@ -255,12 +221,6 @@ def _item_entity(item: Item, properties: dict[str, Property], sites: list[str]) 
         for field in ("pageid", "ns", "title", "modified"):
             del entity[field]
     return entity
-
-
-def _terms(texts: dict[str, str]) -> Entity:
-    return {
-        language: {"language": language, "value": text} for language, text in texts.items() if text
-    }
 
 
 def _ballast_labels(name: str, given: dict[str, str] | None = None) -> dict[str, str]:
@@ -311,11 +271,11 @@ def _statement(item: Item, claim: Claim, number: int, properties: dict[str, Prop
     if claim.qualifiers:
         snaks: dict[str, list[Entity]] = {}
         for name, value in claim.qualifiers:
-            snak = _hashed(_snak(name, value, item.quirks, properties))
+            snak = hashed(_snak(name, value, item.quirks, properties))
             snaks.setdefault(name, []).append(snak)
         statement |= {"qualifiers": snaks, "qualifiers-order": list(snaks)}
-    statement |= {"id": f"{item.id}${_uuid(seed)}", "rank": claim.rank}
-    if _number(f"referenced {seed}", 3):
+    statement |= {"id": f"{item.id}${uuid(seed)}", "rank": claim.rank}
+    if some_number(f"referenced {seed}", 3):
         statement["references"] = [_reference(item.id, properties)]
     return statement
 
@@ -328,48 +288,10 @@ def _snak(
     snak: Entity = {"snaktype": value.snaktype, "property": name}
     if value.snaktype == "value":
         kind = DATAVALUE_TYPES[datatype]
-        snak["datavalue"] = {"value": _datavalue(kind, value.text, quirks), "type": kind}
+        snak["datavalue"] = {"value": datavalue(kind, value.text, quirks), "type": kind}
     if "no-datatype" not in quirks:  # it is missing where the property was deleted
         snak["datatype"] = datatype
     return snak
-
-
-def _hashed(snak: Entity) -> Entity:
-    digest = hashlib.sha1(_encode(snak), usedforsecurity=False).hexdigest()
-    return {"snaktype": snak["snaktype"], "property": snak["property"], "hash": digest} | snak
-
-
-def _datavalue(kind: str, text: str, quirks: frozenset[str]) -> Any:
-    if kind == "wikibase-entityid":
-        entity_type = "item" if text[0] == "Q" else "property"
-        value: Entity = {"entity-type": entity_type, "numeric-id": int(text[1:])}
-        return value if "numeric-id-only" in quirks else value | {"id": text}
-    if kind == "monolingualtext":
-        language, _, words = text.partition(":")
-        return {"text": words, "language": language}
-    if kind == "globecoordinate":
-        latitude, longitude = (float(number) for number in text.split(","))
-        return {
-            "latitude": latitude,
-            "longitude": longitude,
-            "altitude": None,
-            "precision": 0.0001,
-            "globe": _EARTH,
-        }
-    if kind == "quantity":
-        amount, _, unit = text.partition(" ")
-        sign = "" if amount.startswith("-") else "+"
-        return {"amount": sign + amount, "unit": _ENTITY_URL + unit if unit else "1"}
-    if kind == "time":
-        return {
-            "time": f"+{text if '-' in text else text + '-00-00'}T00:00:00Z",
-            "timezone": 0,
-            "before": 0,
-            "after": 0,
-            "precision": 11 if "-" in text else 9,
-            "calendarmodel": _GREGORIAN,
-        }
-    return text
 
 
 def _reference(entity_id: str, properties: dict[str, Property]) -> Entity:
@@ -381,10 +303,5 @@ def _reference(entity_id: str, properties: dict[str, Property]) -> Entity:
         "P854": [_snak("P854", page, none, properties)],
         "P813": [_snak("P813", day, none, properties)],
     }
-    digest = hashlib.sha1(_encode(snaks), usedforsecurity=False).hexdigest()
+    digest = hashlib.sha1(encode(snaks), usedforsecurity=False).hexdigest()
     return {"hash": digest, "snaks": snaks, "snaks-order": list(snaks)}
-
-
-def _uuid(seed: str) -> str:
-    digest = hashlib.sha1(f"uuid {seed}".encode(), usedforsecurity=False).hexdigest().upper()
-    return re.sub(r"(.{8})(.{4})(.{4})(.{4})(.{12}).*", r"\1-\2-\3-\4-\5", digest)

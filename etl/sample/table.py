@@ -140,14 +140,14 @@ class Item:
 def read_properties(path: Path = PROPERTIES) -> dict[str, Property]:
     """The properties of the sample by id. Raises UserError that names the file and line."""
     found: dict[str, Property] = {}
-    for line, cells in _rows(path, _PROPERTY_COLUMNS):
+    for line, cells in rows(path, _PROPERTY_COLUMNS):
         one = Property(**cells)
         if not _ID.fullmatch(one.id) or one.id[0] != "P" or one.id in found:
-            raise _malformed(path, line, f"{one.id!r} is not a new property id")
+            raise malformed(path, line, f"{one.id!r} is not a new property id")
         if one.datatype not in DATAVALUE_TYPES:
-            raise _malformed(path, line, f"unknown datatype {one.datatype!r}")
+            raise malformed(path, line, f"unknown datatype {one.datatype!r}")
         if not one.source:
-            raise _malformed(path, line, "the source is missing")
+            raise malformed(path, line, "the source is missing")
         found[one.id] = one
     return found
 
@@ -157,14 +157,14 @@ def read_items(path: Path = ITEMS, properties: dict[str, Property] | None = None
     known = read_properties() if properties is None else properties
     items: list[Item] = []
     seen: set[tuple[str, bool]] = set()
-    for line, cells in _rows(path, _ITEM_COLUMNS):
+    for line, cells in rows(path, _ITEM_COLUMNS):
         try:
             item = _item(cells, known)
         except ValueError as error:
-            raise _malformed(path, line, str(error)) from None
+            raise malformed(path, line, str(error)) from None
         key = (item.id, "older" in item.quirks)
         if key in seen:
-            raise _malformed(path, line, f"{item.id} has a row already")
+            raise malformed(path, line, f"{item.id} has a row already")
         seen.add(key)
         items.append(item)
     return items
@@ -172,10 +172,10 @@ def read_items(path: Path = ITEMS, properties: dict[str, Property] | None = None
 
 def read_sites(path: Path = SITES) -> list[str]:
     """Ids of wikis, the most linked first."""
-    return [cells["site"] for _, cells in _rows(path, ("site",))]
+    return [cells["site"] for _, cells in rows(path, ("site",))]
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+def rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number (from 1) and cells by column; blank lines and ``#`` comments are left out."""
     header = False
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -184,15 +184,15 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
         cells = text.split("\t")
         if not header:
             if tuple(cells) != columns:
-                raise _malformed(path, number, f"the header is not {' '.join(columns)}")
+                raise malformed(path, number, f"the header is not {' '.join(columns)}")
             header = True
             continue
         if len(cells) != len(columns):
-            raise _malformed(path, number, f"{len(cells)} columns instead of {len(columns)}")
+            raise malformed(path, number, f"{len(cells)} columns instead of {len(columns)}")
         yield number, dict(zip(columns, cells, strict=True))
 
 
-def _malformed(path: Path, line: int, what: str) -> UserError:
+def malformed(path: Path, line: int, what: str) -> UserError:
     return UserError(f"{path.name}, line {line}: {what}. Mend that row of the sample's table.")
 
 

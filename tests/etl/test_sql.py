@@ -6,6 +6,7 @@ import bz2
 import gzip
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,17 +122,27 @@ def tables(draw: st.DrawFn) -> tuple[list[str], list[list[Value]], bytes]:
     return columns, rows, dump
 
 
-WANTED = {
-    "key": rb"(?P<key>[0-9]+)",
-    "text": rb"(?P<text>" + sql.STRING + rb")",
-    "flag": b"1",
-}
+WANTED = sql.Table(
+    "t",
+    {"key": rb"(?P<key>[0-9]+)", "text": rb"(?P<text>" + sql.STRING + rb")", "flag": b"1"},
+    unwanted={"flag": b"0"},
+)
+IN_BATCHES = replace(WANTED, wanted={**WANTED.wanted, "text": sql.string("text")})
 
 
 def fast_rows(path: Path, **options: object) -> list[tuple[int, bytes]]:
     """(key, text) of the rows whose flag is 1."""
-    found = sql.rows(path, "t", WANTED, lambda _: None, unwanted={"flag": b"0"})
+    found = sql.rows(path, WANTED, lambda _: None)
     return [(int(m["key"]), m["text"]) for m in found]
+
+
+def batched(path: Path) -> list[tuple[int, bytes]]:
+    """The same, the texts as they were before they were quoted."""
+    return [
+        (int(key), text)
+        for batch in sql.batches(path, IN_BATCHES, lambda _: None)
+        for key, text in zip(batch["key"], sql.strings(batch, "text"), strict=True)
+    ]
 
 
 @given(tables(), st.integers(1, 200))
@@ -144,7 +155,9 @@ def test_rows_are_what_was_written(tmp_path_factory, table, block) -> None:
     path.write_bytes(dump)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sql, "_BLOCK", block)
+        patch.setattr(sql, "_FIRST_WINDOW", block // 3 + 1)
         found = fast_rows(path)
+        assert batched(path) == expected
     assert [(number, _slow_value(text.decode("latin-1"), 0)[0]) for number, text in found] == (
         expected
     )
@@ -172,7 +185,7 @@ def test_the_form_is_seen_and_progress_counts_compressed_bytes(
     path = tmp_path / f"t{suffix}"
     path.write_bytes(compressed)
     ticks: list[int] = []
-    found = sql.rows(path, "t", WANTED, ticks.append, unwanted={"flag": b"0"})
+    found = sql.rows(path, WANTED, ticks.append)
     assert [int(m["key"]) for m in found] == EXPECTED
     assert sum(ticks) == len(compressed)
 
@@ -182,12 +195,29 @@ def test_rows_and_statements_may_be_long(tmp_path: Path) -> None:
     path = tmp_path / "t.sql"
     path.write_bytes(table_of("t", ["key", "text", "flag"], rows))  # 8 MB in one statement
     assert [key for key, _ in fast_rows(path)] == list(range(200))
+    assert batched(path) == [(n, b"'" * 20_000) for n in range(200)]
+
+
+def test_a_row_may_be_as_long_as_its_table_says(tmp_path: Path) -> None:
+    rows: list[list[Value]] = [[n, b"\\" * 100_000, 1] for n in range(3)]
+    path = tmp_path / "t.sql"
+    path.write_bytes(table_of("t", ["key", "text", "flag"], rows))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sql, "_BLOCK", 1000)
+        with pytest.raises(UserError, match="where a row of `t` is expected"):
+            batched(path)
+        longer = replace(IN_BATCHES, longest_row=1 << 18)
+        found = list(sql.batches(path, longer, lambda _: None))
+    assert sum((batch["key"] for batch in found), ()) == (b"0", b"1", b"2")
 
 
 def refused(path: Path, dump: bytes) -> str:
     path.write_bytes(dump)
     with pytest.raises(UserError) as raised:
         fast_rows(path)
+    with pytest.raises(UserError) as also:
+        batched(path)
+    assert str(also.value) == str(raised.value)
     return str(raised.value)
 
 

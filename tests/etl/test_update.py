@@ -224,7 +224,7 @@ def test_a_damaged_older_store_is_refused_before_the_work(
     tmp_path: Path, dump_of: Callable[[str], Path]
 ) -> None:
     old = tmp_path / "old"
-    with pytest.raises(UserError, match=r"^--update-from: .* is not a finished store"):
+    with pytest.raises(UserError, match=r"^--update-from: .* holds no finished store"):
         build(dump_of("new.gz"), tmp_path / "new", update_from=old)
     build(dump_of("old.gz"), old)
     nodes = (old / "nodes.parquet").read_bytes()

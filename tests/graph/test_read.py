@@ -109,7 +109,7 @@ def test_tables_are_arrow_datasets(built):
 
 def test_what_is_no_data_set_is_refused(tmp_path):
     for read in (graph.load, graph.datasets):
-        with pytest.raises(UserError, match="is not a finished graph"):
+        with pytest.raises(UserError, match="holds no finished graph"):
             read(tmp_path)
 
 

@@ -1,0 +1,112 @@
+"""DuckDB for joins and sorts larger than memory, set up alike wherever it is used.
+
+    with connect(request.scratch) as database:
+        database.register("wanted", table)  # an Arrow table, or a RecordBatchReader
+        query = (
+            "SELECT file, width FROM wanted JOIN read_parquet($facts) USING (file) ORDER BY file"
+        )
+        for batch in record_batches(database, query, {"facts": str(path)}):
+            ...
+
+Values go in as parameters and tables as registered ones: no statement is made from data. Only an
+ORDER BY over a key (columns that tell all rows apart) makes the same bytes each time.
+"""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from etl.errors import UserError
+from etl.show import in_bytes
+from etl.tables import ROW_GROUP
+
+#: What DuckDB keeps in memory before it goes to the disk. The limit is on its buffers: a process
+#: that joins 20 million rows with as many and sorts them has 927 MB at its peak with 384 MB, and
+#: 1,008 with 512 (benchmarks/join.py); the interpreter and Arrow are some 200 of these.
+MEMORY: Final = "384MB"
+
+#: Fixed, because every thread has buffers of its own, and a limit that does for two threads
+#: doesn't for the 64 that DuckDB would start on a machine with as many cores.
+_THREADS: Final = 2
+
+_SETTINGS: Final[dict[str, bool | int]] = {
+    "threads": _THREADS,
+    # Keeping the order of rows that nobody asked an order of makes DuckDB hold back whole results
+    # (its guide "Tuning Workloads"); all that is written from here has an ORDER BY.
+    "preserve_insertion_order": False,
+    # A statement sees what was registered and no variable that happens to have a table's name.
+    "python_enable_replacements": False,
+    # What a wheel has in it is enough; nothing is fetched while it works.
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+
+
+@contextmanager
+def connect(work: Path, memory: str = MEMORY) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An empty database in memory that spills below ``work`` and leaves nothing there.
+
+    ``memory`` is DuckDB's ``memory_limit``. What a killed process left there is removed with
+    ``work``, which is its caller's.
+
+    Raises UserError where a statement doesn't get by with that, or the disk is full.
+    """
+    spill = tempfile.mkdtemp(prefix="spill-", dir=work)
+    try:
+        settings: dict[str, Any] = {**_SETTINGS, "memory_limit": memory, "temp_directory": spill}
+        with duckdb.connect(":memory:", config=settings) as database:
+            yield database
+    except duckdb.OutOfMemoryException as error:
+        if "failed to offload" in str(error):  # what was to be spilt found no room on the disk
+            raise _full(work, error) from error
+        raise UserError(
+            f"a join needs more memory than its limit, {memory} ({_first_line(error)}); a lower "
+            "`distance` or `per_entity` in the recipe's [images] makes it smaller."
+        ) from error
+    except duckdb.IOException as error:
+        raise _full(work, error) from error
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
+
+
+def _full(work: Path, error: duckdb.Error) -> UserError:
+    free = in_bytes(shutil.disk_usage(work).free)
+    return UserError(
+        f"{work}: a join can't be written ({_first_line(error)}; {free} free): make room and run "
+        "the same command again."
+    )
+
+
+def _first_line(error: duckdb.Error) -> str:
+    return str(error).partition("\n")[0].rstrip(".")
+
+
+def literally(path: Path) -> str:
+    """A path for ``read_parquet``, which takes ``*``, ``?`` and ``[`` as patterns."""
+    return glob.escape(str(path.absolute()))
+
+
+def record_batches(
+    database: duckdb.DuckDBPyConnection,
+    query: str,
+    parameters: Mapping[str, Any] | None = None,
+    rows: int = ROW_GROUP,
+) -> Iterator[pa.RecordBatch]:
+    """What a query gives, ``rows`` rows at a time.
+
+    ``database.execute(query)`` would gather the whole answer first (464 MB of memory instead of
+    1,106 for ten million rows of 56 bytes, sorted under a limit of 200 MB).
+    """
+    found = database.sql(query, params=parameters)
+    assert found is not None, "a query has an answer"
+    reader: pa.RecordBatchReader = found.to_arrow_reader(rows)
+    yield from reader

@@ -1,0 +1,282 @@
+"""A reading of Commons' mediainfo dump in DuckDB: its files, with titles, and what they depict.
+
+The views ``files`` and ``depicts`` have the columns of the reading's tables
+(``download/reading.py``). Dumps from before June 2022 have no titles (operations/puppet,
+0ce27bc349f); there the names come from a dump of MediaWiki's table ``page``, whose ``page_id`` is
+the number in M76.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from download.sources import MissingInputError, Option, Request
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+    from etl.dump import Input
+
+#: Where a dump is read to, in the directory of images, unless an earlier reading is given.
+READING: Final = "mediainfo"
+
+OPTIONS: Final = (
+    Option("mediainfo", "Commons' mediainfo dump, or a directory that one was read into.", True),
+    Option("pages", "Dump of MediaWiki's table page: names for mediainfo of before June 2022."),
+)
+
+_PUBLISHED: Final = (
+    "commons-YYYYMMDD-mediainfo.json.bz2 (or .gz) from "
+    "https://dumps.wikimedia.org/other/wikibase/commonswiki/"
+)
+
+
+def inputs(request: Request) -> Mapping[str, Any]:
+    """What a source that reads the mediainfo dump is made from.
+
+    Raises MissingInputError where no dump is given.
+    """
+    from etl.dump import find_inputs
+    from etl.sql import describe
+
+    given = request.given["mediainfo"]
+    if not given:
+        raise MissingInputError(
+            f"Commons' mediainfo dump is missing: give --mediainfo FILE, {_PUBLISHED}."
+        )
+    earlier = _earlier(request)
+    files = find_inputs(given) if earlier is None else earlier[1]["plan"]["inputs"]
+    made_from: dict[str, Any] = {"mediainfo": [_identified(file) for file in files]}
+    if request.given["pages"]:
+        made_from["pages"] = _identified(describe(Path(request.given["pages"][0])))
+    if request.store is not None:
+        made_from["store"] = _contents(request.store)
+    return made_from
+
+
+def _contents(store: Path) -> dict[str, Any]:
+    """What identifies a store's statements, names and merged ids."""
+    from etl.manifest import read_manifest
+    from etl.store import REDIRECTS
+
+    manifest = read_manifest(store, "store")
+    redirects = manifest["outputs"].get(REDIRECTS, {}).get("sha256")
+    return {"contents": manifest["contents"], "redirects": redirects}
+
+
+def _identified(file: Input | Mapping[str, Any]) -> dict[str, Any]:
+    """Size and digest: disks move and files are renamed."""
+    if isinstance(file, Mapping):
+        return {name: file[name] for name in ("size", "digest")}
+    return {"size": file.size, "digest": file.digest}
+
+
+def _earlier(request: Request) -> tuple[Path, dict[str, Any]] | None:
+    """The reading that is given in place of a dump, with its manifest."""
+    from etl.manifest import MANIFEST, check_whole, read_manifest
+
+    directory = Path(request.given["mediainfo"][0])
+    if len(request.given["mediainfo"]) > 1 or not (directory / MANIFEST).is_file():
+        return None
+    manifest = read_manifest(directory, READING)
+    check_whole(directory, manifest, "read the dump again")
+    return directory, manifest
+
+
+@dataclass
+class Files:
+    """A reading that is open."""
+
+    database: duckdb.DuckDBPyConnection
+    manifest: dict[str, Any]  # of the reading: what of it another manifest is to tell
+    warnings: list[str] = field(default_factory=list)
+
+    def register_licences(self, pairs: str) -> None:
+        """Makes a table ``licence``: what the licences and statuses of files mean.
+
+        ``pairs`` is a table of this module's callers with a column ``page``: of whose files.
+        """
+        import pyarrow as pa
+
+        from download.licences import licence_of
+
+        found = self.database.sql(
+            f"SELECT DISTINCT licences, statuses FROM files SEMI JOIN {pairs} USING (page)"  # noqa: S608 - a name of ours
+        ).to_arrow_table()
+        both = zip(found["licences"].to_pylist(), found["statuses"].to_pylist(), strict=True)
+        names = pa.array([licence_of(ids or (), status or ()) for ids, status in both], pa.string())
+        self.database.register("licence", found.append_column("licence", names))
+
+
+@contextmanager
+def opened(request: Request) -> Iterator[Files]:
+    """Reads the dump, where that isn't done, and opens the reading.
+
+    Raises UserError for all that can be wrong with a dump.
+    """
+    from download.joining import connect, literally
+    from download.reading import DEPICTS_FILE, FILES_FILE
+
+    directory, manifest = _reading(request)
+    with connect(request.scratch) as database:
+        database.read_parquet(literally(directory / FILES_FILE)).create_view("read")
+        database.read_parquet(literally(directory / DEPICTS_FILE)).create_view("depicts")
+        told = {key: manifest[key] for key in ("plan", "counts", "damage")}
+        files = Files(database, told)
+        _name_files(files, request, manifest["counts"]["untitled"])
+        yield files
+
+
+def _reading(request: Request) -> tuple[Path, dict[str, Any]]:
+    """The directory of the reading, and its manifest."""
+    from download.reading import Options, read
+
+    earlier = _earlier(request)
+    if earlier is not None:
+        return earlier
+    directory = request.images / READING
+    options = Options(
+        workers=request.workers,
+        max_rejects=request.max_rejects,
+        allow_damage=request.allow_damage,
+        quiet=request.quiet,
+    )
+    return directory, read(request.given["mediainfo"], directory, options)
+
+
+def _name_files(files: Files, request: Request, untitled: int) -> None:
+    """Makes the view ``files``: what was read, with the names that MediaWiki's table knows."""
+    database, pages = files.database, request.given["pages"]
+    if not untitled or not pages:
+        database.sql("FROM read").create_view("files")
+        if untitled:
+            files.warnings.append(
+                f"{untitled:,} files of the dump have no title and were left out, as in dumps of "
+                "before June 2022: give --pages commonswiki-YYYYMMDD-page.sql.gz of the same days, "
+                "from https://dumps.wikimedia.org/commonswiki/."
+            )
+        return
+    from download.joining import literally
+    from download.tables import titles
+    from etl.progress import Progress
+
+    wanted = database.sql("SELECT page FROM read WHERE file IS NULL ORDER BY page")
+    ids = wanted.fetchnumpy()["page"]
+    out = request.scratch / "titles.parquet"
+    table = Path(pages[0])
+    with Progress("reading names", table.stat().st_size, quiet=request.quiet) as progress:
+        titles(table, ids, out, progress.add)
+    database.read_parquet(literally(out)).create_view("title")
+    database.sql(
+        "SELECT read.* REPLACE (coalesce(read.file, title.file) AS file) "
+        "FROM read LEFT JOIN title USING (page)"
+    ).create_view("files")
+
+
+_LISTS: Final = ("captions", "caption_langs", "licences", "statuses", "creators")
+_REMEMBERED: Final = 1 << 16  # names of creators
+
+
+class Describer:
+    """Turns rows of ``files`` into what a table of candidates or facts says of them."""
+
+    def __init__(self, request: Request) -> None:
+        from etl.store import EntityStore
+
+        self._languages = request.recipe.languages()
+        self._store = None if request.store is None else EntityStore(request.store)
+        self._names: dict[str, str] = {}
+
+    def __enter__(self) -> Describer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._store is not None:
+            self._store.close()
+
+    def facts(self, batch: pa.RecordBatch) -> pa.Table:
+        """Rows of the columns FACTS."""
+        import pyarrow as pa
+
+        from download.candidates import FACTS
+
+        return pa.table(self._columns(batch), schema=FACTS)
+
+    def found(self, batch: pa.RecordBatch) -> pa.Table:
+        """Rows of the columns FOUND, of a batch that has ``entity``, ``place`` and ``reasons``."""
+        import numpy as np
+        import pyarrow as pa
+
+        from download.candidates import FOUND
+        from graph.tables import id_strings
+
+        nothing = pa.nulls(batch.num_rows)
+        place = batch.column("place").to_numpy()
+        columns = {
+            **dict.fromkeys(FOUND.names, nothing),
+            **self._columns(batch),
+            "entity": id_strings(batch.column("entity").to_numpy()),
+            "reasons": batch.column("reasons"),
+            "score": pa.array((1 / place).astype(np.float32)),
+        }
+        return pa.table(
+            [columns[name].cast(FOUND.field(name).type) for name in FOUND.names], schema=FOUND
+        )
+
+    def _columns(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        import pyarrow as pa
+
+        from download.licences import licence_of
+
+        columns = {name: batch.column(name).to_pylist() for name in _LISTS}
+        texts, langs = self._captions(columns["captions"], columns["caption_langs"])
+        both = zip(columns["licences"], columns["statuses"], strict=True)
+        creators = [self._credit(creators or ()) for creators in columns["creators"]]
+        pages = batch.column("page").to_pylist()
+        return {
+            "file": batch.column("file"),
+            "source_id": pa.array([f"M{page}" for page in pages], pa.string()),
+            "texts": texts,
+            "text_langs": langs,
+            **{name: batch.column(name) for name in ("width", "height", "mime", "bytes", "sha1")},
+            "licence": pa.array([licence_of(a or (), b or ()) for a, b in both], pa.string()),
+            "creator": pa.array(creators, pa.string()),
+        }
+
+    def _captions(
+        self, captions: Sequence[list[str] | None], langs: Sequence[list[str] | None]
+    ) -> tuple[pa.Array, pa.Array]:
+        """Captions in the recipe's languages, in its order."""
+        import pyarrow as pa
+
+        texts, codes = [], []
+        for some, of in zip(captions, langs, strict=True):
+            by_code = dict(zip(of or (), some or (), strict=True))
+            chosen = [code for code in self._languages if code in by_code]
+            texts.append([by_code[code] for code in chosen])
+            codes.append(chosen)
+        strings = pa.list_(pa.string())
+        return pa.array(texts, strings), pa.array(codes, strings)
+
+    def _credit(self, creators: Sequence[str]) -> str | None:
+        return ", ".join(dict.fromkeys(map(self._name, creators))) or None
+
+    def _name(self, creator: str) -> str:
+        """What a creator is called: an item by its label, where there is a store that has it."""
+        from etl.entity import is_entity_id
+
+        if self._store is None or not is_entity_id(creator):
+            return creator
+        if creator not in self._names:
+            if len(self._names) >= _REMEMBERED:
+                self._names.clear()
+            record = self._store.get(creator)
+            labels = {} if record is None else record.labels
+            found = (labels[code] for code in self._languages if code in labels)
+            self._names[creator] = next(found, creator)
+        return self._names[creator]

@@ -1,0 +1,375 @@
+"""Images that the user knows already: lists of addresses with the entity, or the query, of each.
+
+A list is Parquet, CSV, TSV or JSON Lines with the columns of ``download/url_files.py``; EntityNet's
+released ``images_metadata`` is one, too. Its rows are checked (``url_rows.py``), written down once,
+joined with the data set's queries and entities, and come out entity by entity, the best first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from download.sources import MissingInputError, Option, Request, Source
+from etl.errors import UserError
+
+if TYPE_CHECKING:
+    import duckdb
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from download.url_files import List
+    from download.url_rows import Tally
+    from graph.ontology import Ids
+
+#: Rows of one image of one entity that are united: their texts and queries.
+_MOST_COPIES: Final = 100
+_MOST_NAMED: Final = 10  # unknown columns in a warning
+
+#: The rows that can be used, as they stand in the lists, and how many of them are held at a time.
+_STAGED: Final = "rows.parquet"
+_ROWS_AT_ONCE: Final = 1 << 14
+
+
+def _inputs(request: Request) -> Mapping[str, Any]:
+    """The lists by name and digest: a list that a person edits may keep its size."""
+    from download.url_files import files_of
+    from etl.manifest import digest_of_file
+    from etl.progress import Progress
+
+    files = files_of(_given(request))
+    queries = _queries(request)
+    every = files if queries is None else [*files, queries]
+    with Progress("digesting", sum(f.stat().st_size for f in every), quiet=request.quiet) as bar:
+        described = [{"name": f.name, "sha256": digest_of_file(f, bar.add)} for f in every]
+    return {
+        "urls": described[: len(files)],
+        "url_queries": described[len(files) :],
+        # by which addresses of files on Commons are told
+        "hosts": [request.commons.originals, request.commons.thumbnails],
+    }
+
+
+def _given(request: Request) -> list[Path]:
+    if not request.given.get("urls"):
+        raise MissingInputError(
+            "url-list needs --urls FILE: your own Parquet, CSV, TSV or JSON Lines with the columns "
+            "url and entity (such as Q144) or query_hash, and any of text, width, height, licence, "
+            "creator, page_url, mime, score. EntityNet's released images_metadata is such a list."
+        )
+    return [Path(name) for name in request.given["urls"]]
+
+
+def _queries(request: Request) -> Path | None:
+    """The file of --url-queries. Raises UserError where it isn't there or has other columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    given = request.given.get("url-queries")
+    if not given:
+        return None
+    path = Path(given[0])
+    try:
+        names = pq.read_schema(path).names
+    except (OSError, pa.ArrowException):
+        raise UserError(f"{path} can't be read as Parquet: give EntityNet's queries.") from None
+    if missing := [name for name in ("query_hash", "entity") if name not in names]:
+        raise UserError(
+            f"{path} has no column {missing[0]}: --url-queries takes a Parquet file with "
+            "query_hash and entity, such as EntityNet's entitynet-queries.parquet."
+        )
+    return path
+
+
+def _find(request: Request) -> Mapping[str, Any]:
+    """Write candidates.parquet and available.parquet; memory is bounded by DuckDB's limit."""
+    from download.candidates import entity_numbers
+    from download.joining import connect
+    from download.url_files import List, files_of
+    from download.url_rows import Tally
+
+    tally = Tally()
+    lists = [List(path) for path in files_of(_given(request))]
+    wanted = entity_numbers(request.entities)
+    staged = request.scratch / _STAGED
+    _stage(request, lists, wanted, tally, staged)
+    _check_not_mostly_bad(tally)
+    with connect(request.scratch) as database:
+        counts = _join(request, database, wanted, staged)
+        counts |= _write(request, database, staged)
+    counts = {
+        "entities": len(wanted),
+        "rows": tally.rows,
+        "bad": tally.bad.total(),
+        "no_pictures": tally.no_pictures,
+        **counts,
+        "not_wanted": tally.not_wanted + counts["not_wanted"],
+    }
+    return {
+        "counts": counts,
+        "reasons": dict(sorted(tally.bad.items())),
+        "warnings": [*_warnings(lists, tally)],
+    }
+
+
+def _stage(
+    request: Request,
+    lists: list[List],
+    wanted: Ids,
+    tally: Tally,
+    staged: Path,
+) -> None:
+    """Write the rows that can be used, as they come; they are read back in another order."""
+    from download.url_rows import ROWS, usable
+    from etl.progress import Progress
+    from etl.tables import TableWriter
+
+    start = 0
+    with (
+        Progress("reading the lists", None, unit="row", quiet=request.quiet) as progress,
+        TableWriter(staged, ROWS, row_group=_ROWS_AT_ONCE) as writer,
+    ):
+        for found in lists:
+            unit = f"{found.path.name}, {found.unit}"
+            for batch in found.batches():
+                writer.write(usable(batch, start, unit, wanted, request.commons, tally))
+                start += len(batch.places)
+                progress.add(len(batch.places))
+
+
+def _check_not_mostly_bad(tally: Tally) -> None:
+    if 2 * tally.bad.total() <= tally.rows:
+        return
+    reason, number = tally.bad.most_common(1)[0]
+    raise UserError(
+        f"{tally.bad.total():,} of {tally.rows:,} rows can't be used, most often for {reason} "
+        f"({number:,}, first in {tally.first[reason]}). Is this a list of images?"
+    )
+
+
+def _warnings(lists: list[List], tally: Tally) -> Iterator[str]:
+    for found in lists:
+        if found.unknown:
+            names = [name[:40] for name in list(found.unknown)[:_MOST_NAMED]]
+            more = " and others" if len(found.unknown) > _MOST_NAMED else ""
+            yield f"{found.path.name}: unknown columns were left out: {', '.join(names)}{more}."
+    for reason, number in tally.bad.most_common():
+        rows = "1 row was" if number == 1 else f"{number:,} rows were"
+        yield f"{rows} left out for {reason}, first in {tally.first[reason]}."
+    for what, number in tally.left_out.most_common():
+        if number:
+            yield f"{number:,} values of {what} can't be used and were left out."
+
+
+# --- which rows are whose ---
+
+#: What tells a list's images apart: 63 bits of the MD5 of the file's name or of the address.
+_IMAGE: Final = "(md5_number_lower(coalesce('File:' || file, url)) >> 1)::BIGINT"
+
+#: The data set's entity of each query, null where it has none; some entities are no items of
+#: Wikidata (EntityNet's wordnet:…).
+_QUERY: Final = """
+    CREATE TABLE query AS
+    SELECT DISTINCT query_hash::VARCHAR AS hash,
+        CASE WHEN regexp_full_match(entity::VARCHAR, 'Q[1-9][0-9]{0,17}')
+            THEN substr(entity::VARCHAR, 2)::BIGINT WHEN entity IS NOT NULL THEN -1 END AS entity
+    FROM read_parquet($queries) WHERE query_hash IS NOT NULL
+"""
+
+#: One row for each row of a list and each of its queries; hash is null where a row names none.
+_NAMED: Final = f"""
+    CREATE TABLE named AS
+    WITH listed AS (
+        SELECT "row", entity, {_IMAGE} AS image, score, hashes FROM read_parquet($rows)
+    ), asked AS (
+        SELECT "row", entity, image, score, unnest(hashes) AS hash,
+            generate_subscripts(hashes, 1) AS place
+        FROM listed WHERE len(hashes) > 0
+    )
+    SELECT "row", entity, image, score, NULL::VARCHAR AS hash, 0 AS place
+    FROM listed WHERE entity IS NOT NULL AND len(hashes) = 0
+    UNION ALL
+    SELECT "row", entity, image, score, hash, place FROM asked WHERE entity IS NOT NULL
+    UNION ALL
+    SELECT "row", query.entity, image, score, asked.hash, place
+    FROM asked LEFT JOIN query ON asked.hash = query.hash WHERE asked.entity IS NULL
+"""  # noqa: S608
+
+#: ``copy`` numbers the rows of one image of one entity, the best first.
+_RANKED: Final = """
+    CREATE TABLE ranked AS
+    SELECT "row", entity, image, score, hash,
+        row_number() OVER (
+            PARTITION BY entity, image ORDER BY score DESC NULLS LAST, "row", place, hash
+        ) AS "copy"
+    FROM named SEMI JOIN wanted USING (entity)
+"""
+
+_PLACED: Final = """
+    CREATE TABLE placed AS
+    SELECT entity, image, "row",
+        row_number() OVER (PARTITION BY entity ORDER BY score DESC NULLS LAST, "row") AS place
+    FROM ranked WHERE "copy" = 1
+"""
+
+
+def _join(
+    request: Request,
+    database: duckdb.DuckDBPyConnection,
+    wanted: Ids,
+    staged: Path,
+) -> dict[str, int]:
+    """Make the tables ranked (rows of entities) and placed (images of entities); count the rest."""
+    import pyarrow as pa
+
+    from download.joining import literally
+
+    def count(query: str) -> int:
+        ((number,),) = database.execute(query).fetchall()
+        return int(number)
+
+    database.register("wanted", pa.table({"entity": wanted}))
+    queries = _queries(request) or request.graph / "queries.parquet"
+    database.execute(_QUERY, {"queries": literally(queries)})
+    database.execute(_NAMED, {"rows": literally(staged)})
+    counts = {
+        "unknown_hashes": count(
+            "SELECT count(*) FROM named ANTI JOIN query USING (hash) "
+            "WHERE entity IS NULL AND hash IS NOT NULL"
+        ),
+        "hashes_without_entity": count(
+            "SELECT count(*) FROM named SEMI JOIN query USING (hash) WHERE entity IS NULL"
+        ),
+        "not_wanted": count(
+            "SELECT count(*) FROM named ANTI JOIN wanted USING (entity) WHERE entity IS NOT NULL"
+        ),
+    }
+    database.execute(_RANKED)
+    database.execute("DROP TABLE named")
+    database.execute(_PLACED)
+    # No count(DISTINCT …), which keeps all of them in memory.
+    counts["images"] = count("SELECT count(*) FROM placed")
+    counts["with_images"] = count("SELECT count(*) FROM placed WHERE place = 1")
+    counts["repeated"] = count("SELECT count(*) FROM ranked") - counts["images"]
+    return counts
+
+
+# --- what is written ---
+
+_AVAILABLE: Final = """
+    SELECT placed.entity, image, licence
+    FROM placed JOIN read_parquet($rows) AS listed USING ("row")
+    ORDER BY placed.entity, image
+"""
+
+_FOUND: Final = """
+    SELECT placed.entity, placed.place, ranked."copy", ranked.hash, listed.* EXCLUDE (entity)
+    FROM placed
+    JOIN ranked ON ranked.entity = placed.entity AND ranked.image = placed.image
+    JOIN read_parquet($rows) AS listed ON listed."row" = ranked."row"
+    WHERE ($cap = 0 OR placed.place <= $cap) AND ranked."copy" <= $copies
+    ORDER BY placed.entity, placed.place, ranked."copy"
+"""
+
+
+def _write(request: Request, database: duckdb.DuckDBPyConnection, staged: Path) -> dict[str, int]:
+    import pyarrow as pa
+
+    from download.candidates import AVAILABLE, AVAILABLE_FILE, CANDIDATES_FILE, FOUND
+    from download.joining import literally, record_batches
+    from etl.tables import TableWriter
+
+    rows = {"rows": literally(staged)}
+    with TableWriter(request.out / AVAILABLE_FILE, AVAILABLE) as available:
+        for batch in record_batches(database, _AVAILABLE, rows):
+            available.write(pa.Table.from_batches([batch]).cast(AVAILABLE))
+    parameters = {**rows, "cap": request.settings.per_entity, "copies": _MOST_COPIES}
+    with TableWriter(request.out / CANDIDATES_FILE, FOUND) as writer:
+        batches = record_batches(database, _FOUND, parameters, rows=_ROWS_AT_ONCE)
+        for table in _whole_images(batches):
+            writer.write(_united(table))
+        over = available.rows - writer.rows
+        return {"over_cap": over, "candidates": writer.rows}
+
+
+def _whole_images(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The same rows in pieces that begin with the first copy of an image."""
+    import numpy as np
+    import pyarrow as pa
+
+    waiting: list[pa.Table] = []
+    for batch in batches:
+        table = pa.Table.from_batches([batch])
+        (starts,) = np.nonzero(table.column("copy").to_numpy() == 1)
+        if len(starts):
+            last = int(starts[-1])
+            yield pa.concat_tables([*waiting, table.slice(0, last)])
+            waiting = [table.slice(last)]
+        else:
+            waiting.append(table)
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _united(table: pa.Table) -> pa.Table:
+    """One row an image, of its first copy; texts and queries of all copies, each once."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from download.candidates import FOUND
+    from graph.tables import id_strings
+
+    table = table.combine_chunks()
+    is_first = table.column("copy").to_numpy() == 1
+    image = np.cumsum(is_first) - 1  # of each row
+    firsts = table.filter(pa.array(is_first))
+    count = firsts.num_rows
+    hashes = table.column("hash").combine_chunks()
+    has = pc.is_valid(hashes).to_numpy(zero_copy_only=False)
+    texts, langs = (table.column(name).combine_chunks() for name in ("texts", "text_langs"))
+    of_text = image[pc.list_parent_indices(texts).to_numpy(zero_copy_only=False)]
+    places = firsts.column("place").to_numpy().astype(np.float32)
+    known = {
+        "entity": id_strings(firsts.column("entity").to_numpy()),
+        "reasons": pa.array([["url-list"]] * count, FOUND.field("reasons").type),
+        "query_hashes": _lists_of(image[has], hashes.filter(pa.array(has)), None, count)[0],
+        "score": pa.array(np.float32(1) / places),
+    }
+    known["texts"], known["text_langs"] = _lists_of(
+        of_text, pc.list_flatten(texts), pc.list_flatten(langs), count
+    )
+    columns = [known[name] if name in known else firsts.column(name) for name in FOUND.names]
+    return pa.table(columns, names=FOUND.names).cast(FOUND)
+
+
+def _lists_of(
+    owners: npt.NDArray[np.int64], values: pa.Array, beside: pa.Array | None, count: int
+) -> tuple[pa.Array, pa.Array]:
+    """The values of each owner (0 … ``count`` - 1, ascending), each once; ``beside`` likewise."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    codes = pc.dictionary_encode(values).indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    _, at = np.unique(owners * (len(values) + 1) + codes, return_index=True)
+    at.sort()
+    offsets = pa.array(np.searchsorted(owners[at], np.arange(count + 1)), pa.int32())
+    kept = pa.array(at)
+    lists = pa.ListArray.from_arrays(offsets, values.take(kept))
+    others = values if beside is None else beside
+    return lists, pa.ListArray.from_arrays(offsets, others.take(kept))
+
+
+SOURCE: Final = Source(
+    name="url-list",
+    what="Addresses that you have: Parquet, CSV, TSV, JSON Lines, or EntityNet's images_metadata.",
+    inputs=_inputs,
+    find=_find,
+    options=(
+        Option("urls", "A list of addresses with their entities or queries, or a folder.", True),
+        Option("url-queries", "Parquet with the query_hash and entity that the lists mean."),
+    ),
+)
