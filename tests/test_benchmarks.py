@@ -327,6 +327,7 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
         "explain",
         "join",
         "candidates",
+        "mediainfo",
     )
     small = ["--json-bytes", "3M", "--peer-bytes", "1M", "--sizes", "1M,3M", "--lines", "60"]
     counts = [
@@ -349,7 +350,8 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
     done = subprocess.run([*command, *small, *counts], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     printed = [json.loads(line) for line in done.stdout.splitlines()]
-    etl, formats, stages, merge, scale, update, kills, graph, explain, join, candidates = printed
+    etl, formats, stages, merge, scale, update, kills, graph, *others_ = printed
+    explain, join, candidates, mediainfo = others_
     assert [found["benchmark"] for found in printed] == list(names)
 
     limit, ours, *others = etl["rates"]
@@ -397,6 +399,13 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
     assert candidates["by_source"]["commons-p18"]["candidates"] == candidates["entities"] == 150
     assert candidates["candidates"] > 150
     assert "150 entities" in importlib.import_module("benchmarks.candidates").tables(candidates)
+
+    forms = mediainfo["forms"]
+    assert [form["form"] for form in forms] == [".json.gz", ".json.bz2"]
+    gz, bz2_ = (form["mediainfo"] for form in forms)
+    assert gz["rate"]["entities"] == bz2_["rate"]["entities"] > 500
+    assert gz["depicts"] == bz2_["depicts"] > 100
+    assert all(form["of_etl"] > 0 for form in forms)
 
     made = ("dump-", "world-", "image-")
     left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(made)}
