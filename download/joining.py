@@ -17,6 +17,7 @@ from __future__ import annotations
 import glob
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ import duckdb
 import pyarrow as pa
 
 from etl.errors import UserError
+from etl.progress import Progress
 from etl.show import in_bytes
 from etl.tables import ROW_GROUP
 
@@ -49,6 +51,8 @@ _SETTINGS: Final[dict[str, bool | int]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
+
+_LOOK_SECONDS = 0.2
 
 
 @contextmanager
@@ -76,6 +80,27 @@ def connect(work: Path, memory: str = MEMORY) -> Iterator[duckdb.DuckDBPyConnect
         raise _full(work, error) from error
     finally:
         shutil.rmtree(spill, ignore_errors=True)
+
+
+@contextmanager
+def shown(database: duckdb.DuckDBPyConnection, what: str, *, quiet: bool) -> Iterator[None]:
+    """Shows how much of each statement that runs meanwhile is done, as DuckDB estimates it."""
+    database.execute("SET enable_progress_bar = true")  # reckoned, and not printed
+    database.execute("SET enable_progress_bar_print = false")
+    ended = threading.Event()
+    with Progress(what, 100, unit="%", quiet=quiet) as progress:
+
+        def look() -> None:
+            while not ended.wait(_LOOK_SECONDS):
+                progress.add(max(int(database.query_progress()), 0) - progress.done)
+
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
 
 def _full(work: Path, error: duckdb.Error) -> UserError:

@@ -20,16 +20,23 @@ if TYPE_CHECKING:
 
 #: Pairs of an entity and a file that shows it. ``rank`` is lower for better: what is prominent
 #: before the rest, then by distance.
-_PAIRS: Final = """
-CREATE TABLE pair AS
+_SHOWN: Final = """
+CREATE TABLE shown AS
 SELECT target.entity, depicts.page, min(if(depicts.preferred, 0, 65536) + target.distance) AS rank
 FROM depicts
 JOIN target USING (item)
+GROUP BY ALL
+"""
+
+#: Those that have a picture. A statement of its own, lest all files be looked through before it is
+#: known which of them are asked for (2.4 times the seconds).
+_PAIRS: Final = """
+CREATE TABLE pair AS
+SELECT shown.* FROM shown
 SEMI JOIN (
     SELECT page FROM files
     SEMI JOIN form ON lower(list_last(string_split(files.file, '.'))) = form.extension
 ) AS picture USING (page)
-GROUP BY ALL
 """
 
 #: Equally good ones in an order that the seed decides, and nothing else.
@@ -100,7 +107,7 @@ def find(request: Request) -> Mapping[str, Any]:
         entity_numbers,
     )
     from download.commons import FORMS
-    from download.joining import record_batches
+    from download.joining import record_batches, shown
     from download.mediainfo_files import Describer, opened
     from etl.progress import Progress
     from etl.tables import TableWriter
@@ -109,18 +116,27 @@ def find(request: Request) -> Mapping[str, Any]:
     entities = entity_numbers(request.entities)
     with opened(request) as files:
         database = files.database
-        database.register("form", pa.table({"extension": list(FORMS)}))
-        shown = targets(entities, settings, request.graph, request.store)
-        database.register("target", shown)
-        with Progress("matching", None, unit=" pairs", quiet=request.quiet) as progress:
+        # tables of the database's own: it knows how long these are, and so how far it is
+        database.register("extensions", pa.table({"extension": list(FORMS)}))
+        database.execute("CREATE TABLE form AS FROM extensions")
+        looked_for = targets(entities, settings, request.graph, request.store)
+        database.register("targets", looked_for)
+        database.execute("CREATE TABLE target AS FROM targets")
+        with shown(database, "matching", quiet=request.quiet):
+            database.execute(_SHOWN)
             database.execute(_PAIRS)
-            most = settings.per_entity or (1 << 62)
+            database.execute("DROP TABLE shown")
+        most = settings.per_entity or (1 << 62)
+        with shown(database, "choosing", quiet=request.quiet):
             database.execute(_CHOSEN, {"seed": settings.seed, "most": most})
-            files.register_licences("pair")
-            with TableWriter(request.out / AVAILABLE_FILE, AVAILABLE) as available:
-                for batch in record_batches(database, _AVAILABLE):
-                    available.write(pa.Table.from_batches([batch]).cast(AVAILABLE))
-                    progress.add(batch.num_rows)
+        files.register_licences("pair")
+        with (
+            Progress("writing pairs", None, unit=" pairs", quiet=request.quiet) as progress,
+            TableWriter(request.out / AVAILABLE_FILE, AVAILABLE) as available,
+        ):
+            for batch in record_batches(database, _AVAILABLE):
+                available.write(pa.Table.from_batches([batch]).cast(AVAILABLE))
+                progress.add(batch.num_rows)
         total = _count(database, "SELECT count(*) FROM chosen")
         with (
             Describer(request) as describer,
@@ -141,7 +157,7 @@ def find(request: Request) -> Mapping[str, Any]:
                 "files": kept,
                 "pairs_before_cap": available.rows,
                 "files_before_cap": distinct,
-                "items_looked_for": shown.num_rows,
+                "items_looked_for": looked_for.num_rows,
             },
             "mediainfo": files.manifest,
             "warnings": files.warnings,
