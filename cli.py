@@ -650,7 +650,7 @@ def images_find(
         if not quiet:
             _table(rows(out, manifest))
     if manifest["failed"]:
-        raise UserError(" ".join(f"{name}: {why}" for name, why in manifest["failed"].items()))
+        raise UserError("\n".join(f"{name}: {why}" for name, why in manifest["failed"].items()))
 
 
 @images.command(name="count")

@@ -46,7 +46,7 @@ from etl.manifest import (
 )
 from etl.plan import DEFAULT_MAX_REJECTS
 from etl.tables import TableWriter
-from graph.directory import building, publish
+from graph.directory import building, check_store_of, publish
 from graph.read import batches, manifest_of
 from graph.recipe import Recipe, recorded
 
@@ -85,17 +85,19 @@ def find(graph: Path, images: Path, options: Options) -> dict[str, Any]:
     started = time.perf_counter()
     chosen = _chosen(options.sources)
     made_by = manifest_of(graph)
+    if options.store is not None:
+        check_store_of(graph, made_by, options.store)
     recipe = recorded(made_by["recipe"]["texts"])
     commons = load_commons(options.commons, options.shorter_side)
     folder = images / FOLDER
-    _check_folder(folder)
+    _check_directory(images)
     with building(folder, "sparqless images find", clear=_emptied) as work:
         entities = work / ENTITIES_FILE
         _write_entities(graph, entities, only_visual=recipe.images.visual)
         run = _Run(graph, made_by, recipe, commons, entities, images, work, options)
         done, failed = _run_all(run, chosen)
         if not done:
-            raise UserError(" ".join(failed.values()))
+            raise UserError("\n".join(f"{name}: {why}" for name, why in failed.items()))
         parts = [_part(folder, source) for source in chosen if source.name in done]
         counts = merge(entities, parts, commons, work / CANDIDATES_FILE, work, quiet=options.quiet)
         manifest = {
@@ -109,7 +111,7 @@ def find(graph: Path, images: Path, options: Options) -> dict[str, Any]:
             "sources": list(done),
             "made_from": {name: made["manifest_sha256"] for name, made in done.items()},
             "failed": failed,
-            "left_out": _left_out(folder, done),
+            "left_out": _left_out(folder, [*done, *failed]),
             "counts": {
                 "entities": run.wanted,
                 **counts,
@@ -137,11 +139,19 @@ def _chosen(names: Sequence[str]) -> list[Source]:
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; choose another --out.")
-    if (folder / MANIFEST).exists():
-        read_manifest(folder, FOLDER)  # refuses another step's directory
+def _check_directory(images: Path) -> None:
+    """Refuses a directory that isn't one of images, and makes it where there is none."""
+    for path in (images / FOLDER, images, *images.absolute().parents):
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file; choose another --out.")
+    if (images / MANIFEST).exists():
+        raise UserError(
+            f"{images} is the directory of another step, which has a {MANIFEST} there; choose a "
+            "directory of its own for --out."
+        )
+    if (images / FOLDER / MANIFEST).exists():
+        read_manifest(images / FOLDER, FOLDER)
+    images.mkdir(parents=True, exist_ok=True)
 
 
 def _emptied(directory: Path) -> None:
@@ -198,6 +208,7 @@ class _Run:
     images: Path
     work: Path
     options: Options
+    shared: dict[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -225,7 +236,9 @@ class _Run:
             self.options.workers,
             self.options.max_rejects,
             self.options.allow_damage,
+            self.options.fresh,
             self.options.quiet,
+            self.shared,
         )
 
     def key(self, source: Source, inputs: Mapping[str, Any], found: Mapping[str, Path]) -> str:
@@ -311,7 +324,7 @@ def _part(folder: Path, source: Source) -> Part:
     return Part(source.name, folder / source.name / name, facts=source.kind == "facts")
 
 
-def _left_out(folder: Path, done: Mapping[str, Any]) -> list[str]:
+def _left_out(folder: Path, named: Sequence[str]) -> list[str]:
     """Sources that stand there and are not in the merged table, since nobody named them."""
     standing = (path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
-    return sorted(name for name in standing if name not in done)
+    return sorted(name for name in standing if name not in named)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from download.sources import MissingInputError, Option, Request
+from download.sources import MissingInputError, Option, Request, local_file
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,24 +39,31 @@ _PUBLISHED: Final = (
 def inputs(request: Request) -> Mapping[str, Any]:
     """What a source that reads the mediainfo dump is made from.
 
-    Raises MissingInputError where no dump is given.
+    Raises MissingInputError where no dump is given, and none was read before.
     """
-    from etl.dump import find_inputs
+    from etl.dump import MEDIAINFO, find_inputs
     from etl.sql import describe
 
-    given = request.given["mediainfo"]
-    if not given:
+    dumps = _dumps(request)
+    earlier = _earlier(request)
+    if earlier is not None:
+        files: Sequence[Any] = earlier[1]["plan"]["inputs"]
+    elif dumps:
+        files = find_inputs(dumps, kind=MEDIAINFO)
+    else:
         raise MissingInputError(
             f"Commons' mediainfo dump is missing: give --mediainfo FILE, {_PUBLISHED}."
         )
-    earlier = _earlier(request)
-    files = find_inputs(given) if earlier is None else earlier[1]["plan"]["inputs"]
     made_from: dict[str, Any] = {"mediainfo": [_identified(file) for file in files]}
     if request.given["pages"]:
-        made_from["pages"] = _identified(describe(Path(request.given["pages"][0])))
+        made_from["pages"] = _identified(describe(local_file("pages", request.given["pages"][0])))
     if request.store is not None:
         made_from["store"] = _contents(request.store)
     return made_from
+
+
+def _dumps(request: Request) -> tuple[str, ...]:
+    return tuple(str(local_file("mediainfo", name)) for name in request.given["mediainfo"])
 
 
 def _contents(store: Path) -> dict[str, Any]:
@@ -77,14 +84,18 @@ def _identified(file: Input | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _earlier(request: Request) -> tuple[Path, dict[str, Any]] | None:
-    """The reading that is given in place of a dump, with its manifest."""
+    """The reading that is given in place of a dump, or stands where no dump is given.
+
+    With its manifest; None where there is a dump to read.
+    """
     from etl.manifest import MANIFEST, check_whole, read_manifest
 
-    directory = Path(request.given["mediainfo"][0])
-    if len(request.given["mediainfo"]) > 1 or not (directory / MANIFEST).is_file():
+    dumps = _dumps(request)
+    directory = Path(dumps[0]) if dumps else request.images / READING
+    if len(dumps) > 1 or not (directory / MANIFEST).is_file():
         return None
     manifest = read_manifest(directory, READING)
-    check_whole(directory, manifest, "read the dump again")
+    check_whole(directory, manifest, "read the dump again: --mediainfo FILE --fresh")
     return directory, manifest
 
 
@@ -127,39 +138,51 @@ def opened(request: Request) -> Iterator[Files]:
         database.read_parquet(literally(directory / FILES_FILE)).create_view("read")
         database.read_parquet(literally(directory / DEPICTS_FILE)).create_view("depicts")
         told = {key: manifest[key] for key in ("plan", "counts", "damage")}
-        files = Files(database, told)
-        _name_files(files, request, manifest["counts"]["untitled"])
+        files = Files(database, told, _warnings(directory, manifest))
+        _name_files(files, request, manifest["counts"])
         yield files
 
 
 def _reading(request: Request) -> tuple[Path, dict[str, Any]]:
-    """The directory of the reading, and its manifest."""
+    """The directory of the reading, and its manifest; the first source of a run reads the dump."""
     from download.reading import Options, read
 
-    earlier = _earlier(request)
-    if earlier is not None:
-        return earlier
-    directory = request.images / READING
-    options = Options(
-        workers=request.workers,
-        max_rejects=request.max_rejects,
-        allow_damage=request.allow_damage,
-        quiet=request.quiet,
-    )
-    return directory, read(request.given["mediainfo"], directory, options)
+    if READING not in request.shared:
+        directory = request.images / READING
+        options = Options(
+            workers=request.workers,
+            max_rejects=request.max_rejects,
+            allow_damage=request.allow_damage,
+            fresh=request.fresh,
+            quiet=request.quiet,
+        )
+        found = _earlier(request) or (directory, read(_dumps(request), directory, options))
+        request.shared[READING] = found
+    directory, manifest = request.shared[READING]
+    return directory, manifest
 
 
-def _name_files(files: Files, request: Request, untitled: int) -> None:
+def _warnings(directory: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """What of the dump is not in the reading, though it should be."""
+    from etl.dump import Damage
+    from etl.losses import REJECTS, told
+    from etl.show import counted
+
+    rejects = manifest["counts"]["rejects"]
+    found = [f"{told(Damage(**lost))}." for lost in manifest["damage"]]
+    if rejects:
+        lines = counted(rejects, "line")
+        found.insert(0, f"{lines} of the dump can't be read: see {directory / REJECTS}.")
+    return found
+
+
+def _name_files(files: Files, request: Request, counts: Mapping[str, int]) -> None:
     """Makes the view ``files``: what was read, with the names that MediaWiki's table knows."""
-    database, pages = files.database, request.given["pages"]
+    database, pages, untitled = files.database, request.given["pages"], counts["untitled"]
     if not untitled or not pages:
         database.sql("FROM read").create_view("files")
         if untitled:
-            files.warnings.append(
-                f"{untitled:,} files of the dump have no title and were left out, as in dumps of "
-                "before June 2022: give --pages commonswiki-YYYYMMDD-page.sql.gz of the same days, "
-                "from https://dumps.wikimedia.org/commonswiki/."
-            )
+            files.warnings.append(_untitled(untitled, counts["files"]))
         return
     from download.joining import literally
     from download.tables import titles
@@ -176,6 +199,16 @@ def _name_files(files: Files, request: Request, untitled: int) -> None:
         "SELECT read.* REPLACE (coalesce(read.file, title.file) AS file) "
         "FROM read LEFT JOIN title USING (page)"
     ).create_view("files")
+
+
+def _untitled(untitled: int, files: int) -> str:
+    said = f"{untitled:,} of {files:,} files of the dump have no title and were left out"
+    if 2 * untitled < files:
+        return f"{said}."
+    return (
+        f"{said}, as in dumps of before June 2022: give --pages commonswiki-YYYYMMDD-page.sql.gz "
+        "of the same days, from https://dumps.wikimedia.org/commonswiki/."
+    )
 
 
 _LISTS: Final = ("captions", "caption_langs", "licences", "statuses", "creators")

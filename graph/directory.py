@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from etl.errors import UserError
 from etl.manifest import MANIFEST, flush, read_manifest, write_manifest
+from etl.store import REDIRECTS
 
 #: What a build writes, in the order of its stages.
 OUTPUTS: Final = (
@@ -68,6 +69,19 @@ def _clear(directory: Path) -> None:
         (directory / name).unlink(missing_ok=True)
     for temporary in directory.glob(f"{MANIFEST}.*.tmp"):
         temporary.unlink()
+
+
+def check_store_of(graph: Path, manifest: dict[str, Any], store: Path) -> None:
+    """Refuse a store that is another than a data set, by its manifest, was built from.
+
+    Raises
+    ------
+    UserError : there is no finished store, or its records or redirects are others.
+    """
+    origin, found = manifest["store"], read_manifest(store, "store")
+    redirects = origin["outputs"].get(REDIRECTS), found["outputs"].get(REDIRECTS)
+    if origin["contents"] != found["contents"] or redirects[0] != redirects[1]:
+        raise UserError(f"{graph} was not built from {store}: name its store, or build it again.")
 
 
 @contextmanager

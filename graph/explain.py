@@ -18,8 +18,9 @@ from typing import Any
 from etl.entity import Record, is_entity_id, numeric_id
 from etl.errors import UserError
 from etl.manifest import read_manifest
-from etl.store import REDIRECTS, EntityStore
+from etl.store import EntityStore
 from graph.derived import Derived, derive
+from graph.directory import check_store_of
 from graph.explanation import Chain, Explanation, Verdict
 from graph.naming import check_naming, name_of
 from graph.recipe import (
@@ -258,17 +259,10 @@ def explain_built(graph: Path, id: str, store: Path | None = None) -> Explanatio
         from graph.rows import explain_rows  # pyarrow, which takes longer than the other question
 
         return explain_rows(graph, manifest, id)
-    if not _is_of(manifest["store"], read_manifest(store, "store")):
-        raise UserError(f"{graph} was not built from {store}: name its store, or build it again.")
+    check_store_of(graph, manifest, store)
     recipe = recorded(manifest["recipe"]["texts"])
     roots = {(root["root"], root["recipe"]): root for root in manifest["counts"]["roots"]}
     return explain(store, recipe, id, roots=roots, graph=graph)
-
-
-def _is_of(origin: dict[str, Any], store: dict[str, Any]) -> bool:
-    """Say whether a store is the one that a graph's manifest speaks of: records and redirects."""
-    redirects = origin["outputs"].get(REDIRECTS), store["outputs"].get(REDIRECTS)
-    return bool(origin["contents"] == store["contents"] and redirects[0] == redirects[1])
 
 
 def _limited(record: Record, verdict: Verdict, root: Mapping[str, Any]) -> Verdict:

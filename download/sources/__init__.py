@@ -59,7 +59,28 @@ class Request:
     workers: int = 1
     max_rejects: int = 100  # unreadable lines of a dump to put up with
     allow_damage: bool = False
+    fresh: bool = False
     quiet: bool = False
+    shared: dict[str, Any] = field(default_factory=dict)  # what sources of one run tell each other
+
+
+def local_file(option: str, name: str) -> Path:
+    """A file that an option names.
+
+    Raises UserError for an address and for standard input.
+    """
+    from etl.dump import STDIN
+    from etl.remote import public
+    from etl.source import is_elsewhere
+
+    if is_elsewhere(name):
+        raise UserError(
+            f"--{option} {public(name)}: sources read files and ask no server; fetch it first "
+            "(`curl -C - -O ADDRESS` goes on where it was cut off) and name the file."
+        )
+    if name == STDIN:
+        raise UserError(f"--{option} -: write standard input to a file first, and name that.")
+    return Path(name)
 
 
 @dataclass(frozen=True)
