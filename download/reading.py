@@ -28,7 +28,7 @@ import ujson
 from download.mediainfo import File, NoFile
 from download.mediainfo import read as read_line
 from download.repeats import Numbers, beaten
-from etl.dump import STDIN, Damage, Input, Slice, find_inputs, plan_slices
+from etl.dump import MEDIAINFO, STDIN, Damage, Input, Slice, find_inputs, plan_slices
 from etl.engine import Pool
 from etl.errors import UserError
 from etl.keep import keep
@@ -121,7 +121,6 @@ _WORK = "reading"
 _PLAN = "plan.json"
 _MERGED = "merged"
 _FILES, _DEPICTS = "files.arrow", "depicts.arrow"  # of a slice
-_WHAT = "the JSON dump of Commons' mediainfo"
 _BATCH_BYTES = 4 << 20  # of JSON, of which a worker holds rows as Python objects
 
 #: As DEPICTS, with the place of the file in the batch of files beside it instead of its page.
@@ -189,7 +188,7 @@ def read(names: Sequence[str], out: Path, options: Options = DEFAULTS) -> dict[s
                 f"{public(name)}: the mediainfo dump is read from a file; fetch it first "
                 f"(`curl -C - -O ADDRESS` goes on where it was cut off) and name the file."
             )
-    inputs = find_inputs(tuple(names))
+    inputs = find_inputs(tuple(names), kind=MEDIAINFO)
     size = slice_size(inputs, options.slice_bytes)
     plan = Plan(FORMAT, tool_versions()["sparqless"], inputs, options.max_line, size)
     _check_directory(out)
@@ -400,7 +399,7 @@ def _read(run: _Run) -> tuple[list[SliceReport], list[Damage]]:
             lambda index: report_of(run.work, index, SliceReport),
             options.max_rejects,
             keeping,
-            what=_WHAT,
+            what=MEDIAINFO.name,
             quiet=options.quiet,
         )
         reports = read_all(reading, lambda jobs, tick: run.pool.run(read_slice, jobs, tick))
@@ -410,11 +409,13 @@ def _read(run: _Run) -> tuple[list[SliceReport], list[Damage]]:
     placed = placed_rejects(run.slices, reports)
     write_rejects(run.work, rejects, placed)
     check_damage(damage, options.allow_damage, "a table")
-    check_rejects(rejects, sum(r.rejected for r in reports), placed, options.max_rejects, _WHAT)
+    check_rejects(
+        rejects, sum(r.rejected for r in reports), placed, options.max_rejects, MEDIAINFO.name
+    )
     if not any(report.files for report in reports):
         discard(run.work)
         raise UserError(
-            f"{plan.inputs[0].path} has no file; is this {_WHAT}, with one entity a line?"
+            f"{plan.inputs[0].path} has no file; is this {MEDIAINFO.name}, with one entity a line?"
         )
     return reports, damage
 

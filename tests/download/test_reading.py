@@ -228,7 +228,7 @@ def test_a_corrupt_member_gives_nothing(tmp_path: Path, lines: list[bytes]) -> N
     ("content", "sentence"),
     [
         (b"", "is empty"),
-        (b"<html>", "is not a"),
+        (b"<html>", r"is not the JSON dump of Commons.*give a commons-…-mediainfo\.json"),
         (b'[\n{"type":"item","id":"Q5"}\n]\n', "has no file; is this the JSON dump of Commons"),
     ],
 )
