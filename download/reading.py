@@ -121,10 +121,12 @@ _WORK = "reading"
 _PLAN = "plan.json"
 _MERGED = "merged"
 _FILES, _DEPICTS = "files.arrow", "depicts.arrow"  # of a slice
+_KEYS = "keys.arrow"  # pages and revisions again, which are gone through many times
 _BATCH_BYTES = 4 << 20  # of JSON, of which a worker holds rows as Python objects
 
 #: As DEPICTS, with the place of the file in the batch of files beside it instead of its page.
 _SLICE_DEPICTS = DEPICTS.remove(0).insert(0, pa.field("row", pa.int32()))
+_SLICE_KEYS = pa.schema([FILES.field("page"), FILES.field("revision")])
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -294,11 +296,12 @@ def read_slice(job: SliceJob, tick: Tick) -> SliceReport:
 
 
 class _FileTaker:
-    """Writes the rows of a slice as two Arrow files of batches, the n-th of both about the same."""
+    """Writes the rows of a slice as Arrow files of batches, the n-th of each of the same rows."""
 
     def __init__(self, directory: Path) -> None:
         self.report = SliceReport()
         self._files = pa.ipc.new_file(str(directory / _FILES), FILES)
+        self._keys = pa.ipc.new_file(str(directory / _KEYS), _SLICE_KEYS)
         self._depicts = pa.ipc.new_file(str(directory / _DEPICTS), _SLICE_DEPICTS)
         self._rows: list[File] = []
         self._bytes = 0
@@ -320,7 +323,9 @@ class _FileTaker:
         """Writes a batch of both tables and forgets it."""
         *columns, depicted = zip(*self._rows, strict=True)
         flat = [(row, *what) for row, found in enumerate(depicted) if found for what in found]
-        self._files.write_batch(_batch(columns, FILES))
+        files = _batch(columns, FILES)
+        self._files.write_batch(files)
+        self._keys.write_batch(files.select(_SLICE_KEYS.names))
         depicts = zip(*flat, strict=True) if flat else ((),) * len(_SLICE_DEPICTS)
         self._depicts.write_batch(_batch(depicts, _SLICE_DEPICTS))
         self.report.files += len(self._rows)
@@ -330,8 +335,8 @@ class _FileTaker:
         """Writes the last batch and the ends of the files."""
         if self._rows:
             self._write()
-        self._files.close()
-        self._depicts.close()
+        for file in (self._files, self._keys, self._depicts):
+            file.close()
 
 
 def _batch(columns: Iterable[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
@@ -489,7 +494,7 @@ def _batches(directories: Iterable[Path], name: str) -> Iterator[pa.RecordBatch]
 
 def _keys(directories: Iterable[Path]) -> Iterator[tuple[Numbers, Numbers]]:
     """Pages and revisions of all batches."""
-    for batch in _batches(directories, _FILES):
+    for batch in _batches(directories, _KEYS):
         yield batch["page"].to_numpy(), batch["revision"].to_numpy()
 
 

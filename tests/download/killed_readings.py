@@ -29,7 +29,7 @@ def main(dump: str, folder: Path, way: str) -> None:
         lambda out: reading(out, str(part), fresh=False) if fresh else out.mkdir(),
         lambda out: reading(out, dump, fresh=fresh),
         folder,
-        every=5 if fresh else 3,
+        every=9 if fresh else 4,
     )
     print(json.dumps(found))
 
