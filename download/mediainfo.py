@@ -208,23 +208,26 @@ def _narrow_snak(type_: str, value: Any, *, valueless: bool = False) -> Any:
     return msgspec.defstruct("NarrowSnak", fields, gc=False)
 
 
+def _tuple_of(type_: Any) -> Any:
+    return tuple[type_, ...]
+
+
 def _narrow_statements(snak: Any, *qualifiers: tuple[str, Any, Any]) -> Any:
     """Statements with such a snak."""
     fields: list[Any] = [("mainsnak", snak), ("rank", _Rank), *qualifiers]
-    statement: Any = msgspec.defstruct("NarrowStatement", fields, gc=False)
-    return tuple[statement, ...]
+    return _tuple_of(msgspec.defstruct("NarrowStatement", fields, gc=False))
 
 
 _narrow_id = _narrow_snak("wikibase-entityid", _NarrowId)
 _narrow_text = _narrow_snak("string", str)
-_texts: Any = tuple.__class_getitem__((_narrow_text, ...))
-_methods: Any = tuple.__class_getitem__((_narrow_id, ...))
 _NarrowNaming: Any = msgspec.defstruct(
     "NarrowNaming",
-    [("P2093", _texts, ()), ("P4174", Raw, Raw()), ("P2699", Raw, Raw())],
+    [("P2093", _tuple_of(_narrow_text), ()), ("P4174", Raw, Raw()), ("P2699", Raw, Raw())],
     gc=False,
 )
-_NarrowMethod: Any = msgspec.defstruct("NarrowMethod", [("P459", _methods, ())], gc=False)
+_NarrowMethod: Any = msgspec.defstruct(
+    "NarrowMethod", [("P459", _tuple_of(_narrow_id), ())], gc=False
+)
 _items = _narrow_statements(_narrow_id)
 _quantities = _narrow_statements(_narrow_snak("quantity", _NarrowQuantity))
 _TYPES = {

@@ -28,7 +28,7 @@ import ujson
 from download.mediainfo import File, NoFile
 from download.mediainfo import read as read_line
 from download.repeats import Numbers, beaten
-from etl.dump import STDIN, Damage, Input, Slice, find_inputs, plan_slices
+from etl.dump import MEDIAINFO, STDIN, Damage, Input, Slice, find_inputs, plan_slices
 from etl.engine import Pool
 from etl.errors import UserError
 from etl.keep import keep
@@ -121,11 +121,12 @@ _WORK = "reading"
 _PLAN = "plan.json"
 _MERGED = "merged"
 _FILES, _DEPICTS = "files.arrow", "depicts.arrow"  # of a slice
-_WHAT = "the JSON dump of Commons' mediainfo"
+_KEYS = "keys.arrow"  # pages and revisions again, which are gone through many times
 _BATCH_BYTES = 4 << 20  # of JSON, of which a worker holds rows as Python objects
 
 #: As DEPICTS, with the place of the file in the batch of files beside it instead of its page.
 _SLICE_DEPICTS = DEPICTS.remove(0).insert(0, pa.field("row", pa.int32()))
+_SLICE_KEYS = pa.schema([FILES.field("page"), FILES.field("revision")])
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -189,7 +190,7 @@ def read(names: Sequence[str], out: Path, options: Options = DEFAULTS) -> dict[s
                 f"{public(name)}: the mediainfo dump is read from a file; fetch it first "
                 f"(`curl -C - -O ADDRESS` goes on where it was cut off) and name the file."
             )
-    inputs = find_inputs(tuple(names))
+    inputs = find_inputs(tuple(names), kind=MEDIAINFO)
     size = slice_size(inputs, options.slice_bytes)
     plan = Plan(FORMAT, tool_versions()["sparqless"], inputs, options.max_line, size)
     _check_directory(out)
@@ -295,11 +296,12 @@ def read_slice(job: SliceJob, tick: Tick) -> SliceReport:
 
 
 class _FileTaker:
-    """Writes the rows of a slice as two Arrow files of batches, the n-th of both about the same."""
+    """Writes the rows of a slice as Arrow files of batches, the n-th of each of the same rows."""
 
     def __init__(self, directory: Path) -> None:
         self.report = SliceReport()
         self._files = pa.ipc.new_file(str(directory / _FILES), FILES)
+        self._keys = pa.ipc.new_file(str(directory / _KEYS), _SLICE_KEYS)
         self._depicts = pa.ipc.new_file(str(directory / _DEPICTS), _SLICE_DEPICTS)
         self._rows: list[File] = []
         self._bytes = 0
@@ -321,7 +323,9 @@ class _FileTaker:
         """Writes a batch of both tables and forgets it."""
         *columns, depicted = zip(*self._rows, strict=True)
         flat = [(row, *what) for row, found in enumerate(depicted) if found for what in found]
-        self._files.write_batch(_batch(columns, FILES))
+        files = _batch(columns, FILES)
+        self._files.write_batch(files)
+        self._keys.write_batch(files.select(_SLICE_KEYS.names))
         depicts = zip(*flat, strict=True) if flat else ((),) * len(_SLICE_DEPICTS)
         self._depicts.write_batch(_batch(depicts, _SLICE_DEPICTS))
         self.report.files += len(self._rows)
@@ -331,8 +335,8 @@ class _FileTaker:
         """Writes the last batch and the ends of the files."""
         if self._rows:
             self._write()
-        self._files.close()
-        self._depicts.close()
+        for file in (self._files, self._keys, self._depicts):
+            file.close()
 
 
 def _batch(columns: Iterable[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
@@ -400,7 +404,7 @@ def _read(run: _Run) -> tuple[list[SliceReport], list[Damage]]:
             lambda index: report_of(run.work, index, SliceReport),
             options.max_rejects,
             keeping,
-            what=_WHAT,
+            what=MEDIAINFO.name,
             quiet=options.quiet,
         )
         reports = read_all(reading, lambda jobs, tick: run.pool.run(read_slice, jobs, tick))
@@ -410,11 +414,13 @@ def _read(run: _Run) -> tuple[list[SliceReport], list[Damage]]:
     placed = placed_rejects(run.slices, reports)
     write_rejects(run.work, rejects, placed)
     check_damage(damage, options.allow_damage, "a table")
-    check_rejects(rejects, sum(r.rejected for r in reports), placed, options.max_rejects, _WHAT)
+    check_rejects(
+        rejects, sum(r.rejected for r in reports), placed, options.max_rejects, MEDIAINFO.name
+    )
     if not any(report.files for report in reports):
         discard(run.work)
         raise UserError(
-            f"{plan.inputs[0].path} has no file; is this {_WHAT}, with one entity a line?"
+            f"{plan.inputs[0].path} has no file; is this {MEDIAINFO.name}, with one entity a line?"
         )
     return reports, damage
 
@@ -488,7 +494,7 @@ def _batches(directories: Iterable[Path], name: str) -> Iterator[pa.RecordBatch]
 
 def _keys(directories: Iterable[Path]) -> Iterator[tuple[Numbers, Numbers]]:
     """Pages and revisions of all batches."""
-    for batch in _batches(directories, _FILES):
+    for batch in _batches(directories, _KEYS):
         yield batch["page"].to_numpy(), batch["revision"].to_numpy()
 
 

@@ -19,7 +19,7 @@ Numbers = npt.NDArray[np.int64]
 #: Gives, each time it is called, (pages, revisions) of every batch of the table.
 Batches = Callable[[], Iterable[tuple[Numbers, Numbers]]]
 
-#: Rows that are compared at a time, about: 100 MB, and 36 passes over two columns of 144M rows.
+#: Rows that are compared at a time, about: 300 MB, and some 36 passes over 144M rows.
 ROWS: Final = 1 << 22
 
 _BUCKET_BITS = 16  # of a page's 32 tell to which bucket it belongs

@@ -20,14 +20,13 @@ import ujson
 
 from etl import location
 from etl.cluster import Cluster, Nodes, location_of, read_slices, take_finished
-from etl.dump import STDIN, Damage, Input, Slice
+from etl.dump import STDIN, WIKIDATA, Damage, Input, Slice
 from etl.engine import Pool, beside
 from etl.errors import UserError
 from etl.full import sample, train
 from etl.keep import Keeping
 from etl.losses import (
     REJECTS,
-    WIKIDATA,
     check_damage,
     check_ends,
     check_rejects,
@@ -151,7 +150,7 @@ def _read(run: _Build) -> tuple[list[SliceReport], list[dict[str, Any]], list[Da
     if not any(report.items + report.properties for report in reports):
         discard(run.work)
         raise UserError(
-            f"{plan.inputs[0].path} has no item and no property; is this {WIKIDATA}, "
+            f"{plan.inputs[0].path} has no item and no property; is this {WIKIDATA.name}, "
             "with one entity a line?"
         )
     return reports, sources, damage

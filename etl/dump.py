@@ -20,7 +20,7 @@ import hashlib
 import os
 from pathlib import Path
 from stat import S_ISREG
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
 import msgspec
 
@@ -28,6 +28,17 @@ from etl.errors import UserError
 from etl.members import ZST_WINDOW, Form, first_text, form_by_magic, window_of
 from etl.source import Access, is_elsewhere, mtime_ns, open_source
 from etl.standard_input import standard_input
+
+
+class Kind(NamedTuple):
+    """A kind of dump as it is called to who gives another file, and how Wikimedia names it."""
+
+    name: str
+    file: str
+
+
+WIKIDATA: Final = Kind("a Wikidata JSON dump", "wikidata-…-all.json")
+MEDIAINFO: Final = Kind("the JSON dump of Commons' mediainfo", "commons-…-mediainfo.json")
 
 STDIN: Final = "-"
 DEFAULT_MAX_LINE: Final = 64_000_000
@@ -139,12 +150,14 @@ class Cut(msgspec.Struct, frozen=True):
 # --- inputs -------------------------------------------------------------------------------------
 
 
-def find_inputs(names: tuple[str, ...], access: Access | None = None) -> list[Input]:
+def find_inputs(
+    names: tuple[str, ...], access: Access | None = None, kind: Kind = WIKIDATA
+) -> list[Input]:
     """Files behind names, globs and directories, in that order, each described.
 
     Addresses are those of ``access``, which :func:`etl.source.reach` gives.
 
-    Raises UserError for what isn't there, is empty or isn't a Wikidata JSON dump.
+    Raises UserError for what isn't there, is empty or isn't a dump of that kind.
     """
     paths: list[str] = []
     for name in names:
@@ -154,7 +167,7 @@ def find_inputs(names: tuple[str, ...], access: Access | None = None) -> list[In
     repeated = [p for p in dict.fromkeys(paths) if paths.count(p) > 1]
     if repeated:
         raise UserError(f"{repeated[0]} is named twice; name every part of a dump once.")
-    return [_describe(path, access or Access()) for path in paths]
+    return [_describe(path, access or Access(), kind) for path in paths]
 
 
 def _expand(name: str) -> list[str]:
@@ -181,19 +194,19 @@ def head_and_digest(file: IO[bytes], size: int) -> tuple[bytes, str]:
     return head, hashlib.sha256(head + file.read()).hexdigest()
 
 
-def _describe(path: str, access: Access) -> Input:
+def _describe(path: str, access: Access, kind: Kind) -> Input:
     if path == STDIN:
         stream = standard_input()
         if stream is None:
             raise UserError("`-` was given as the dump, and there is no standard input.")
-        return Input(STDIN, _form_of(stream.peek(_GLANCE), "standard input"), 0, 0, "")
+        return Input(STDIN, _form_of(stream.peek(_GLANCE), "standard input", kind), 0, 0, "")
     try:
         size, modified = _size_of(path, access)
         with open_source(path, access) as file:
             head, digest = head_and_digest(file, size)
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror or error}).") from error
-    return Input(path, _form_of(head, path), size, modified, digest)
+    return Input(path, _form_of(head, path, kind), size, modified, digest)
 
 
 def _size_of(path: str, access: Access) -> tuple[int, int]:
@@ -207,10 +220,10 @@ def _size_of(path: str, access: Access) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _form_of(head: bytes, name: str) -> Form:
+def _form_of(head: bytes, name: str, kind: Kind) -> Form:
     """The format by its first bytes; names lie. Looks at the first inflated bytes too."""
     if not head:
-        raise UserError(f"{name} is empty; expected a Wikidata JSON dump.")
+        raise UserError(f"{name} is empty; expected {kind.name}.")
     form = form_by_magic(head)
     if form == "zst" and (window := window_of(head)) > ZST_WINDOW:
         raise UserError(
@@ -220,8 +233,8 @@ def _form_of(head: bytes, name: str) -> Form:
     text = first_text(head, form)
     if text is not None and text.lstrip()[:1] not in (b"[", b"{", b""):
         raise UserError(
-            f"{name} is not a Wikidata JSON dump: it begins with {text.lstrip()[:24]!r} where "
-            "`[` or an entity is expected; give a wikidata-…-all.json, .gz, .bz2 or .zst."
+            f"{name} is not {kind.name}: it begins with {text.lstrip()[:24]!r} where "
+            f"`[` or an entity is expected; give a {kind.file}, .gz, .bz2 or .zst."
         )
     return form
 

@@ -9,14 +9,11 @@ from typing import Any, Final
 
 import ujson
 
-from etl.dump import Damage, Input, Slice
+from etl.dump import WIKIDATA, Damage, Input, Slice
 from etl.errors import UserError
 from etl.slices import Report
 
 REJECTS: Final = "rejects.ndjson"
-
-#: The kind of dump that most runs want.
-WIKIDATA: Final = "a Wikidata JSON dump"
 
 
 def check_ends(inputs: list[Input], reports: Sequence[Report], damage: list[Damage]) -> None:
@@ -62,7 +59,7 @@ def write_rejects(work: Path, path: Path, rejects: list[dict[str, Any]]) -> None
 
 
 def check_rejects(
-    path: Path, count: int, rejects: list[dict[str, Any]], most: int, what: str = WIKIDATA
+    path: Path, count: int, rejects: list[dict[str, Any]], most: int, what: str = WIKIDATA.name
 ) -> None:
     """Raises UserError where more than ``most`` lines are rejected; ``path`` is where they are."""
     if count <= most:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
 
-from etl.dump import STDIN, Cut, Input, Slice
+from etl.dump import STDIN, WIKIDATA, Cut, Input, Slice
 from etl.errors import UserError
 from etl.keep import Keeping
-from etl.losses import WIKIDATA, check_rejects, placed_rejects, write_rejects
+from etl.losses import check_rejects, placed_rejects, write_rejects
 from etl.progress import Progress, Tick
 from etl.slices import AnyJob, AnyReport
 from etl.source import Access, check_version, is_elsewhere
@@ -41,7 +41,7 @@ class Reading(Generic[AnyJob, AnyReport]):
     report_of: Callable[[int], AnyReport | None]
     max_rejects: int
     keeping: Keeping
-    what: str = WIKIDATA
+    what: str = WIKIDATA.name
     quiet: bool = False
 
 

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -229,7 +228,7 @@ def test_a_corrupt_member_gives_nothing(tmp_path: Path, lines: list[bytes]) -> N
     ("content", "sentence"),
     [
         (b"", "is empty"),
-        (b"<html>", "is not a"),
+        (b"<html>", r"is not the JSON dump of Commons.*give a commons-…-mediainfo\.json"),
         (b'[\n{"type":"item","id":"Q5"}\n]\n', "has no file; is this the JSON dump of Commons"),
     ],
 )
@@ -308,14 +307,17 @@ def test_killed_at_random_points_and_gone_on_with_it_is_the_same(
     assert tables(out) == expected
 
 
-def test_killed_before_each_change_of_the_file_system_it_can_be_gone_on_with(
-    tmp_path: Path, lines: list[bytes]
+@pytest.mark.parametrize("way", ["new", "fresh"])
+def test_killed_at_changes_of_the_file_system_it_can_be_gone_on_with(
+    tmp_path: Path, lines: list[bytes], way: str
 ) -> None:
-    path = dumps.write(tmp_path / "dump.gz", lines[:60])
-    command = [sys.executable, "-m", "tests.download.kill_everywhere", str(path), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert re.fullmatch(r"killed at \d+ places\n", done.stdout), done.stdout + done.stderr
-    assert int(done.stdout.split()[2]) > 20
+    path = dumps.write(tmp_path / "dump.json", lines[:4])
+    command = [sys.executable, "-m", "tests.download.killed_readings", str(path), str(tmp_path)]
+    done = subprocess.run([*command, way], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["wrong"] == []
+    assert found["killed"] > 4
 
 
 def test_a_finished_reading_stands_and_one_of_another_dump_is_refused(
