@@ -7,6 +7,7 @@
 #   make images                                           candidates for the sample, offline
 #   make images DUMP=… MEDIAINFO=/path/commons-20261116-mediainfo.json.bz2
 #   make images DUMP=… MEDIAINFO=… IMAGE=/path/commonswiki-20261101-image.sql.gz
+#   make images SOURCES=commons-p18,url-list FIND_ARGS="--urls mine.csv"
 
 PYTHON  ?= python3
 VENV    ?= .venv

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from etl.errors import UserError
-from etl.kept import Kept
 from etl.merged_ids import Redirects
 from etl.store import EntityStore
 from graph.ontology import ArrayGraph, Ids, Ontology, among, distinct, pack, unpack
@@ -38,7 +37,7 @@ def targets(entities: Ids, settings: ImageSettings, graph: Path, store: Path | N
     between entities that it keeps and their roots. With a store, ids that were merged into an item
     show what the item shows.
 
-    Raises UserError where the store did not keep a property, or too much stands below.
+    Raises UserError where a property has no items for values, or too much stands below.
     """
     entity, item = entities, entities
     distance = np.zeros(len(entities), np.int16)
@@ -58,13 +57,6 @@ def _statements(settings: ImageSettings, graph: Path, store: Path | None) -> Arr
         blocks = tuple(b for b in found.blocks if b.property_id in settings.below)
         return ArrayGraph(found.size, found.span, blocks, found.ids)
     with EntityStore(store) as entities:
-        kept = Kept.from_json(entities.manifest["kept"])
-        missing = [p for p in settings.below if p not in kept.properties]
-        if missing:
-            raise UserError(
-                f"`below` in the recipe's [images] has {missing[0]}, which {store} did not keep; "
-                "run `sparqless etl` again with `--properties FILE`, a list that has it too."
-            )
         check_walkable(settings.below, entities)
     return Ontology.load(store, list(settings.below), including=()).graph()
 

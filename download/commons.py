@@ -70,6 +70,7 @@ class Form:
     extension: str  # added to the name; "" where the thumbnail is of the file's own type
     original: Literal["picture", "last", "none"]
     scales: bool = False  # drawn at any size, also one beyond its own
+    doubtful: bool = False  # addresses of its thumbnails that people published differ
 
 
 _PICTURE: Final = Form("", "", "", "picture")
@@ -90,7 +91,7 @@ FORMS: Final[Mapping[str, Form]] = {
     "png": _PICTURE,
     "gif": _PICTURE,
     # Of their own type on thumb.wikimedia.org; until 2026 ".png" was added (WebPHandler).
-    "webp": _PICTURE,
+    "webp": Form("", "", "", "picture", doubtful=True),
     "svg": Form("", "", ".png", "none", scales=True),  # SvgHandler
     "xcf": Form("", "", ".png", "none"),  # XCFHandler
     "tif": _TIFF,
@@ -198,7 +199,8 @@ def addresses(
             return Addresses(original)
         step = max((w for w in commons.widths if w < width), default=commons.widths[0])
     url = _thumbnail(commons, file, path, form, step)
-    way_out = form.original == "last" or (form.original == "picture" and not width)
+    unsure = not width or form.doubtful
+    way_out = form.original == "last" or (form.original == "picture" and unsure)
     return Addresses(url, (original,) if way_out else ())
 
 

@@ -32,8 +32,8 @@ def terminal(stream: TextIO) -> tuple[int, bool]:
 def lines(counts: Counts, width: int, *, blocks: bool = True) -> Iterator[str]:
     """For a terminal ``width`` columns wide; without ``blocks`` in ASCII.
 
-    A table by root for each source and for all, how images spread, licences and types, and the
-    sources side by side: what is asked for first stands last, where it is seen.
+    The sources side by side, a table by root for all of them and for each, how images spread,
+    licences and types. What a source has before its cap is left out where the cap takes nothing.
     """
     found = _lines(counts, min(width, _WIDEST), blocks)
     yield from found if blocks else (line.encode("ascii", "replace").decode() for line in found)
@@ -41,12 +41,24 @@ def lines(counts: Counts, width: int, *, blocks: bool = True) -> Iterator[str]:
 
 def _lines(counts: Counts, width: int, blocks: bool) -> Iterator[str]:
     shown = counts.sources if len(counts.sources) == 1 else (*counts.sources, ALL_SOURCES)
-    for source in shown:
-        for before in (True, False):
-            if rows := counts.of(source, before_cap=before):
-                title = _title(source, before)
-                yield from _table(title, [*map(_root, rows)], rows, counts, width, blocks)
-                yield ""
+    capped = [source for source in shown if _is_capped(counts, source)]
+    totals = [
+        row
+        for row in counts.rows
+        if row.root == ALL_ROOTS
+        and row.source in shown
+        and (not row.before_cap or row.source in capped)
+    ]
+    totals.sort(key=lambda row: (shown.index(row.source), not row.before_cap))
+    titles = [_title(row.source, row.before_cap) for row in totals]
+    yield from _table("all roots", titles, totals, counts, width, blocks)
+    yield ""
+    for source in reversed(shown):
+        for before in (False, True) if source in capped else (False,):
+            rows = counts.of(source, before_cap=before)
+            title = _title(source, before)
+            yield from _table(title, [*map(_root, rows)], rows, counts, width, blocks)
+            yield ""
     every = counts.of(shown[-1])[-1]
     yield from _histogram(every, width, blocks)
     yield ""
@@ -54,11 +66,12 @@ def _lines(counts: Counts, width: int, blocks: bool) -> Iterator[str]:
     yield ""
     if every.types is not None:
         yield from _by_share("types", every, every.types, width)
-        yield ""
-    totals = [row for row in counts.rows if row.root == ALL_ROOTS and row.source in shown]
-    totals.sort(key=lambda row: (shown.index(row.source), not row.before_cap))
-    titles = [_title(row.source, row.before_cap) for row in totals]
-    yield from _table("all roots", titles, totals, counts, width, blocks)
+
+
+def _is_capped(counts: Counts, source: str) -> bool:
+    """Whether the cap took images away."""
+    before, after = (counts.of(source, before_cap=of) for of in (True, False))
+    return bool(before) and before[-1].images != after[-1].images
 
 
 def as_lines(counts: Counts) -> Iterator[str]:
@@ -102,7 +115,7 @@ def _median(row: Count) -> str:
 
 
 def _title(source: str, before_cap: bool) -> str:
-    return f"{source}, before the cap" if before_cap else source
+    return f"before the cap: {source}" if before_cap else source
 
 
 def _table(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from download.sources import Source
+from etl.show import counted
 
 
 def rows(out: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -18,14 +19,14 @@ def rows(out: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str
             yield (
                 name,
                 f"{found['candidates']:,}",
-                f"candidates of {found['with_images']:,} entities",
+                f"candidates of {counted(found['with_images'], 'entity', 'entities')}",
             )
         else:
             yield name, f"{found['found']:,}", f"of {found['wanted']:,} files known"
     yield (
         "candidates",
         f"{counts['candidates']:,}",
-        f"of {counts['with_images']:,} entities, in {out}",
+        f"of {counted(counts['with_images'], 'entity', 'entities')}, in {out}",
     )
     if counts["no_picture"]:
         yield "no picture", f"{counts['no_picture']:,}", "files of sound and the like, left out"

@@ -56,6 +56,7 @@ LONGEST_TEXT: Final = 5_000  # characters; what is longer is cut
 LONGEST_NAME: Final = 1_000  # characters of a licence, a creator, a key
 
 NO_ENTITY: Final = "neither an entity such as Q144 nor the hash of a query"
+ENTITIES: Final = "several entities in one row"
 NO_URL: Final = "no address"
 NOT_HTTP: Final = "an address that begins neither with http:// nor with https://"
 LONG_URL: Final = f"an address of more than {LONGEST_URL:,} bytes"
@@ -187,6 +188,7 @@ class _Rows:
         bad[found.rows] = True
         named[hashes.rows[~bad[hashes.rows]]] = True
         reasons = np.where(named, "", NO_ENTITY).astype(object)
+        reasons[np.bincount(found.rows, minlength=self._count) > 1] = ENTITIES
         return entity, hashes.lists(self._count), reasons
 
     def are_wanted(
@@ -209,6 +211,7 @@ class _Rows:
         found = self._texts("urls")
         values = pc.replace_substring_regex(found.values, "#.*$", "")  # never sent to a server
         why = _refusals(values)
+        values = pc.replace_substring(values, " ", "%20")  # as browsers do
         first = np.searchsorted(found.rows, np.arange(self._count))
         has = np.zeros(self._count, bool)
         has[found.rows] = True

@@ -121,9 +121,9 @@ def _described(record: Record, store: EntityStore) -> Iterator[str]:
             yield f"    … and {len(statements) - _SHOWN} more (--json has all)"
 
 
-def counted(number: int, thing: str) -> str:
-    """``1 line``, ``2,000 lines``."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+def counted(number: int, thing: str, things: str = "") -> str:
+    """``1 line``, ``2,000 lines``; ``things`` where these aren't the word and an s."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
 
 
 def in_bytes(number: float) -> str:

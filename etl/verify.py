@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,31 @@ class Check(msgspec.Struct, frozen=True):
 def verify(directory: Path) -> list[Check]:
     """Checks every output that the manifest of a finished step lists, and the manifest itself.
 
-    For a store the records are read too, through LMDB in a process of their own, because a
-    damaged page can take the reader down.
+    So for the directory and for all steps that stand below it. For a store the records are read
+    too, through LMDB in a process of their own, because a damaged page can take the reader down.
 
     Raises UserError where there is no manifest to check against.
     """
+    steps = [step for step in _steps(directory) if step != directory]
+    own = (directory / MANIFEST).exists() or not steps
+    checks = _verified(directory) if own else []
+    for step in steps:
+        inside = step.relative_to(directory)
+        checks += [Check(str(inside / c.name), c.problem) for c in _verified(step)]
+    return checks
+
+
+def _steps(directory: Path) -> Iterator[Path]:
+    """Directories with a manifest; not those of work under way, which have a plan."""
+    for folder, folders, files in os.walk(directory):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if "plan.json" in files:
+            folders.clear()
+        elif MANIFEST in files:
+            yield Path(folder)
+
+
+def _verified(directory: Path) -> list[Check]:
     manifest = _any_manifest(directory)
     checks = [
         Check(MANIFEST, "" if is_untouched(directory) else "was changed after it was written")

@@ -411,6 +411,8 @@ class _Reader:
         if not isinstance(visual, bool):
             raise self._error(where, f"`visual` is {_shown(visual)}: it must be true or false")
         below = [self._property(p, where, "`below`") for p in self._list(table, "below", where)]
+        if distance and "below" in table and not below:
+            raise self._error(where, "`below` is empty: `distance` counts statements of properties")
         return ImageSettings(
             tuple(dict.fromkeys(below)) if "below" in table else default.below,
             default.distance if distance is None else distance,
@@ -660,7 +662,9 @@ def check_store(
         dump again with.
     """
     kept = Kept.from_json(manifest["kept"])
-    properties = [p for p in recipe.properties() if p not in kept.properties]
+    below = recipe.images.below if recipe.images.distance else ()
+    wanted = dict.fromkeys([*recipe.properties(), *below])
+    properties = [p for p in wanted if p not in kept.properties]
     if properties:
         unknown = [p for p in properties if record is not None and record(p) is None]
         doubt = f" (is {unknown[0]} a property? the store has no record of it)" if unknown else ""
@@ -689,4 +693,6 @@ def _naming(recipe: Recipe, property_id: str) -> str:
                 return f"`has` in `{key}` of root {root.id} names {property_id}"
             if isinstance(condition, Match) and property_id in _walked(condition):
                 return f"the path `{condition.text}` of root {root.id} walks {property_id}"
-    return f"`labels` names {property_id}"
+    if property_id in recipe.naming():
+        return f"`labels` names {property_id}"
+    return f"`below` in [images] names {property_id}"

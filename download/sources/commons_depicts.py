@@ -125,6 +125,7 @@ def find(request: Request) -> Mapping[str, Any]:
         with shown(database, "matching", quiet=request.quiet):
             database.execute(_SHOWN)
             database.execute(_PAIRS)
+            pairs = _count(database, "SELECT count(*) FROM shown")
             database.execute("DROP TABLE shown")
         most = settings.per_entity or (1 << 62)
         with shown(database, "choosing", quiet=request.quiet):
@@ -155,6 +156,7 @@ def find(request: Request) -> Mapping[str, Any]:
                 "candidates": writer.rows,
                 "with_images": with_images,
                 "files": kept,
+                "no_pictures": pairs - available.rows,  # sound and the like, files without a name
                 "pairs_before_cap": available.rows,
                 "files_before_cap": distinct,
                 "items_looked_for": looked_for.num_rows,

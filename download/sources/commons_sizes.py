@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from download.candidates import FACTS_FILE
-from download.sources import MissingInputError, Option, Request, Source
+from download.sources import MissingInputError, Option, Request, Source, local_file
 from etl.errors import UserError
 
 _PUBLISHED: Final = "https://dumps.wikimedia.org/commonswiki/latest/"
@@ -41,21 +41,21 @@ def _given(request: Request) -> dict[str, Path]:
     Raises MissingInputError where what is given isn't one of the two ways.
     """
     files = {option: request.given.get(option, ()) for option in _OPTIONS}
-    given = {option: Path(names[-1]) for option, names in files.items() if names}
+    given = {option: local_file(option, names[-1]) for option, names in files.items() if names}
     if "image" in given and len(given) > 1:
         raise UserError(
-            "commons-sizes reads either --image or --file, --filerevision and --filetypes, which "
-            "say the same: leave one of the two out."
+            "--image says the same as --file, --filerevision and --filetypes: leave one of the two "
+            "out."
         )
     if not given:
         raise MissingInputError(
-            "commons-sizes needs --image FILE, table `image` of Wikimedia Commons: "
+            "table `image` of Wikimedia Commons is missing: give --image FILE, "
             f"commonswiki-latest-image.sql.gz from {_PUBLISHED} (18 GB)."
         )
     if missing := [o for o in _OPTIONS[1:] if o not in given] if "image" not in given else []:
         first = next(iter(given))
         raise MissingInputError(
-            f"commons-sizes needs --{missing[0]} FILE beside --{first}: "
+            f"--{first} wants --{missing[0]} FILE beside it: "
             f"commonswiki-latest-{missing[0]}.sql.gz from {_PUBLISHED}."
         )
     return given
@@ -73,9 +73,11 @@ def _find(request: Request) -> Mapping[str, Any]:
 
 
 def _warnings(counts: Mapping[str, int]) -> list[str]:
-    if counts["wanted"] and not counts["found"]:
+    if not counts["wanted"]:
+        return ["no other source names a file of Commons, and this one finds none by itself."]
+    if not counts["found"]:
         return [
-            f"commons-sizes knows none of the {counts['wanted']:,} files that the other sources "
+            f"the tables know none of the {counts['wanted']:,} files that the other sources "
             "name: are these the tables of commonswiki?"
         ]
     return []
@@ -83,14 +85,14 @@ def _warnings(counts: Mapping[str, int]) -> list[str]:
 
 SOURCE: Final = Source(
     name="commons-sizes",
-    what="widths, heights, types and hashes of files on Commons, from MediaWiki's tables",
+    what="Width, height, type and hash of files that other sources name, from MediaWiki's tables.",
     inputs=_inputs,
     find=_find,
     options=(
-        Option("image", "commonswiki-…-image.sql.gz"),
-        Option("file", "commonswiki-…-file.sql.gz, with the next two instead of --image"),
-        Option("filerevision", "commonswiki-…-filerevision.sql.gz"),
-        Option("filetypes", "commonswiki-…-filetypes.sql.gz"),
+        Option("image", "Dump of MediaWiki's table image: commonswiki-…-image.sql.gz."),
+        Option("file", "Dump of table file, with the next two in place of --image."),
+        Option("filerevision", "Dump of table filerevision."),
+        Option("filetypes", "Dump of table filetypes."),
     ),
     kind="facts",
 )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from download.sources import MissingInputError, Option, Request, Source
+from download.sources import MissingInputError, Option, Request, Source, local_file
 from etl.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ def _inputs(request: Request) -> Mapping[str, Any]:
 def _given(request: Request) -> list[Path]:
     if not request.given.get("urls"):
         raise MissingInputError(
-            "url-list needs --urls FILE: your own Parquet, CSV, TSV or JSON Lines with the columns "
+            "a list is missing: give --urls FILE, Parquet, CSV, TSV or JSON Lines with the columns "
             "url and entity (such as Q144) or query_hash, and any of text, width, height, licence, "
             "creator, page_url, mime, score. EntityNet's released images_metadata is such a list."
         )
-    return [Path(name) for name in request.given["urls"]]
+    return [local_file("urls", name) for name in request.given["urls"]]
 
 
 def _queries(request: Request) -> Path | None:
@@ -110,7 +110,7 @@ def _find(request: Request) -> Mapping[str, Any]:
     return {
         "counts": counts,
         "reasons": dict(sorted(tally.bad.items())),
-        "warnings": [*_warnings(lists, tally)],
+        "warnings": [*_warnings(lists, tally), *_unused(counts, request)],
     }
 
 
@@ -150,17 +150,38 @@ def _check_not_mostly_bad(tally: Tally) -> None:
 
 
 def _warnings(lists: list[List], tally: Tally) -> Iterator[str]:
+    from etl.show import counted
+
     for found in lists:
         if found.unknown:
             names = [name[:40] for name in list(found.unknown)[:_MOST_NAMED]]
             more = " and others" if len(found.unknown) > _MOST_NAMED else ""
             yield f"{found.path.name}: unknown columns were left out: {', '.join(names)}{more}."
     for reason, number in tally.bad.most_common():
-        rows = "1 row was" if number == 1 else f"{number:,} rows were"
+        rows = counted(number, "row was", "rows were")
         yield f"{rows} left out for {reason}, first in {tally.first[reason]}."
     for what, number in tally.left_out.most_common():
         if number:
-            yield f"{number:,} values of {what} can't be used and were left out."
+            yield f"{counted(number, 'value')} of {what} can't be used."
+
+
+def _unused(counts: Mapping[str, int], request: Request) -> Iterator[str]:
+    """What of the lists is about nothing that images are wanted of."""
+    from etl.show import counted
+
+    if number := counts["unknown_hashes"]:
+        hint = "" if request.given.get("url-queries") else " (--url-queries FILE knows others)"
+        yield f"{counted(number, 'hash', 'hashes')} of queries are not the data set's{hint}."
+    if number := counts["hashes_without_entity"]:
+        yield f"{counted(number, 'hash', 'hashes')} are of queries without an item of Wikidata."
+    if number := counts["not_wanted"]:
+        rows = counted(number, "row was", "rows were")
+        yield f"{rows} left out: no images are wanted of their entities in this data set."
+    if number := counts["no_pictures"]:
+        rows = counted(number, "row was", "rows were")
+        yield f"{rows} left out: files on Commons that have no picture."
+    if not counts["rows"]:
+        yield "the lists have no row."
 
 
 # --- which rows are whose ---

@@ -177,11 +177,9 @@ def test_without_a_store_what_the_data_set_keeps_counts(tmp_path: Path) -> None:
 def test_a_store_that_did_not_keep_the_statements_is_refused(tmp_path: Path) -> None:
     store = store_of(tmp_path, [entity("Q1")], properties=("P31", "P279", "P171"))
     text = f'labels = ["en"]\n{ROOT}[images]\ndistance = 1\nbelow = ["P361"]\nvisual = false\n'
-    build(store, load(recipe_of(tmp_path, text)), tmp_path / "graph", quiet=True)
-    given = {"mediainfo": (str(write_mediainfo(tmp_path / "m.json", [file_line(1)])),)}
-    options = Options(("commons-depicts",), given, store=store, quiet=True)
-    with pytest.raises(UserError, match=r"`below` in the recipe's \[images\] has P361"):
-        find(tmp_path / "graph", tmp_path / "images", options)
+    recipe = load(recipe_of(tmp_path, text))
+    with pytest.raises(UserError, match=r"`below` in \[images\] names P361. Run `sparqless etl`"):
+        build(store, recipe, tmp_path / "graph", quiet=True)
 
 
 @pytest.fixture

@@ -203,7 +203,7 @@ def test_without_a_dump_it_says_which_and_where_it_is_published(tmp_path: Path) 
 def test_one_of_the_three_needs_the_others(tmp_path: Path, given_: str) -> None:
     dumps = {name: dump_of(tmp_path, name, []) for name in given_.split()}
     missing = next(n for n in ("file", "filerevision", "filetypes") if n not in dumps)
-    with pytest.raises(MissingInputError, match=rf"needs --{missing} FILE.*-{missing}\.sql\.gz"):
+    with pytest.raises(MissingInputError, match=rf"wants --{missing} FILE.*-{missing}\.sql\.gz"):
         SIZES.inputs(request_of(tmp_path, [], **dumps))
 
 

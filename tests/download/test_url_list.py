@@ -415,7 +415,7 @@ def test_what_is_said_of_an_image_is_left_out_where_it_is_no_good(tmp_path: Path
     assert scored["mime"] == "image/png"
     for name in ("width", "height", "bytes", "sha1", "mime", "page_url"):
         assert plain[name] is None
-        assert f"1 values of {name}" in " ".join(said["warnings"]) or name == "text_lang"
+        assert f"1 value of {name} " in " ".join(said["warnings"]) or name == "text_lang"
     assert (plain["texts"], plain["text_langs"]) == (["fine"], [None])
 
 
@@ -558,6 +558,7 @@ def plainly(rows: list[Row], cap: int) -> list[tuple[Any, ...]]:
     for number, row in enumerate(rows):
         urls = [u.strip().partition("#")[0] for u in row["urls"]]
         urls = [u for u in urls if u and not any(u == bad.strip() for bad in BAD_URLS)]
+        urls = [u.replace(" ", "%20") for u in urls]
         hash_ = row["query_hash"]
         entity = row["entity"] if row["entity"] is not None else QUERIES.get(hash_)
         if urls and entity in WANTED:
@@ -597,3 +598,23 @@ def test_any_rows_in_any_form_give_what_a_plain_reading_gives(
 
 
 ROWS_KEYS = ("entity", "query_hash", "urls", "texts", "score", "width")
+
+
+def test_an_image_of_several_entities_is_a_row_each(tmp_path: Path) -> None:
+    """One row with a list of entities is refused, lest all but the first be lost in silence."""
+    listed = [*GOOD, {"entity": ["Q144", "Q726"], "url": "https://example.org/both.jpg"}]
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in listed), "utf-8")
+    rows, said = found(tmp_path, file)
+    assert not any(row["url"].endswith("both.jpg") for row in rows)
+    assert any("several entities in one row" in warning for warning in said["warnings"])
+
+
+def test_a_list_that_is_about_nothing_says_so(tmp_path: Path) -> None:
+    listed = [{"entity": "Q999", "url": "https://example.org/a.jpg"},
+              {"query_hash": "nobody-knows", "url": "https://example.org/b.jpg"}]  # fmt: skip
+    rows, said = found(tmp_path, write_list(tmp_path / "a.csv", listed))
+    assert rows == []
+    warnings = " ".join(said["warnings"])
+    assert "1 hash of queries are not the data set's (--url-queries FILE knows others)" in warnings
+    assert "1 row was left out: no images are wanted of their entities" in warnings

@@ -146,7 +146,7 @@ def test_a_built_graph_explains_without_the_store(folder, tmp_path):
     ]
     with pytest.raises(UserError, match="is not an item id"):
         explain_built(out, "dog")
-    with pytest.raises(UserError, match="not a finished graph"):
+    with pytest.raises(UserError, match="holds no finished graph"):
         explain_built(tmp_path, "Q2")
 
 

@@ -612,7 +612,7 @@ def test_what_people_see_cannot_steer_their_terminal(tmp_path):
 
 
 def test_what_is_wrong_is_said(tmp_path):
-    with pytest.raises(UserError, match="not a finished graph"):
+    with pytest.raises(UserError, match="holds no finished graph"):
         read_quality(tmp_path)
     out = built(tmp_path, WORLD)
     with pytest.raises(UserError, match="there is no kind 'cycles'; kinds are cycle_mixed, cycle_"):
