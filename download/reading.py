@@ -122,6 +122,7 @@ _PLAN = "plan.json"
 _MERGED = "merged"
 _FILES, _DEPICTS = "files.arrow", "depicts.arrow"  # of a slice
 _KEYS = "keys.arrow"  # pages and revisions again, which are gone through many times
+_ENOUGH = 10_000  # entities of which one is a file, or this is another dump
 _BATCH_BYTES = 4 << 20  # of JSON, of which a worker holds rows as Python objects
 
 #: As DEPICTS, with the place of the file in the batch of files beside it instead of its page.
@@ -304,14 +305,19 @@ class _FileTaker:
         self._keys = pa.ipc.new_file(str(directory / _KEYS), _SLICE_KEYS)
         self._depicts = pa.ipc.new_file(str(directory / _DEPICTS), _SLICE_DEPICTS)
         self._rows: list[File] = []
-        self._bytes = 0
+        self._bytes = self._others = 0
 
     def take(self, text: Line) -> bool:
         """Takes a file, or counts what else it is."""
         found = read_line(text)
         if isinstance(found, NoFile):
-            report = self.report
-            report.others[found.kind] = report.others.get(found.kind, 0) + 1
+            self.report.add_other(found.kind)
+            self._others += 1
+            if self._others == _ENOUGH and not self._rows and not self.report.files:
+                raise UserError(
+                    f"of the first {_ENOUGH:,} entities not one is a file of Commons, the first is "
+                    f"of type {next(iter(self.report.others))!r}: is this {MEDIAINFO.name}?"
+                )
             return False
         self._rows.append(found)
         self._bytes += len(text)

@@ -220,8 +220,7 @@ class _EntityTaker:
         if key is None:
             entry = self._read(text)
             if isinstance(entry, OtherEntity):
-                type_ = entry.type[:40]
-                report.others[type_] = report.others.get(type_, 0) + 1
+                report.add_other(entry.type[:40])
                 return False
             key = entry.key
             self._builder.add(entry, self._compress(text) if self._compress else None)

@@ -27,6 +27,7 @@ from etl.source import Access, keep_slice, open_source
 REPORT: Final = "report.json"
 _FRAME = (b"[", b"]")  # lines that hold no entity
 _OPENS, _BRACE = b"[{"
+_MOST_KINDS = 100  # Wikibase has four
 _QUARANTINED = 4096  # characters of a rejected line that rejects.ndjson shows
 
 
@@ -60,6 +61,12 @@ class Report(msgspec.Struct):
     opens: int = 0
     closes: int = 0
     part: str = ""
+
+    def add_other(self, kind: str) -> None:
+        """Counts an entity of no use; what has more kinds than there can be is no dump."""
+        if kind not in self.others and len(self.others) >= _MOST_KINDS:
+            kind = "of still other types"
+        self.others[kind] = self.others.get(kind, 0) + 1
 
 
 AnyJob = TypeVar("AnyJob", bound=Job)

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +266,83 @@ def test_the_sample_depicts(sample: Path, tmp_path: Path) -> None:
     assert said["mediainfo"]["counts"]["rejects"] == 1
     assert manifest["counts"]["candidates"] > 300
     assert manifest["counts"]["with_images"] > 100
+
+
+def test_a_standing_reading_stands_in_for_the_dump(graph: Path, tmp_path: Path) -> None:
+    dump = write_mediainfo(tmp_path / "m.json", [file_line(1, claims={"P180": ["Q1"]})])
+    options = Options(("commons-depicts",), {"mediainfo": (str(dump),)}, quiet=True)
+    find(graph, tmp_path / "images", options)
+    dump.unlink()
+    manifest = find(graph, tmp_path / "images", Options(("commons-depicts",), quiet=True))
+    assert manifest["counts"]["candidates"] == 1
+
+
+def test_another_dump_wants_fresh_and_is_read_once_then(graph: Path, tmp_path: Path) -> None:
+    names = ("commons-depicts", "commons-credits")
+    for number in (1, 2):
+        lines = [file_line(n, claims={"P180": ["Q1"]}) for n in range(1, number + 1)]
+        write_mediainfo(tmp_path / f"{number}.json", lines)
+    first, second = (
+        Options(names, {"mediainfo": (str(tmp_path / f"{n}.json"),)}, quiet=True) for n in (1, 2)
+    )
+    find(graph, tmp_path / "images", first)
+    with pytest.raises(UserError, match="start over with --fresh"):
+        find(graph, tmp_path / "images", second)
+    assert len(found_in(tmp_path / "images", "commons-depicts")) == 1
+    manifest = find(graph, tmp_path / "images", replace(second, fresh=True))
+    assert len(found_in(tmp_path / "images", "commons-depicts")) == 2
+    assert manifest["sources"] == list(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("https://dumps.example.org/m.json.bz2", "ask no server; fetch it first"),
+        ("s3://bucket/m.json.gz", "ask no server; fetch it first"),
+        ("-", "write standard input to a file first"),
+        ("nowhere.json", "no such file"),
+    ],
+)
+def test_what_is_no_file_is_refused(name: str, sentence: str, graph: Path, tmp_path: Path) -> None:
+    for source, option in (("commons-depicts", "mediainfo"), ("commons-sizes", "image")):
+        options = Options((source,), {option: (name,)}, quiet=True)
+        with pytest.raises(UserError, match=sentence):
+            find(graph, tmp_path / "images", options)
+
+
+def test_what_was_lost_of_a_dump_is_said(graph: Path, tmp_path: Path) -> None:
+    lines = [file_line(page, claims={"P180": ["Q1"]}) for page in range(1, 200)]
+    whole = write_mediainfo(tmp_path / "m.json", lines).read_bytes()
+    packed = gzip.compress(whole.replace(b'"id": "M7"', b'"id": "Q7x"'), mtime=0)
+    dump = tmp_path / "m.json.gz"
+    dump.write_bytes(packed[: len(packed) * 2 // 3])
+    options = Options(("commons-depicts",), {"mediainfo": (str(dump),)}, quiet=True)
+    with pytest.raises(UserError, match="--allow-damage"):
+        find(graph, tmp_path / "images", options)
+    manifest = find(graph, tmp_path / "images", replace(options, allow_damage=True))
+    assert any("1 line of the dump can't be read" in said for said in manifest["warnings"])
+    assert any("file ends inside the gz member" in said for said in manifest["warnings"])
+
+
+def test_a_wikidata_dump_is_refused_before_it_is_read_whole(graph: Path, tmp_path: Path) -> None:
+    items = [{"type": "item", "id": f"Q{n}"} for n in range(1, 20_000)]
+    dump = write_mediainfo(tmp_path / "m.json", items)
+    options = Options(("commons-depicts",), {"mediainfo": (str(dump),)}, quiet=True)
+    with pytest.raises(UserError, match="not one is a file of Commons"):
+        find(graph, tmp_path / "images", options)
+
+
+def test_a_store_that_the_data_set_is_not_of_is_refused(graph: Path, tmp_path: Path) -> None:
+    other = store_of(tmp_path / "other", [entity("Q1"), entity("Q2")])
+    with pytest.raises(UserError, match="was not built from"):
+        find(graph, tmp_path / "images", Options(("commons-p18",), store=other, quiet=True))
+
+
+def test_another_steps_directory_is_refused(graph: Path, tmp_path: Path) -> None:
+    options = Options(("commons-p18",), quiet=True)
+    for out in (graph, tmp_path / "store"):
+        with pytest.raises(UserError, match="the directory of another step"):
+            find(graph, out, options)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="file is a file; choose another --out"):
+        find(graph, tmp_path / "file" / "images", options)
