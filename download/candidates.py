@@ -89,14 +89,18 @@ FACTS: Final = pa.schema(
         ("sha1", pa.string()),
         ("licence", pa.string()),
         ("creator", pa.string()),
+        ("gone", pa.bool_()),  # no such file any more
     ]
 )
 
 
 def entity_numbers(entities: Path) -> Ids:
     """The numbers of the entities in a table with the columns ENTITIES, ascending."""
+    import numpy as np
     import pyarrow.parquet as pq
 
     from graph.tables import id_numbers
 
-    return id_numbers(pq.read_table(entities, columns=["id"]).column(0))
+    batches = pq.ParquetFile(entities, pre_buffer=False).iter_batches(columns=["id"])
+    pieces = [id_numbers(batch.column(0)) for batch in batches]
+    return np.concatenate([np.empty(0, np.int64), *pieces])
