@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _STRINGS = pa.list_(pa.string())
 
+#: Where all this stands in a directory of images.
+FOLDER: Final = "candidates"
 #: What the table of one source is called, in its directory, and the merged one above them.
 CANDIDATES_FILE: Final = "candidates.parquet"
 #: All pairs of an entity and an image that a source knows, before its cap (columns: AVAILABLE).
