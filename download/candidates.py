@@ -6,6 +6,7 @@ A candidate is an address at which an image of an entity may be. ``width``, ``he
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -94,6 +95,20 @@ FACTS: Final = pa.schema(
         ("gone", pa.bool_()),  # no such file any more
     ]
 )
+
+
+def filled(schema: pa.Schema, columns: Mapping[str, pa.Array]) -> pa.Table:
+    """A table with the columns of a schema, null where none is given."""
+    rows = len(next(iter(columns.values())))
+    return pa.Table.from_arrays(
+        [
+            columns[field.name].cast(field.type)
+            if field.name in columns
+            else pa.nulls(rows, field.type)
+            for field in schema
+        ],
+        schema=schema,
+    )
 
 
 def entity_numbers(entities: Path) -> Ids:

@@ -113,6 +113,15 @@ def _told(error: duckdb.Error, work: Path, memory: str) -> Exception:
     return error
 
 
+def count(database: duckdb.DuckDBPyConnection, query: str) -> int:
+    """The number that a query gives. ``count(DISTINCT x)`` keeps every x in memory, limit or not:
+
+    SELECT count(*) FROM (SELECT DISTINCT x FROM …)
+    """
+    ((number,),) = database.execute(query).fetchall()
+    return int(number)
+
+
 def view(database: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
     """Makes a table at a path a view; in statements such a table is ::
 
