@@ -364,12 +364,76 @@ def test_rows_of_a_csv_that_cannot_be_read_are_counted_and_the_others_stay(tmp_p
         assert f"first in a.csv, line {line}." in places
 
 
-def test_a_quote_that_is_never_closed_ends_within_bounds(tmp_path: Path) -> None:
-    good = "".join(f"Q144,https://example.org/{n}.jpg\n" for n in range(20_000))
-    (tmp_path / "a.csv").write_text(f'entity,url\nQ144,"https://example.org/open.jpg\n{good}')
+@pytest.mark.parametrize(
+    "closing",
+    ['"7 inch', "", '7 inch"', '"7 inch"', '7" wide', '"7"" wide"', 'a ""b""', '",7"', '"\n7"'],
+)
+@pytest.mark.parametrize("distance", [1, 3, 70, 899])
+def test_a_quote_that_is_not_closed_costs_its_line_alone(
+    tmp_path: Path, closing: str, distance: int
+) -> None:
+    lines = [f"Q144,https://example.org/{n}.jpg,text" for n in range(1_000)]
+    lines[100] = 'Q144,https://example.org/open.jpg,"5 inch'
+    lines[100 + distance] = f"Q144,https://example.org/close.jpg,{closing}"
+    (tmp_path / "a.csv").write_text("\n".join(["entity,url,text", *lines, ""]))
     rows, said = found(tmp_path, tmp_path / "a.csv")
-    assert len(rows) > 15_000
-    assert said["counts"]["bad"] == said["reasons"]["a cell of more than 131,072 characters"] == 1
+    is_open = closing == '"7 inch'
+    assert len(rows) == 999 - is_open
+    assert {row["texts"][0] for row in rows if row["url"][-5] != "e"} == {"text"}
+    assert said["reasons"] == {"a quote that is not closed": 1 + is_open}
+    assert said["warnings"][0].endswith("for a quote that is not closed, first in a.csv, line 102.")
+
+
+def test_a_quote_that_is_open_at_the_end_hides_no_row_behind_it(tmp_path: Path) -> None:
+    good = [f"Q144,https://example.org/{n}.jpg,text" for n in range(20)]
+    lines = ["entity,url,text", *good[:9], 'Q144,https://example.org/x.jpg,"5 inch', *good[9:]]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    rows, said = found(tmp_path, tmp_path / "a.csv")
+    assert (len(rows), said["reasons"]) == (20, {"a quote that is not closed": 1})
+
+
+def test_a_cell_with_too_many_lines_or_one_that_is_too_long_hides_none(tmp_path: Path) -> None:
+    good = "".join(f"Q144,https://example.org/{n}.jpg,t\n" for n in range(200))
+    odd = (
+        "Q144,https://example.org/most.jpg,\"" + "x\n" * 63 + '"\n'  # read
+        "Q144,https://example.org/more.jpg,\"" + "x\n" * 64 + '"\n'
+        "Q144,https://example.org/x.jpg,\"" + "x" * 1_100_000 + '\n"\n'
+        "Q144,https://example.org/x.jpg,\"two\n" + "x" * 1_100_000 + '"\n'
+        "Q144,https://example.org/x.jpg,\"two\n" + "x" * 140_000 + '"\n'
+        "Q144,https://example.org/x.jpg,\"two\nlines\",and more\n"
+    )  # fmt: skip
+    (tmp_path / "a.csv").write_text(f"entity,url,text\n{good}{odd}{good.replace('.jpg', '.png')}")
+    rows, said = found(tmp_path, tmp_path / "a.csv")
+    assert [len(row["texts"][0]) for row in rows if len(row["texts"][0]) > 1] == [125]
+    assert len(rows) == 401
+    # Every line of a row that can't be read is read for itself, and a quote on it opens another.
+    assert said["reasons"] == {
+        "a quote that is not closed": 2 + 1 + 1,
+        "a line of more than 1,048,576 bytes": 1 + 1,
+        "a cell of more than 131,072 characters": 2,
+        "another number of cells than the header has": 63 + 2,
+    }
+
+
+def test_quotes_that_are_no_csv_on_one_line_are_read_as_others_read_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        'entity,url,text\nQ144,https://example.org/1.jpg,"5" wide\n'
+        'Q144,https://example.org/2.jpg,5" wide\nQ144,https://example.org/3.jpg,"5"" wide"'
+    )
+    rows, said = found(tmp_path, tmp_path / "a.csv")
+    assert [row["texts"] for row in rows] == [["5 wide"], ['5" wide'], ['5" wide']]
+    assert said["warnings"] == []
+
+
+def test_a_carriage_return_in_a_cell_is_called_so(tmp_path: Path) -> None:
+    good = "".join(f"Q144,https://example.org/{n}.jpg,t\r\n" for n in range(3))
+    (tmp_path / "a.csv").write_bytes(
+        f"entity,url,text\r\n{good}Q144,https://example.org/x.jpg,a\rb\r\n"
+        'Q144,https://example.org/y.jpg,"a\rb"\r\n'.encode()
+    )
+    rows, said = found(tmp_path, tmp_path / "a.csv")
+    assert [row["texts"] for row in rows][2:] == [["t"], ["a b"]]
+    assert said["reasons"] == {"a carriage return in a cell that has no quotes around it": 1}
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
@@ -479,6 +543,9 @@ def test_without_a_list_one_sentence_shows_what_it_looks_like(tmp_path: Path) ->
         ("a.csv", b"", "has no column url; its columns are: none"),
         ("a.csv", b"url,alt\nx,y\n", "no column entity or query_hash; its columns are: url, alt"),
         ("a.csv", "entity,url\n".encode("utf-16"), "is written in UTF-16"),
+        ("a.csv", b"entity,url\rQ144,https://example.org/1\r", "carriage returns alone"),
+        ("a.csv", b"entity,url\r" + b"Q144,https://example.org/1\r" * 50_000, "returns alone"),
+        ("a.csv", b'entity,"url\nQ144,https://x/\n', "header can't be read, for a quote that is"),
         ("a.parquet", b"PAR1", "can't be read as Parquet"),
         ("a.xlsx", b"", "End it in .parquet"),
         ("a.parquet.gz", b"", "End it in .parquet"),
@@ -598,6 +665,23 @@ def test_any_rows_in_any_form_give_what_a_plain_reading_gives(
 
 
 ROWS_KEYS = ("entity", "query_hash", "urls", "texts", "score", "width")
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(WORDS, st.booleans()), max_size=20))
+def test_a_stray_quote_anywhere_harms_no_other_row(texts: list[tuple[str, bool]]) -> None:
+    written, expected = ["entity,url,text\r\n"], []
+    for number, (text, is_stray) in enumerate([*texts, *[("fine", False)] * 21]):
+        url = f"https://example.org/{number}.jpg"
+        cell = '"5 inch' if is_stray else '"' + text.replace('"', '""') + '"'
+        written.append(f"Q144,{url},{cell}\r\n")
+        if not is_stray:
+            text = re.sub(r"[\x00-\x1f]+", " ", text.strip())
+            expected.append((url, [text] if text else []))
+    with TemporaryDirectory() as name:
+        (Path(name) / "a.csv").write_bytes("".join(written).encode())
+        rows, _ = found(Path(name), Path(name) / "a.csv")
+    assert [(row["url"], row["texts"]) for row in rows] == expected
 
 
 def test_an_image_of_several_entities_is_a_row_each(tmp_path: Path) -> None:
