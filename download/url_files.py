@@ -152,7 +152,6 @@ def _check_columns(path: Path, chosen: Mapping[str, str], names: Sequence[str]) 
         return
     missing = "url" if "urls" not in chosen else "entity or query_hash"
     shown = ", ".join(names[:12])[:200] + (", …" if len(names) > 12 else "")
-    shown = shown.encode(errors="replace").decode()  # bytes that are no UTF-8
     raise UserError(
         f"{path} has no column {missing}; its columns are: {shown or 'none'}. "
         "A list has a header with the columns url and entity (or query_hash)."
@@ -178,7 +177,7 @@ def _parquet(found: List) -> Iterator[Batch]:
                     np.arange(place, place + rows.num_rows),
                 )
                 place += rows.num_rows
-    except (pa.ArrowException, OSError, KeyError) as error:
+    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(
             f"{path} can't be read as Parquet from row {place:,} on: {reason}. Write it again."
@@ -320,7 +319,10 @@ def _json_rows(found: List) -> Iterator[_Row]:
         elif line.text.strip():
             try:
                 row = decode(line.text)
-            except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
+            except UnicodeEncodeError:
+                yield line.number, NOT_UTF8, line.size
+                continue
+            except (msgspec.MsgspecError, RecursionError):
                 yield line.number, NOT_JSON, line.size
                 continue
             values: dict[str, Any] = {}

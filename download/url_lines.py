@@ -129,6 +129,10 @@ class CsvRows:
         row = self._read()
         if isinstance(row, str):
             raise UserError(f"{self._path}: its header can't be read, for {row}.")
+        try:
+            "".join(row or ()).encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{self._path}: its header is not UTF-8. Save it as UTF-8.") from None
         return [name.strip() for name in row or ()]
 
     def rows(self, count: int, url: int) -> Iterator[list[str] | str]:

@@ -73,7 +73,7 @@ def _queries(request: Request) -> Path | None:
     path = Path(given[0])
     try:
         names = pq.read_schema(path).names
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException, UnicodeDecodeError):
         raise UserError(f"{path} can't be read as Parquet: give EntityNet's queries.") from None
     if missing := [name for name in ("query_hash", "entity") if name not in names]:
         raise UserError(

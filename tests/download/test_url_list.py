@@ -331,7 +331,11 @@ def test_lines_that_cannot_be_read_are_counted_and_the_others_stay(tmp_path: Pat
     (tmp_path / "a.jsonl").write_bytes(content + b'x"}\n' + good.encode())
     rows, said = found(tmp_path, tmp_path / "a.jsonl")
     assert len(rows) == 3
-    assert said["reasons"] == {"a line of more than 1,048,576 bytes": 1, "no JSON object": 6}
+    assert said["reasons"] == {
+        "a line of more than 1,048,576 bytes": 1,
+        "no JSON object": 5,
+        "text that is not UTF-8": 1,
+    }
     assert any("first in a.jsonl, line 3." in warning for warning in said["warnings"])
 
 
@@ -543,6 +547,7 @@ def test_without_a_list_one_sentence_shows_what_it_looks_like(tmp_path: Path) ->
         ("a.csv", b"", "has no column url; its columns are: none"),
         ("a.csv", b"url,alt\nx,y\n", "no column entity or query_hash; its columns are: url, alt"),
         ("a.csv", "entity,url\n".encode("utf-16"), "is written in UTF-16"),
+        ("a.csv", "entity,url,l\xe9gende\nQ1,x,y\n".encode("latin-1"), "is not UTF-8. Save it as"),
         ("a.csv", b"entity,url\rQ144,https://example.org/1\r", "carriage returns alone"),
         ("a.csv", b"entity,url\r" + b"Q144,https://example.org/1\r" * 50_000, "returns alone"),
         ("a.csv", b'entity,"url\nQ144,https://x/\n', "header can't be read, for a quote that is"),
@@ -583,6 +588,17 @@ def test_text_of_parquet_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"entity": ["Q144"], "url": bad}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"a\.parquet can't be read as Parquet from row 1 on"):
         found(tmp_path, tmp_path / "a.parquet")
+
+
+def test_names_of_columns_of_parquet_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({"entity": ["Q144"], "url": [URL], "query_hash": ["h"], "l\xe9gende": ["x"]})
+    pq.write_table(table, path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace("l\xe9".encode(), b"l\xff\xfe"))
+    with pytest.raises(UserError, match=r"a\.parquet can't be read as Parquet"):
+        found(tmp_path, path)
+    with pytest.raises(UserError, match=r"a\.parquet can't be read as Parquet"):
+        found(tmp_path, write_list(tmp_path / "a.csv", GOOD), queries=path)
 
 
 def test_a_folder_whose_name_is_a_pattern_is_just_a_folder(tmp_path: Path) -> None:
