@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from download.url_lines import CsvRows, lines_of
 from etl.errors import UserError
+from etl.show import printable
 
 #: What is known of an image → the columns that may hold it, the first of them that a file has.
 #: ``qh``, ``images_…`` and ``key`` are EntityNet's (reference, section 2: images_metadata).
@@ -78,6 +79,11 @@ class List:
 
     path: Path
     unknown: dict[str, None] = field(default_factory=dict)  # in the order they came
+
+    @property
+    def name(self) -> str:
+        """What the file is called, for manifests and terminals: in a folder it may be anything."""
+        return printable(self.path.name)
 
     @property
     def unit(self) -> str:
@@ -151,7 +157,7 @@ def _check_columns(path: Path, chosen: Mapping[str, str], names: Sequence[str]) 
     if "urls" in chosen and not {"entity", "query_hashes"}.isdisjoint(chosen):
         return
     missing = "url" if "urls" not in chosen else "entity or query_hash"
-    shown = ", ".join(names[:12])[:200] + (", …" if len(names) > 12 else "")
+    shown = printable(", ".join(names[:12])[:200]) + (", …" if len(names) > 12 else "")
     raise UserError(
         f"{path} has no column {missing}; its columns are: {shown or 'none'}. "
         "A list has a header with the columns url and entity (or query_hash)."
@@ -178,7 +184,7 @@ def _parquet(found: List) -> Iterator[Batch]:
                 )
                 place += rows.num_rows
     except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        reason = printable(str(error)[:200]) or type(error).__name__
         raise UserError(
             f"{path} can't be read as Parquet from row {place:,} on: {reason}. Write it again."
         ) from error
@@ -196,8 +202,8 @@ def _check_type(path: Path, column: pa.Field) -> None:
     kind = _of_values(column.type)
     if not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise UserError(
-            f"{path}: the column {column.name} holds {column.type}; it must hold text, numbers, "
-            "or lists of those."
+            f"{path}: the column {column.name} holds {printable(str(column.type)[:200])}; it must "
+            "hold text, numbers, or lists of those."
         )
 
 

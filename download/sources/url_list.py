@@ -35,7 +35,7 @@ _ROWS_AT_ONCE: Final = 1 << 14
 
 def _inputs(request: Request) -> Mapping[str, Any]:
     """The lists by name and digest: a list that a person edits may keep its size."""
-    from download.url_files import files_of
+    from download.url_files import List, files_of
     from etl.manifest import digest_of_file
     from etl.progress import Progress
 
@@ -43,7 +43,7 @@ def _inputs(request: Request) -> Mapping[str, Any]:
     queries = _queries(request)
     every = files if queries is None else [*files, queries]
     with Progress("digesting", sum(f.stat().st_size for f in every), quiet=request.quiet) as bar:
-        described = [{"name": f.name, "sha256": digest_of_file(f, bar.add)} for f in every]
+        described = [{"name": List(f).name, "sha256": digest_of_file(f, bar.add)} for f in every]
     return {
         "urls": described[: len(files)],
         "url_queries": described[len(files) :],
@@ -132,7 +132,7 @@ def _stage(
         TableWriter(staged, ROWS, row_group=_ROWS_AT_ONCE) as writer,
     ):
         for found in lists:
-            unit = f"{found.path.name}, {found.unit}"
+            unit = f"{found.name}, {found.unit}"
             for batch in found.batches():
                 writer.write(usable(batch, start, unit, wanted, request.commons, tally))
                 start += len(batch.places)
@@ -150,13 +150,13 @@ def _check_not_mostly_bad(tally: Tally) -> None:
 
 
 def _warnings(lists: list[List], tally: Tally) -> Iterator[str]:
-    from etl.show import counted
+    from etl.show import counted, printable
 
     for found in lists:
         if found.unknown:
-            names = [name[:40] for name in list(found.unknown)[:_MOST_NAMED]]
+            names = [printable(name[:40]) for name in list(found.unknown)[:_MOST_NAMED]]
             more = " and others" if len(found.unknown) > _MOST_NAMED else ""
-            yield f"{found.path.name}: unknown columns were left out: {', '.join(names)}{more}."
+            yield f"{found.name}: unknown columns were left out: {', '.join(names)}{more}."
     for reason, number in tally.bad.most_common():
         rows = counted(number, "row was", "rows were")
         yield f"{rows} left out for {reason}, first in {tally.first[reason]}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 import re
 import string
 from collections import defaultdict
@@ -529,6 +530,34 @@ def test_unknown_columns_are_named_once(tmp_path: Path) -> None:
     for form in ("parquet", "csv", "jsonl"):
         _, said = found(tmp_path / form, _written(tmp_path / form / f"a.{form}", listed))
         assert said["warnings"] == [f"a.{form}: unknown columns were left out: alt, NSFW."]
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+def test_names_of_columns_steer_no_terminal(tmp_path: Path, form: str) -> None:
+    steering = "\x1b[2J\x1b]0;pwned\x07\u202e"
+    _, said = found(tmp_path, write_list(tmp_path / f"a.{form}", [{**GOOD[0], steering: "x"}]))
+    assert said["warnings"] == [f"a.{form}: unknown columns were left out: �[2J�]0;pwned��."]
+    if form != "jsonl":
+        listed = write_list(tmp_path / f"b.{form}", [{steering: {"a": 1}, "entity": "Q144"}])
+        with pytest.raises(UserError, match=r"its columns are: �\[2J�\]0;pwned��, entity"):
+            found(tmp_path, listed)
+
+
+def test_names_of_files_steer_no_terminal_and_break_no_manifest(tmp_path: Path) -> None:
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    name = os.fsdecode(b"\x1b[2J\xff.csv")
+    write_list(folder / name, [{**GOOD[0], "alt": "x"}, *GOOD[1:], {"url": URL}])
+    _, said = found(tmp_path, folder)
+    assert all("�[2J�.csv" in warning for warning in said["warnings"])
+    (described,) = sources()["url-list"].inputs(request(tmp_path, [folder]))["urls"]
+    assert described["name"] == "�[2J�.csv"
+
+
+def test_types_of_columns_steer_no_terminal(tmp_path: Path) -> None:
+    listed = write_list(tmp_path / "a.parquet", [{"entity": "Q144", "url": {"\x1b[2J": 1}}])
+    with pytest.raises(UserError, match=r"column url holds struct<�\[2J: int64>"):
+        found(tmp_path, listed)
 
 
 def _written(path: Path, rows: list[Row]) -> Path:
