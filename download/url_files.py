@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
@@ -149,8 +151,13 @@ def _chosen(names: Sequence[str], found: List) -> dict[str, str]:
         for what, spellings in NAMES.items()
         if not set(spellings).isdisjoint(names)
     }
-    found.unknown |= dict.fromkeys(name for name in names if name not in chosen.values())
+    used = set(chosen.values())
+    others = (name for name in names if name not in used and name not in found.unknown)
+    found.unknown |= dict.fromkeys(islice(others, _MOST_UNKNOWN - len(found.unknown)))
     return chosen
+
+
+_MOST_UNKNOWN: Final = 100  # names of columns that are kept for the warning
 
 
 def _check_columns(path: Path, chosen: Mapping[str, str], names: Sequence[str]) -> None:
@@ -316,8 +323,12 @@ def _several(cell: str) -> str | list[str | None]:
     return cell
 
 
+_SHAPES: Final = 16  # rows of different names that are remembered
+
+
 def _json_rows(found: List) -> Iterator[_Row]:
-    wanted = {name: what for what, spellings in NAMES.items() for name in reversed(spellings)}
+    # Most rows have the same names, and to choose among them takes longer than to read a row.
+    chosen = lru_cache(_SHAPES)(lambda names: _chosen(names, found))
     decode: Callable[[str], Any] = msgspec.json.Decoder(dict[str, Any]).decode
     for line in lines_of(found.path):
         if line.wrong is not None:
@@ -331,17 +342,9 @@ def _json_rows(found: List) -> Iterator[_Row]:
             except (msgspec.MsgspecError, RecursionError):
                 yield line.number, NOT_JSON, line.size
                 continue
-            values: dict[str, Any] = {}
-            for name, value in row.items():
-                if name not in wanted:
-                    if len(found.unknown) < _MOST_UNKNOWN:
-                        found.unknown[name] = None
-                elif value is not None:
-                    values.setdefault(wanted[name], _value(value))
+            which = chosen(tuple(row))
+            values = {what: _value(row[name]) for what, name in which.items()}
             yield line.number, values, line.size
-
-
-_MOST_UNKNOWN: Final = 100  # names of columns that are kept for the warning
 
 
 def _value(value: Any) -> str | list[str | None] | None:

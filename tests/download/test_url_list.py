@@ -565,6 +565,26 @@ def _written(path: Path, rows: list[Row]) -> Path:
     return write_list(path, rows)
 
 
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+@pytest.mark.parametrize("first", ["url", "urls"])
+def test_of_two_columns_with_one_meaning_every_form_takes_the_same(
+    tmp_path: Path, form: str, first: str
+) -> None:
+    second = "url" if first == "urls" else "urls"
+    listed = [{"entity": "Q144", first: f"{URL}?{first}", second: f"{URL}?{second}"}]
+    (row,), said = found(tmp_path, write_list(tmp_path / f"a.{form}", listed))
+    assert row["url"] == f"{URL}?urls"
+    assert said["warnings"] == [f"a.{form}: unknown columns were left out: url."]
+
+
+def test_unknown_columns_are_bounded(tmp_path: Path) -> None:
+    listed = [{**GOOD[0], f"c{n}": 1} for n in range(1_000)]
+    for form in ("csv", "jsonl"):
+        a_list = List(write_list(tmp_path / f"a.{form}", listed))
+        assert sum(len(batch.places) for batch in a_list.batches()) == 1_000
+        assert list(a_list.unknown) == [f"c{n}" for n in range(100)]
+
+
 def test_without_a_list_one_sentence_shows_what_it_looks_like(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"--urls FILE.*url and entity.*query_hash"):
         sources()["url-list"].inputs(request(tmp_path, []))
