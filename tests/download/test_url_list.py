@@ -34,6 +34,7 @@ from tests.download.lists import (
     write_list,
     write_queries,
 )
+from tests.graph.small_dump import entity, redirect, store_of
 
 URL = "https://example.org/images/a.jpg"
 
@@ -158,6 +159,37 @@ def test_queries_of_the_list_s_own_lead_to_entities(tmp_path: Path) -> None:
     assert (counts["not_wanted"], counts["hashes_without_entity"], counts["unknown_hashes"]) == (
         1, 1, 1,
     )  # fmt: skip
+
+
+def test_ids_that_were_merged_into_an_entity_are_its_own(tmp_path: Path) -> None:
+    merged = {"Q901": "Q144", "Q902": "Q726", "Q903": "Q1"}
+    store = redirect(store_of(tmp_path, [entity(id) for id in (*WANTED, "Q1")]), merged)
+    queries = write_queries(tmp_path / "q.parquet", {"old": "Q902", "now": "Q726", "odd": "x:y"})
+    listed = [
+        {"entity": old, "query_hash": hash_, "url": f"{URL}?{n}"}
+        for n, (old, hash_) in enumerate(
+            [("Q901", None), ("Q144", None), (None, "old"), (None, "now"), ("Q903", None)]
+        )
+    ]
+    path = write_list(tmp_path / "a.csv", [*listed, {"query_hash": "odd", "url": URL}])
+    rows, said = found(tmp_path, path, queries=queries, store=store)
+    assert [(row["entity"], row["url"][-1]) for row in rows] == [
+        ("Q144", "0"), ("Q144", "1"), ("Q726", "2"), ("Q726", "3"),
+    ]  # fmt: skip
+    assert said["counts"]["not_wanted"] == 2
+    rows, _ = found(tmp_path, path, queries=queries)
+    assert [row["url"][-1] for row in rows] == ["1", "3"]
+
+
+def test_what_was_merged_is_among_what_a_list_s_rows_are_made_from(tmp_path: Path) -> None:
+    path = write_list(tmp_path / "a.csv", GOOD)
+    source, given = sources()["url-list"], []
+    for name, merged in (("one", {"Q901": "Q144"}), ("other", {"Q901": "Q726"})):
+        (tmp_path / name).mkdir()
+        store = redirect(store_of(tmp_path / name, [entity(id) for id in WANTED]), merged)
+        given.append(source.inputs(request(tmp_path, [path], store=store)))
+    assert given[0] != given[1]
+    assert source.inputs(request(tmp_path, [path])) not in given
 
 
 def test_a_row_s_own_entity_counts_more_than_its_query(tmp_path: Path) -> None:
