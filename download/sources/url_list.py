@@ -376,13 +376,14 @@ def _united(table: pa.Table) -> pa.Table:
     count = firsts.num_rows
     hashes = table.column("hash").combine_chunks()
     has = pc.is_valid(hashes).to_numpy(zero_copy_only=False)
+    asked = hashes.filter(pa.array(has))
     texts, langs = (table.column(name).combine_chunks() for name in ("texts", "text_langs"))
     of_text = image[pc.list_parent_indices(texts).to_numpy(zero_copy_only=False)]
     places = firsts.column("place").to_numpy().astype(np.float32)
     known = {
         "entity": id_strings(firsts.column("entity").to_numpy()),
         "reasons": pa.array([["url-list"]] * count, FOUND.field("reasons").type),
-        "query_hashes": _lists_of(image[has], hashes.filter(pa.array(has)), None, count)[0],
+        "query_hashes": _lists_of(image[has], asked, asked, count)[0],
         "score": pa.array(np.float32(1) / places),
     }
     known["texts"], known["text_langs"] = _lists_of(
@@ -393,21 +394,23 @@ def _united(table: pa.Table) -> pa.Table:
 
 
 def _lists_of(
-    owners: npt.NDArray[np.int64], values: pa.Array, beside: pa.Array | None, count: int
+    owners: npt.NDArray[np.int64], values: pa.Array, beside: pa.Array, count: int
 ) -> tuple[pa.Array, pa.Array]:
-    """The values of each owner (0 … ``count`` - 1, ascending), each once; ``beside`` likewise."""
+    """Pairs of values of each owner (0 … ``count`` - 1, ascending), each once, in two lists."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    codes = pc.dictionary_encode(values).indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    _, at = np.unique(owners * (len(values) + 1) + codes, return_index=True)
+    key = owners
+    for column in (values, beside):
+        codes = pc.dictionary_encode(pc.fill_null(column, "")).indices
+        key = key * (len(column) + 1) + codes.to_numpy().astype(np.int64)
+    _, at = np.unique(key, return_index=True)
     at.sort()
     offsets = pa.array(np.searchsorted(owners[at], np.arange(count + 1)), pa.int32())
     kept = pa.array(at)
-    lists = pa.ListArray.from_arrays(offsets, values.take(kept))
-    others = values if beside is None else beside
-    return lists, pa.ListArray.from_arrays(offsets, others.take(kept))
+    first, second = (pa.ListArray.from_arrays(offsets, a.take(kept)) for a in (values, beside))
+    return first, second
 
 
 SOURCE: Final = Source(

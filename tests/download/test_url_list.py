@@ -217,6 +217,13 @@ def test_rows_of_one_image_are_united(tmp_path: Path) -> None:
     assert said["counts"]["repeated"] == 2
 
 
+def test_a_text_in_another_language_is_another_text(tmp_path: Path) -> None:
+    pairs = [("Rex", "en"), ("Rex", "la"), ("Rex", None), ("Rex", "en"), ("dog", "en")]
+    listed = [{"entity": "Q144", "url": URL, "text": t, "text_lang": lang} for t, lang in pairs]
+    (row,), _ = found(tmp_path, write_list(tmp_path / "a.jsonl", listed))
+    assert list(zip(row["texts"], row["text_langs"], strict=True)) == [*dict.fromkeys(pairs)]
+
+
 def test_the_best_come_first_and_the_cap_leaves_the_others_to_be_counted(tmp_path: Path) -> None:
     scores = [None, 0.5, 0.9, None, 0.5, float("nan"), -1.0]
     listed = [
