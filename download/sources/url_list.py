@@ -284,11 +284,13 @@ def _join(
     counts = {
         "unknown_hashes": count(
             database,
-            "SELECT count(*) FROM named ANTI JOIN query USING (hash) "
-            "WHERE entity IS NULL AND hash IS NOT NULL",
+            "SELECT count(*) FROM (SELECT DISTINCT hash FROM named ANTI JOIN query USING (hash) "
+            "WHERE entity IS NULL AND hash IS NOT NULL)",
         ),
         "hashes_without_entity": count(
-            database, "SELECT count(*) FROM named SEMI JOIN query USING (hash) WHERE entity IS NULL"
+            database,
+            "SELECT count(*) FROM (SELECT DISTINCT hash FROM named SEMI JOIN query USING (hash) "
+            "WHERE entity IS NULL)",
         ),
         "not_wanted": count(
             database,

@@ -119,6 +119,7 @@ def test_the_layout_of_entitynet_is_read_as_it_is(tmp_path: Path) -> None:
         metadata(2, ["brown-mammal"], [links[2]]),
         metadata(3, ["never-asked"], [links[2]]),
         metadata(4, ["lake-name"], [links[2]]),
+        metadata(5, ["never-asked", "brown-mammal"], [links[1]]),
     ]
     folder = tmp_path / "images_metadata"
     folder.mkdir()
