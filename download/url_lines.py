@@ -7,29 +7,18 @@ than :data:`MOST_LINES` lines.
 from __future__ import annotations
 
 import csv
-import io
-import zlib
 from collections import deque
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, cast
 
-import zstandard
-from isal import igzip, isal_zlib
-
 from etl.errors import UserError
+from etl.members import INFLATE_ERRORS, inflated
 
 LONGEST_LINE: Final = 1 << 20  # bytes of a line of text, where one of ours has some 300
 MOST_LINES: Final = 64  # of a row, whose cells may have line ends in quotes
 _PIECE: Final = 1 << 20
-
-_INFLATE_ERRORS: tuple[Any, ...] = (
-    isal_zlib.error,
-    zlib.error,
-    OSError,
-    EOFError,
-    zstandard.ZstdError,
-)
 
 # Why a line or a row can't be read.
 LONG_LINE: Final = f"a line of more than {LONGEST_LINE:,} bytes"
@@ -63,7 +52,7 @@ def lines_of(path: Path) -> Iterator[Line]:
     """The lines of a file, inflated. Raises UserError where it is broken or isn't text."""
     number = 0
     try:
-        with path.open("rb") as raw, _opened(raw, path) as file:
+        with path.open("rb") as raw, BufferedReader(cast(Any, inflated(raw)), _PIECE) as file:
             while line := file.readline(LONGEST_LINE + 1):
                 number += 1
                 if number == 1:
@@ -73,7 +62,7 @@ def lines_of(path: Path) -> Iterator[Line]:
                     yield Line(number, "\n", 0, LONG_LINE)
                 else:
                     yield Line(number, line.decode("utf-8", "surrogateescape"), len(line))
-    except _INFLATE_ERRORS as error:
+    except INFLATE_ERRORS as error:
         raise UserError(
             f"{path} can't be read after line {number:,} ({error}). "
             "It may have been cut off: fetch or write it again."
@@ -95,17 +84,6 @@ def _first(path: Path, line: bytes) -> bytes:
 def _skip(file: IO[bytes], line: bytes) -> None:
     while line and not line.endswith(b"\n"):
         line = file.readline(_PIECE)
-
-
-def _opened(raw: IO[bytes], path: Path) -> IO[bytes]:
-    """The text of a file; what compresses it is told by its ending."""
-    if path.name.lower().endswith(".gz"):
-        inflating: Any = igzip.IGzipFile
-        return io.BufferedReader(cast(Any, inflating(fileobj=raw, mode="rb")), _PIECE)
-    if path.name.lower().endswith(".zst"):
-        stream: Any = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        return io.BufferedReader(stream, _PIECE)
-    return raw
 
 
 class CsvRows:

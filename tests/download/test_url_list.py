@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
 import math
@@ -16,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -643,9 +645,9 @@ def test_without_a_list_one_sentence_shows_what_it_looks_like(tmp_path: Path) ->
         ("a.parquet", b"PAR1", "can't be read as Parquet"),
         ("a.xlsx", b"", "End it in .parquet"),
         ("a.parquet.gz", b"", "End it in .parquet"),
-        ("a.csv.gz", b"entity,url\n", "can't be read after line 0"),
-        ("a.jsonl.zst", b"nothing", "can't be read after line 0"),
+        ("a.csv.gz", b"\x1f\x8b\x08 and no more", "can't be read after line 0"),
         ("a.csv.gz", gzip.compress(b"entity,url\n" * 9)[:-9], "cut off"),
+        ("a.csv.zst", zstandard.compress(b"entity,url\n" * 9)[:-1], "cut off"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_list_is_refused_in_a_sentence(
@@ -655,6 +657,17 @@ def test_a_file_that_is_no_list_is_refused_in_a_sentence(
     with pytest.raises(UserError, match=re.escape(what)) as refused:
         found(tmp_path, tmp_path / name)
     assert name in str(refused.value)
+
+
+def test_what_compresses_a_list_is_told_by_its_first_bytes(tmp_path: Path) -> None:
+    """Also where several were joined, as pigz and pzstd do."""
+    content = write_list(tmp_path / "a.csv", GOOD).read_bytes()
+    half = content.index(b"\n") + 1
+    for pack in (bytes, gzip.compress, zstandard.compress, bz2.compress):
+        for name in ("a.csv", "a.csv.gz", "a.csv.zst"):
+            (tmp_path / name).write_bytes(pack(content[:half]) + pack(content[half:]))
+            rows, _ = found(tmp_path, tmp_path / name)
+            assert len(rows) == len(GOOD)
 
 
 def test_what_is_not_there_and_columns_of_other_types_are_refused(tmp_path: Path) -> None:
