@@ -48,7 +48,7 @@ _FACTS = """
         bytes,
         lower(hex(sha1)) AS sha1
     FROM (
-        SELECT *, least(width, height) > 0 AND greatest(width, height) < 2147483648 AS sized
+        SELECT *, width > 0 AND height > 0 AND greatest(width, height) < 2147483648 AS sized
         FROM known
     )
     JOIN wanted ON name = encode(replace(file, ' ', '_'))

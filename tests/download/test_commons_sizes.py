@@ -69,16 +69,19 @@ def test_a_file_gets_what_its_row_says(tmp_path: Path) -> None:
         image_row(b"Not_wanted.jpg"),
         image_row(b"Sound.ogg", 5, 0, 0, mime=(b"application", b"ogg"), sha1=b""),
         image_row("Ünï_\N{SNOWMAN}.jpg".encode(), 2**40, 2**31, 7),
+        image_row(b"Below_zero.jpg", width=-5),
     ]
-    wanted = ["Ünï \N{SNOWMAN}.jpg", "A b (c), d'e.jpg", None, "Sound.ogg", "Nowhere.jpg"]
+    wanted = ["Ünï \N{SNOWMAN}.jpg", "A b (c), d'e.jpg", None, "Sound.ogg", "Nowhere.jpg",
+              "Below zero.jpg"]  # fmt: skip
     found, counts = facts(request_of(tmp_path, wanted, image=dump_of(tmp_path, "image", rows)))
     assert found == [
         row("A b (c), d'e.jpg"),
+        row("Below zero.jpg", width=None, height=None),
         row("Sound.ogg", width=None, height=None, mime="application/ogg", bytes=5, sha1=None),
         row("Ünï \N{SNOWMAN}.jpg", width=None, height=None, bytes=2**40),
     ]
     assert counts == {
-        "wanted": 4, "found": 3, "deleted": 0, "sizeless": 2, "unknown": 1, "rows": 4,
+        "wanted": 5, "found": 4, "deleted": 0, "sizeless": 3, "unknown": 1, "rows": 5,
     }  # fmt: skip
 
 
