@@ -16,15 +16,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from download import tables
-from download.candidates import FACTS
-from download.joining import connect, literally, record_batches
+from download.candidates import FACTS, filled
+from download.joining import connect, literally, record_batches, view
 from etl.errors import UserError
 from etl.merged_ids import Ids
 from etl.progress import Tick
 from etl.tables import TableWriter
 
 _NAMES = pa.schema([("file", pa.string())])
-_DISTINCT = "SELECT DISTINCT file FROM read_parquet($found) WHERE file IS NOT NULL"
+_DISTINCT = (
+    "SELECT DISTINCT file FROM read_parquet($found, hive_partitioning = false) "
+    "WHERE file IS NOT NULL"
+)
 
 # As MediaWiki asks it (SpecialUnusedImages.php): file_deleted is 0, and file_latest names the
 # revision. Of a deleted file file_latest is 0. 1 in fr_deleted is File::DELETED_FILE.
@@ -33,7 +36,6 @@ _OF_FILES = """
         name, bytes, width, height, sha1, mime,
         file.deleted <> 0 OR coalesce(hidden, 0) & 1 <> 0 AS deleted
     FROM file LEFT JOIN filerevision USING (latest) LEFT JOIN filetypes USING (type)
-    WHERE file.deleted <> 0 OR bytes IS NOT NULL
 """
 _OF_IMAGE = "SELECT name, bytes, width, height, sha1, mime, false AS deleted FROM image"
 
@@ -41,17 +43,19 @@ _OF_IMAGE = "SELECT name, bytes, width, height, sha1, mime, false AS deleted FRO
 _FACTS = """
     SELECT
         file,
-        deleted,
+        name IS NULL AS unknown,
+        coalesce(deleted, true) AS gone,
         CASE WHEN sized THEN width END::INTEGER AS width,
         CASE WHEN sized THEN height END::INTEGER AS height,
         mime,
         bytes,
         lower(hex(sha1)) AS sha1
-    FROM (
-        SELECT *, least(width, height) > 0 AND greatest(width, height) < 2147483648 AS sized
+    FROM wanted
+    LEFT JOIN (
+        SELECT *, width > 0 AND height > 0 AND greatest(width, height) < 2147483648 AS sized
         FROM known
-    )
-    JOIN wanted ON name = encode(replace(file, ' ', '_'))
+    ) ON name = encode(replace(file, ' ', '_'))
+    WHERE $unknown OR name IS NOT NULL
     ORDER BY file
 """
 
@@ -63,7 +67,9 @@ def write_sizes(
 
     ``dumps`` are by table: ``image``, or ``file``, ``filerevision`` and ``filetypes``. ``found``
     are Parquet files with a column ``file``. Files that the dumps don't have, or have as deleted,
-    get no row. What goes to the disk goes below ``work``.
+    are ``gone``, unless the dumps know fewer files than they don't: those are of another wiki, or
+    of years ago, and nothing is said of what they don't know. What goes to the disk goes below
+    ``work``.
 
     With 20 million files wanted of 20 million it takes less than 1 GB of memory.
 
@@ -76,16 +82,18 @@ def write_sizes(
         wanted = pq.read_metadata(parts["wanted"]).num_rows
         del hashes
         pa.default_memory_pool().release_unused()
-        with connect(work) as database, TableWriter(out, FACTS, repeated=["mime"]) as writer:
+        with connect(work) as database:
             for table, part in parts.items():
-                database.read_parquet(literally(part)).create_view(table)
+                view(database, table, part)
             database.sql(_OF_IMAGE if "image" in dumps else _OF_FILES).create_view("known")
-            counts = _write(database, writer, next(iter(dumps.values())))
+            dump = next(iter(dumps.values()))
+            counts = _write(database, out, dump, unknown=True)
+            if counts["unknown"] > counts["found"] + counts["deleted"]:
+                _write(database, out, dump, unknown=False)
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
-    unknown = wanted - counts["found"] - counts["deleted"]
-    return {"wanted": wanted, **counts, "unknown": unknown, "rows": rows}
+    return {"wanted": wanted, **counts, "rows": rows}
 
 
 def _keep_names(found: Sequence[Path], out: Path, work: Path) -> Ids:
@@ -113,23 +121,29 @@ def _read(dumps: Mapping[str, Path], wanted: Ids, parts: Mapping[str, Path], tic
     return rows + tables.read_filetypes(types_dump, parts["filetypes"], tick)
 
 
-def _write(database: duckdb.DuckDBPyConnection, writer: TableWriter, dump: Path) -> dict[str, int]:
-    counts = {"found": 0, "deleted": 0, "sizeless": 0}
+def _write(
+    database: duckdb.DuckDBPyConnection, out: Path, dump: Path, *, unknown: bool
+) -> dict[str, int]:
+    """The table, with or without the files that no dump has; what of each there is."""
+    counts = dict.fromkeys(("found", "deleted", "unknown", "sizeless"), 0)
     last = None  # file of the row before
-    for batch in record_batches(database, _FACTS):
-        _refuse_repeated(batch.column("file"), last, dump)
-        last = batch.column("file")[-1]
-        there = pa.table(batch.filter(pc.invert(batch.column("deleted"))))
-        counts["deleted"] += len(batch) - len(there)
-        counts["found"] += len(there)
-        counts["sizeless"] += there.column("width").null_count
-        columns = [
-            there.column(field.name)
-            if field.name in there.column_names
-            else pa.nulls(len(there), field.type)
-            for field in FACTS
-        ]
-        writer.write(pa.table(columns, schema=FACTS))
+    with TableWriter(out, FACTS, repeated=["mime"]) as writer:
+        for batch in record_batches(database, _FACTS, {"unknown": unknown}):
+            _refuse_repeated(batch.column("file"), last, dump)
+            last = batch.column("file")[-1]
+            gone = batch.column("gone")
+            there = batch.filter(pc.invert(gone))
+            counts["found"] += len(there)
+            counts["sizeless"] += there.column("width").null_count
+            missing = pc.sum(batch.column("unknown")).as_py()
+            counts["unknown"] += missing
+            counts["deleted"] += len(batch) - len(there) - missing
+            columns = {
+                name: pc.if_else(gone, pa.scalar(None, FACTS.field(name).type), batch.column(name))
+                for name in ("width", "height", "mime", "bytes", "sha1")
+            }
+            table = filled(FACTS, {"file": batch.column("file"), "gone": gone, **columns})
+            writer.write(table)
     return counts
 
 

@@ -40,6 +40,11 @@ def _number(group: str) -> bytes:
     return b"(?P<%b>%b)" % (group.encode(), _WHOLE)
 
 
+def _signed(group: str) -> bytes:
+    """A number whose column may hold one below zero (INTEGER), of which nothing is found."""
+    return rb"(?:%b|-%b)" % (_number(group), _WHOLE)
+
+
 def _word(group: str, pattern: bytes) -> bytes:
     """A string that reads like ``pattern``, else any value, of which nothing is found."""
     return rb"(?:_binary )?+'(?P<%b>%b)'|%b" % (group.encode(), pattern, VALUE)
@@ -53,9 +58,8 @@ IMAGE: Final = Table(
     {
         "img_name": string("name"),
         "img_size": _number("bytes"),
-        # signed, if never below zero in what a file is measured to be
-        "img_width": b"-?" + _number("width"),
-        "img_height": b"-?" + _number("height"),
+        "img_width": _signed("width"),
+        "img_height": _signed("height"),
         "img_major_mime": _word("major", _TYPE_NAME),
         "img_minor_mime": _word("minor", _TYPE_NAME),
         "img_sha1": _SHA1,
@@ -79,8 +83,8 @@ FILEREVISION: Final = Table(
     {
         "fr_id": _number("latest"),
         "fr_size": _number("bytes"),
-        "fr_width": _number("width"),
-        "fr_height": _number("height"),
+        "fr_width": _signed("width"),
+        "fr_height": _signed("height"),
         "fr_sha1": _SHA1,
         "fr_deleted": _number("hidden"),
     },
@@ -110,7 +114,7 @@ PAGE: Final = Table(
 #: Rows of ``image``; ``name`` is as MediaWiki has it, with underscores.
 _SIZES: Final = [
     ("bytes", pa.int64()),
-    ("width", pa.int64()),  # 0 where there is none
+    ("width", pa.int64()),  # 0 where there is none, null for one below 0
     ("height", pa.int64()),
     ("sha1", pa.binary()),
 ]
@@ -246,13 +250,14 @@ def _at(column: Sequence[bytes], places: Iterable[int]) -> list[bytes]:
     return [column[place] for place in places]
 
 
-def _numbers(column: Sequence[bytes], places: Iterable[int] | None = None) -> pa.Array:
-    digits = column if places is None else _at(column, places)
+def _numbers(column: Sequence[bytes | None], places: Iterable[int] | None = None) -> pa.Array:
+    digits = column if places is None else [column[place] for place in places]
     return pa.array(digits, pa.binary()).cast(pa.string()).cast(pa.int64())
 
 
 def _sizes(batch: _Batch, places: Ids) -> _Columns:
-    numbers = {name: _numbers(batch[name], places) for name in ("bytes", "width", "height")}
+    found = {name: _at(batch[name], places) for name in ("bytes", "width", "height")}
+    numbers = {name: _numbers([digits or None for digits in found[name]]) for name in found}
     return {**numbers, "sha1": [_sha1(digits) for digits in _at(batch["sha1"], places)]}
 
 

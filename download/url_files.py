@@ -2,28 +2,28 @@
 
 What a column is called decides what it holds (:data:`NAMES`); nothing is said here of whether a
 value is any good, which is ``url_rows.py``'s work. Memory is bounded by a batch of rows, whatever
-the file holds: no line is longer than :data:`LONGEST_LINE`, no cell than the csv module allows.
+the file holds; ``url_lines.py`` bounds lines and cells of text.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
-from isal import igzip, isal_zlib
 
+from download.url_lines import CsvRows, lines_of
 from etl.errors import UserError
+from etl.show import printable
 
 #: What is known of an image → the columns that may hold it, the first of them that a file has.
 #: ``qh``, ``images_…`` and ``key`` are EntityNet's (reference, section 2: images_metadata).
@@ -54,25 +54,12 @@ _PLURAL: Final = frozenset(
 #: Endings, without that of a compression.
 FORMS: Final = ("parquet", "csv", "tsv", "jsonl", "ndjson")
 
-LONGEST_LINE: Final = 1 << 20  # bytes of a line of text, where one of ours has some 300
 BATCH_ROWS: Final = 1 << 15
 _BATCH_BYTES: Final = 1 << 25  # of text, after which a batch ends early
-_PIECE: Final = 1 << 20
 
-_INFLATE_ERRORS: tuple[Any, ...] = (
-    isal_zlib.error,
-    zlib.error,
-    OSError,
-    EOFError,
-    zstandard.ZstdError,
-)
-
-# Why a row can't be read; url_rows.py has the reasons that lie in its values.
+# Why a row can't be read; url_lines.py has those of lines, url_rows.py those of values.
 NOT_UTF8: Final = "text that is not UTF-8"
 NOT_JSON: Final = "no JSON object"
-CELLS: Final = "another number of cells than the header has"
-LONG_LINE: Final = f"a line of more than {LONGEST_LINE:,} bytes"
-LONG_CELL: Final = "a cell of more than 131,072 characters"  # csv.field_size_limit()
 
 
 @dataclass(frozen=True)
@@ -94,6 +81,11 @@ class List:
 
     path: Path
     unknown: dict[str, None] = field(default_factory=dict)  # in the order they came
+
+    @property
+    def name(self) -> str:
+        """What the file is called, for manifests and terminals: in a folder it may be anything."""
+        return printable(self.path.name)
 
     @property
     def unit(self) -> str:
@@ -159,16 +151,20 @@ def _chosen(names: Sequence[str], found: List) -> dict[str, str]:
         for what, spellings in NAMES.items()
         if not set(spellings).isdisjoint(names)
     }
-    found.unknown |= dict.fromkeys(name for name in names if name not in chosen.values())
+    used = set(chosen.values())
+    others = (name for name in names if name not in used and name not in found.unknown)
+    found.unknown |= dict.fromkeys(islice(others, _MOST_UNKNOWN - len(found.unknown)))
     return chosen
+
+
+_MOST_UNKNOWN: Final = 100  # names of columns that are kept for the warning
 
 
 def _check_columns(path: Path, chosen: Mapping[str, str], names: Sequence[str]) -> None:
     if "urls" in chosen and not {"entity", "query_hashes"}.isdisjoint(chosen):
         return
     missing = "url" if "urls" not in chosen else "entity or query_hash"
-    shown = ", ".join(names[:12])[:200] + (", …" if len(names) > 12 else "")
-    shown = shown.encode(errors="replace").decode()  # bytes that are no UTF-8
+    shown = printable(", ".join(names[:12])[:200]) + (", …" if len(names) > 12 else "")
     raise UserError(
         f"{path} has no column {missing}; its columns are: {shown or 'none'}. "
         "A list has a header with the columns url and entity (or query_hash)."
@@ -194,8 +190,8 @@ def _parquet(found: List) -> Iterator[Batch]:
                     np.arange(place, place + rows.num_rows),
                 )
                 place += rows.num_rows
-    except (pa.ArrowException, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
+        reason = printable(str(error)[:200]) or type(error).__name__
         raise UserError(
             f"{path} can't be read as Parquet from row {place:,} on: {reason}. Write it again."
         ) from error
@@ -213,8 +209,8 @@ def _check_type(path: Path, column: pa.Field) -> None:
     kind = _of_values(column.type)
     if not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise UserError(
-            f"{path}: the column {column.name} holds {column.type}; it must hold text, numbers, "
-            "or lists of those."
+            f"{path}: the column {column.name} holds {printable(str(column.type)[:200])}; it must "
+            "hold text, numbers, or lists of those."
         )
 
 
@@ -279,7 +275,8 @@ def _batch(rows: list[dict[str, Any]], places: list[int], broken: list[tuple[int
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, pa.Array]:
     columns = {}
-    for what in NAMES:
+    there = set[str]().union(*rows)
+    for what in (name for name in NAMES if name in there):
         values = [row.get(what) for row in rows]
         if any(isinstance(value, list) for value in values):
             lists = [[v] if isinstance(v, str) else v for v in values]
@@ -298,37 +295,22 @@ def _is_utf8(row: Mapping[str, Any]) -> bool:
     return True
 
 
+_SIZE = attrgetter("size")
+
+
 def _csv_rows(found: List, delimiter: str) -> Iterator[_Row]:
-    """Rows as Excel and pandas write them: cells with a comma, a quote or a line end in quotes."""
-    lines = _Lines(found.path)
-    reader = csv.reader(lines, delimiter=delimiter)
-    names = [name.strip() for name in _next_row(reader, lines)[0] or []]
+    csv = CsvRows(found.path, delimiter)
+    names = csv.header()
     chosen = _chosen(names, found)
     _check_columns(found.path, chosen, names)
     cells = [(what, names.index(name), name in _PLURAL) for what, name in chosen.items()]
-    while True:
-        place = lines.number + 1
-        row, wrong = _next_row(reader, lines)
-        if row is None and wrong is None:
-            return
-        if wrong is None and row and len(row) != len(names):
-            wrong = CELLS
-        if wrong is not None:
-            yield place, wrong, 0
-        elif row:
+    for row in csv.rows(len(names), names.index(chosen["urls"])):
+        place, size = csv.lines[0].number, sum(map(_SIZE, csv.lines))
+        if isinstance(row, str):
+            yield place, row, size
+        else:
             values = {w: _several(row[i]) if plural else row[i] for w, i, plural in cells}
-            yield place, values, lines.taken
-        lines.taken = 0
-
-
-def _next_row(reader: Any, lines: _Lines) -> tuple[list[str] | None, str | None]:
-    """A row, or None at the end, and what is wrong with it."""
-    try:
-        row: list[str] | None = next(reader, None)
-    except csv.Error:
-        return None, LONG_CELL
-    wrong, lines.wrong = lines.wrong, None
-    return row, wrong
+            yield place, values, size
 
 
 def _several(cell: str) -> str | list[str | None]:
@@ -341,31 +323,28 @@ def _several(cell: str) -> str | list[str | None]:
     return cell
 
 
+_SHAPES: Final = 16  # rows of different names that are remembered
+
+
 def _json_rows(found: List) -> Iterator[_Row]:
-    lines = _Lines(found.path)
-    wanted = {name: what for what, spellings in NAMES.items() for name in reversed(spellings)}
+    # Most rows have the same names, and to choose among them takes longer than to read a row.
+    chosen = lru_cache(_SHAPES)(lambda names: _chosen(names, found))
     decode: Callable[[str], Any] = msgspec.json.Decoder(dict[str, Any]).decode
-    for line in lines:
-        if lines.wrong is not None:
-            wrong, lines.wrong = lines.wrong, None
-            yield lines.number, wrong, 0
-        elif line.strip():
+    for line in lines_of(found.path):
+        if line.wrong is not None:
+            yield line.number, line.wrong, line.size
+        elif line.text.strip():
             try:
-                row = decode(line)
-            except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
-                yield lines.number, NOT_JSON, len(line)
+                row = decode(line.text)
+            except UnicodeEncodeError:
+                yield line.number, NOT_UTF8, line.size
                 continue
-            values: dict[str, Any] = {}
-            for name, value in row.items():
-                if name not in wanted:
-                    if len(found.unknown) < _MOST_UNKNOWN:
-                        found.unknown[name] = None
-                elif value is not None:
-                    values.setdefault(wanted[name], _value(value))
-            yield lines.number, values, len(line)
-
-
-_MOST_UNKNOWN: Final = 100  # names of columns that are kept for the warning
+            except (msgspec.MsgspecError, RecursionError):
+                yield line.number, NOT_JSON, line.size
+                continue
+            which = chosen(tuple(row))
+            values = {what: _value(row[name]) for what, name in which.items()}
+            yield line.number, values, line.size
 
 
 def _value(value: Any) -> str | list[str | None] | None:
@@ -382,63 +361,3 @@ def _text(value: Any) -> str | None:
         return value
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return repr(value) if is_number else None
-
-
-class _Lines:
-    """The lines of a file, inflated, as text: the bytes that aren't UTF-8 stay as surrogates.
-
-    ``number`` is that of the line given last. In place of one that is too long an empty line is
-    given and ``wrong`` says why. ``taken`` counts bytes until somebody sets it back.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.number = 0
-        self.taken = 0
-        self.wrong: str | None = None
-        self._path = path
-        self._lines = self._read()
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        return next(self._lines)
-
-    def _read(self) -> Iterator[str]:
-        try:
-            with self._path.open("rb") as raw, _opened(raw, self._path) as file:
-                while line := file.readline(LONGEST_LINE + 1):
-                    self.number += 1
-                    self.taken += len(line)
-                    if len(line) > LONGEST_LINE:
-                        self._skip(file, line)
-                        self.wrong, line = LONG_LINE, b"\n"
-                    if self.number == 1:
-                        line = self._without_mark(line)
-                    yield line.decode("utf-8", "surrogateescape")
-        except _INFLATE_ERRORS as error:
-            raise UserError(
-                f"{self._path} can't be read after line {self.number:,} ({error}). "
-                "It may have been cut off: fetch or write it again."
-            ) from error
-
-    def _without_mark(self, line: bytes) -> bytes:
-        if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise UserError(f"{self._path} is written in UTF-16. Save it as UTF-8.")
-        return line.removeprefix(b"\xef\xbb\xbf")
-
-    @staticmethod
-    def _skip(file: IO[bytes], line: bytes) -> None:
-        while line and not line.endswith(b"\n"):
-            line = file.readline(_PIECE)
-
-
-def _opened(raw: IO[bytes], path: Path) -> IO[bytes]:
-    """The text of a file; what compresses it is told by its ending."""
-    if path.name.lower().endswith(".gz"):
-        inflating: Any = igzip.IGzipFile
-        return io.BufferedReader(cast(Any, inflating(fileobj=raw, mode="rb")), _PIECE)
-    if path.name.lower().endswith(".zst"):
-        stream: Any = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        return io.BufferedReader(stream, _PIECE)
-    return raw

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from download.commons import Commons, file_of, form_of
 from download.url_files import Batch
+from etl.merged_ids import Redirects
 from graph.ontology import Ids, among
 
 _STRINGS: Final = pa.list_(pa.string())
@@ -93,6 +94,17 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """The entities that images are wanted of, ascending, and the ids that were merged into them.
+
+    A list may be of an earlier day than the data set.
+    """
+
+    entities: Ids
+    merged: Redirects
+
+
+@dataclass(frozen=True)
 class _Flat:
     """The values of a column and the rows (n,), ascending, that they belong to; no nulls."""
 
@@ -122,25 +134,25 @@ def usable(
     batch: Batch,
     start: int,
     unit: str,
-    wanted: Ids,
+    wanted: Wanted,
     commons: Commons,
     tally: Tally,
 ) -> pa.Table:
     """The rows of a batch that can be used, columns ROWS; ``start`` is the number of its first.
 
-    ``wanted``: the entities that images are wanted of, ascending; rows of others are left out.
-    ``unit`` says where a row stands: "list.csv, line".
+    Rows of entities that are not ``wanted`` are left out. ``unit`` says where a row stands:
+    "list.csv, line".
     """
     count = len(batch.places)
     tally.rows += count + len(batch.broken)
     for place, reason in batch.broken:
         tally.refuse(reason, f"{unit} {place:,}")
     rows = _Rows(batch.columns, count, commons, tally)
-    entity, hashes, reasons = rows.names()
+    entity, hashes, reasons = rows.names(wanted.merged)
     url, at, fallbacks = rows.addresses(reasons)
     for i in np.flatnonzero(reasons != ""):
         tally.refuse(str(reasons[i]), f"{unit} {batch.places[i]:,}")
-    kept = (reasons == "") & rows.are_wanted(entity, wanted, reasons)
+    kept = (reasons == "") & rows.are_wanted(entity, wanted.entities, reasons)
     file, is_picture = rows.files(url, kept)
     tally.no_pictures += int((kept & ~is_picture).sum())
     kept &= is_picture
@@ -170,13 +182,14 @@ class _Rows:
 
     # --- which entity ---
 
-    def names(self) -> tuple[pa.Array, pa.Array, npt.NDArray[Any]]:
+    def names(self, merged: Redirects) -> tuple[pa.Array, pa.Array, npt.NDArray[Any]]:
         """Numbers of entities (null: look the hashes up), hashes, and why a row has neither."""
         found = self._texts("entity")
         values = pc.replace_substring_regex(found.values, _QID, r"\1")
         right = _mask(pc.match_substring_regex(values, "^Q[1-9][0-9]{0,17}$"))
         flat = _Flat(found.rows, values).where(right)
         numbers = pc.cast(pc.utf8_slice_codeunits(flat.values, 1), pa.int64())
+        numbers = pa.array(merged.followed(numbers.to_numpy(zero_copy_only=False)))
         entity = _Flat(flat.rows, numbers).spread(self._count)
         hashes = self._texts("query_hashes")
         short = _mask(pc.less_equal(pc.binary_length(hashes.values), 200))

@@ -11,10 +11,10 @@ import re
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from itertools import islice
-from typing import IO, Any, Final, Literal, Protocol
+from typing import IO, Any, BinaryIO, Final, Literal, Protocol, cast
 
 import zstandard
-from isal import isal_zlib
+from isal import igzip, isal_zlib
 
 from etl.progress import Tick
 
@@ -54,6 +54,27 @@ INFLATE_ERRORS: tuple[Any, ...] = (
 def form_by_magic(head: bytes) -> Form:
     """The format by a file's first bytes; names lie. What is nothing else is taken for JSON."""
     return next((form for magic, form in _MAGIC if head.startswith(magic)), "json")
+
+
+def inflated(file: BinaryIO) -> IO[bytes]:
+    """The text of a whole file, for who reads it from its beginning to its end.
+
+    Reading raises one of :data:`INFLATE_ERRORS` where the file is broken or has been cut off.
+    """
+    form = form_by_magic(file.read(4))
+    file.seek(0)
+    if form == "gz":
+        inflating: Any = igzip.IGzipFile
+        return cast(IO[bytes], inflating(fileobj=file, mode="rb"))
+    if form == "bz2":
+        return bz2.BZ2File(file)
+    if form == "zst":
+        # zstandard's own reader ends in silence where a frame is cut off. Both refuse windows
+        # of more than ZST_WINDOW.
+        from pyarrow import CompressedInputStream
+
+        return cast(IO[bytes], CompressedInputStream(file, "zstd"))
+    return file
 
 
 def first_text(head: bytes, form: Form) -> bytes | None:

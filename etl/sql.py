@@ -14,20 +14,15 @@ the one before ended; a place where none does is an error with its offset, never
 
 from __future__ import annotations
 
-import bz2
 import re
-import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Final, TypeVar, cast
-
-import zstandard
-from isal import igzip, isal_zlib
+from typing import Final, TypeVar
 
 from etl.dump import Input, head_and_digest
 from etl.errors import UserError
-from etl.members import form_by_magic
+from etl.members import INFLATE_ERRORS, form_by_magic, inflated
 from etl.progress import Tick
 
 # What stands between quotes. A string without a quote in it ends at the next one: seen at once,
@@ -67,14 +62,6 @@ _SPACE = re.compile(rb"\s*+")
 _STATEMENT_END = re.compile(_GAP + rb";")
 #: What stands behind the last row of a dump that is whole.
 _LAST_WORDS = re.compile(rb"-- Dump completed|UNLOCK TABLES;|.*ENABLE KEYS")
-
-_INFLATE_ERRORS: tuple[Any, ...] = (
-    isal_zlib.error,
-    zlib.error,
-    OSError,
-    EOFError,
-    zstandard.ZstdError,
-)
 
 
 @dataclass(frozen=True)
@@ -374,27 +361,14 @@ def _inflated(path: Path, tick: Tick) -> Iterator[bytes]:
     told = 0
     with path.open("rb") as file:
         try:
-            opened = _opened(file)
-            while block := opened.read(_BLOCK):
+            text = inflated(file)
+            while block := text.read(_BLOCK):
                 tick(file.tell() - told)
                 told = file.tell()
                 yield block
-        except _INFLATE_ERRORS as error:
+        except INFLATE_ERRORS as error:
             raise UserError(
                 f"{path}: can't be inflated at byte {file.tell():,} of {path.stat().st_size:,} "
                 f"({error}). Fetch the file again."
             ) from error
         tick(file.tell() - told)
-
-
-def _opened(file: BinaryIO) -> IO[bytes]:
-    form = form_by_magic(file.read(4))
-    file.seek(0)
-    if form == "gz":
-        inflating: Any = igzip.IGzipFile
-        return cast(IO[bytes], inflating(fileobj=file, mode="rb"))
-    if form == "bz2":
-        return bz2.BZ2File(file)
-    if form == "zst":
-        return cast(IO[bytes], zstandard.open(file, "rb"))
-    return file

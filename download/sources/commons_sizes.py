@@ -73,13 +73,19 @@ def _find(request: Request) -> Mapping[str, Any]:
 
 
 def _warnings(counts: Mapping[str, int]) -> list[str]:
+    from etl.show import counted
+
     if not counts["wanted"]:
         return ["no other source names a file of Commons, and this one finds none by itself."]
-    if not counts["found"]:
+    known = counts["found"] + counts["deleted"]
+    if counts["unknown"] > known:
         return [
-            f"the tables know none of the {counts['wanted']:,} files that the other sources "
-            "name: are these the tables of commonswiki?"
+            f"the tables know {known:,} of the {counts['wanted']:,} files that the other sources "
+            "name: are these the tables of commonswiki, of our days? None is left out."
         ]
+    if gone := counts["unknown"] + counts["deleted"]:
+        files = counted(gone, "file is", "files are")
+        return [f"{files} not in the tables (renamed or deleted since): left out."]
     return []
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from download.url_files import List
-    from download.url_rows import Tally
+    from download.url_rows import Tally, Wanted
+    from etl.merged_ids import Redirects
     from graph.ontology import Ids
 
 #: Rows of one image of one entity that are united: their texts and queries.
@@ -35,7 +36,8 @@ _ROWS_AT_ONCE: Final = 1 << 14
 
 def _inputs(request: Request) -> Mapping[str, Any]:
     """The lists by name and digest: a list that a person edits may keep its size."""
-    from download.url_files import files_of
+    from download.mediainfo_files import _contents
+    from download.url_files import List, files_of
     from etl.manifest import digest_of_file
     from etl.progress import Progress
 
@@ -43,13 +45,16 @@ def _inputs(request: Request) -> Mapping[str, Any]:
     queries = _queries(request)
     every = files if queries is None else [*files, queries]
     with Progress("digesting", sum(f.stat().st_size for f in every), quiet=request.quiet) as bar:
-        described = [{"name": f.name, "sha256": digest_of_file(f, bar.add)} for f in every]
-    return {
+        described = [{"name": List(f).name, "sha256": digest_of_file(f, bar.add)} for f in every]
+    made_from: dict[str, Any] = {
         "urls": described[: len(files)],
         "url_queries": described[len(files) :],
         # by which addresses of files on Commons are told
         "hosts": [request.commons.originals, request.commons.thumbnails],
     }
+    if request.store is not None:
+        made_from["store"] = _contents(request.store)
+    return made_from
 
 
 def _given(request: Request) -> list[Path]:
@@ -73,7 +78,7 @@ def _queries(request: Request) -> Path | None:
     path = Path(given[0])
     try:
         names = pq.read_schema(path).names
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException, UnicodeDecodeError):
         raise UserError(f"{path} can't be read as Parquet: give EntityNet's queries.") from None
     if missing := [name for name in ("query_hash", "entity") if name not in names]:
         raise UserError(
@@ -88,19 +93,20 @@ def _find(request: Request) -> Mapping[str, Any]:
     from download.candidates import entity_numbers
     from download.joining import connect
     from download.url_files import List, files_of
-    from download.url_rows import Tally
+    from download.url_rows import Tally, Wanted
 
     tally = Tally()
     lists = [List(path) for path in files_of(_given(request))]
-    wanted = entity_numbers(request.entities)
+    entities = entity_numbers(request.entities)
+    wanted = Wanted(entities, _merged_into(entities, request.store))
     staged = request.scratch / _STAGED
     _stage(request, lists, wanted, tally, staged)
     _check_not_mostly_bad(tally)
     with connect(request.scratch) as database:
         counts = _join(request, database, wanted, staged)
-        counts |= _write(request, database, staged)
+        counts |= _write(request, database)
     counts = {
-        "entities": len(wanted),
+        "entities": len(entities),
         "rows": tally.rows,
         "bad": tally.bad.total(),
         "no_pictures": tally.no_pictures,
@@ -114,10 +120,25 @@ def _find(request: Request) -> Mapping[str, Any]:
     }
 
 
+def _merged_into(entities: Ids, store: Path | None) -> Redirects:
+    """Which ids were merged into ``entities``, as far as a store says it."""
+    import numpy as np
+
+    from etl.manifest import read_manifest
+    from etl.merged_ids import Redirects
+    from graph.ontology import among
+
+    if store is None:
+        return Redirects(np.empty(0, np.int64), np.empty(0, np.int64))
+    merged = Redirects.load(store, read_manifest(store, "store")["outputs"])
+    lead_there = among(merged.targets, entities)
+    return Redirects(merged.ids[lead_there], merged.targets[lead_there])
+
+
 def _stage(
     request: Request,
     lists: list[List],
-    wanted: Ids,
+    wanted: Wanted,
     tally: Tally,
     staged: Path,
 ) -> None:
@@ -132,7 +153,7 @@ def _stage(
         TableWriter(staged, ROWS, row_group=_ROWS_AT_ONCE) as writer,
     ):
         for found in lists:
-            unit = f"{found.path.name}, {found.unit}"
+            unit = f"{found.name}, {found.unit}"
             for batch in found.batches():
                 writer.write(usable(batch, start, unit, wanted, request.commons, tally))
                 start += len(batch.places)
@@ -150,13 +171,13 @@ def _check_not_mostly_bad(tally: Tally) -> None:
 
 
 def _warnings(lists: list[List], tally: Tally) -> Iterator[str]:
-    from etl.show import counted
+    from etl.show import counted, printable
 
     for found in lists:
         if found.unknown:
-            names = [name[:40] for name in list(found.unknown)[:_MOST_NAMED]]
+            names = [printable(name[:40]) for name in list(found.unknown)[:_MOST_NAMED]]
             more = " and others" if len(found.unknown) > _MOST_NAMED else ""
-            yield f"{found.path.name}: unknown columns were left out: {', '.join(names)}{more}."
+            yield f"{found.name}: unknown columns were left out: {', '.join(names)}{more}."
     for reason, number in tally.bad.most_common():
         rows = counted(number, "row was", "rows were")
         yield f"{rows} left out for {reason}, first in {tally.first[reason]}."
@@ -193,17 +214,23 @@ _IMAGE: Final = "(md5_number_lower(coalesce('File:' || file, url)) >> 1)::BIGINT
 #: Wikidata (EntityNet's wordnet:…).
 _QUERY: Final = """
     CREATE TABLE query AS
-    SELECT DISTINCT query_hash::VARCHAR AS hash,
-        CASE WHEN regexp_full_match(entity::VARCHAR, 'Q[1-9][0-9]{0,17}')
-            THEN substr(entity::VARCHAR, 2)::BIGINT WHEN entity IS NOT NULL THEN -1 END AS entity
-    FROM read_parquet($queries) WHERE query_hash IS NOT NULL
+    WITH listed AS (
+        SELECT query_hash::VARCHAR AS hash, entity::VARCHAR AS id
+        FROM queries WHERE query_hash IS NOT NULL
+    ), numbered AS (
+        SELECT hash, CASE WHEN regexp_full_match(id, 'Q[1-9][0-9]{0,17}')
+            THEN substr(id, 2)::BIGINT WHEN id IS NOT NULL THEN -1 END AS entity
+        FROM listed
+    )
+    SELECT DISTINCT hash, coalesce(target, entity) AS entity
+    FROM numbered LEFT JOIN merged ON merged.id = numbered.entity
 """
 
 #: One row for each row of a list and each of its queries; hash is null where a row names none.
 _NAMED: Final = f"""
     CREATE TABLE named AS
     WITH listed AS (
-        SELECT "row", entity, {_IMAGE} AS image, score, hashes FROM read_parquet($rows)
+        SELECT "row", entity, {_IMAGE} AS image, score, hashes FROM staged
     ), asked AS (
         SELECT "row", entity, image, score, unnest(hashes) AS hash,
             generate_subscripts(hashes, 1) AS place
@@ -239,41 +266,43 @@ _PLACED: Final = """
 def _join(
     request: Request,
     database: duckdb.DuckDBPyConnection,
-    wanted: Ids,
+    wanted: Wanted,
     staged: Path,
 ) -> dict[str, int]:
     """Make the tables ranked (rows of entities) and placed (images of entities); count the rest."""
     import pyarrow as pa
 
-    from download.joining import literally
+    from download.joining import count, view
 
-    def count(query: str) -> int:
-        ((number,),) = database.execute(query).fetchall()
-        return int(number)
-
-    database.register("wanted", pa.table({"entity": wanted}))
-    queries = _queries(request) or request.graph / "queries.parquet"
-    database.execute(_QUERY, {"queries": literally(queries)})
-    database.execute(_NAMED, {"rows": literally(staged)})
+    database.register("wanted", pa.table({"entity": wanted.entities}))
+    merged = {"id": wanted.merged.ids, "target": wanted.merged.targets}
+    database.register("merged", pa.table(merged))
+    view(database, "queries", _queries(request) or request.graph / "queries.parquet")
+    view(database, "staged", staged)
+    database.execute(_QUERY)
+    database.execute(_NAMED)
     counts = {
         "unknown_hashes": count(
-            "SELECT count(*) FROM named ANTI JOIN query USING (hash) "
-            "WHERE entity IS NULL AND hash IS NOT NULL"
+            database,
+            "SELECT count(*) FROM (SELECT DISTINCT hash FROM named ANTI JOIN query USING (hash) "
+            "WHERE entity IS NULL AND hash IS NOT NULL)",
         ),
         "hashes_without_entity": count(
-            "SELECT count(*) FROM named SEMI JOIN query USING (hash) WHERE entity IS NULL"
+            database,
+            "SELECT count(*) FROM (SELECT DISTINCT hash FROM named SEMI JOIN query USING (hash) "
+            "WHERE entity IS NULL)",
         ),
         "not_wanted": count(
-            "SELECT count(*) FROM named ANTI JOIN wanted USING (entity) WHERE entity IS NOT NULL"
+            database,
+            "SELECT count(*) FROM named ANTI JOIN wanted USING (entity) WHERE entity IS NOT NULL",
         ),
     }
     database.execute(_RANKED)
     database.execute("DROP TABLE named")
     database.execute(_PLACED)
-    # No count(DISTINCT …), which keeps all of them in memory.
-    counts["images"] = count("SELECT count(*) FROM placed")
-    counts["with_images"] = count("SELECT count(*) FROM placed WHERE place = 1")
-    counts["repeated"] = count("SELECT count(*) FROM ranked") - counts["images"]
+    counts["images"] = count(database, "SELECT count(*) FROM placed")
+    counts["with_images"] = count(database, "SELECT count(*) FROM placed WHERE place = 1")
+    counts["repeated"] = count(database, "SELECT count(*) FROM ranked") - counts["images"]
     return counts
 
 
@@ -281,7 +310,7 @@ def _join(
 
 _AVAILABLE: Final = """
     SELECT placed.entity, image, licence
-    FROM placed JOIN read_parquet($rows) AS listed USING ("row")
+    FROM placed JOIN staged AS listed USING ("row")
     ORDER BY placed.entity, image
 """
 
@@ -289,24 +318,23 @@ _FOUND: Final = """
     SELECT placed.entity, placed.place, ranked."copy", ranked.hash, listed.* EXCLUDE (entity)
     FROM placed
     JOIN ranked ON ranked.entity = placed.entity AND ranked.image = placed.image
-    JOIN read_parquet($rows) AS listed ON listed."row" = ranked."row"
+    JOIN staged AS listed ON listed."row" = ranked."row"
     WHERE ($cap = 0 OR placed.place <= $cap) AND ranked."copy" <= $copies
     ORDER BY placed.entity, placed.place, ranked."copy"
 """
 
 
-def _write(request: Request, database: duckdb.DuckDBPyConnection, staged: Path) -> dict[str, int]:
+def _write(request: Request, database: duckdb.DuckDBPyConnection) -> dict[str, int]:
     import pyarrow as pa
 
     from download.candidates import AVAILABLE, AVAILABLE_FILE, CANDIDATES_FILE, FOUND
-    from download.joining import literally, record_batches
+    from download.joining import record_batches
     from etl.tables import TableWriter
 
-    rows = {"rows": literally(staged)}
     with TableWriter(request.out / AVAILABLE_FILE, AVAILABLE) as available:
-        for batch in record_batches(database, _AVAILABLE, rows):
+        for batch in record_batches(database, _AVAILABLE):
             available.write(pa.Table.from_batches([batch]).cast(AVAILABLE))
-    parameters = {**rows, "cap": request.settings.per_entity, "copies": _MOST_COPIES}
+    parameters = {"cap": request.settings.per_entity, "copies": _MOST_COPIES}
     with TableWriter(request.out / CANDIDATES_FILE, FOUND) as writer:
         batches = record_batches(database, _FOUND, parameters, rows=_ROWS_AT_ONCE)
         for table in _whole_images(batches):
@@ -350,13 +378,14 @@ def _united(table: pa.Table) -> pa.Table:
     count = firsts.num_rows
     hashes = table.column("hash").combine_chunks()
     has = pc.is_valid(hashes).to_numpy(zero_copy_only=False)
+    asked = hashes.filter(pa.array(has))
     texts, langs = (table.column(name).combine_chunks() for name in ("texts", "text_langs"))
     of_text = image[pc.list_parent_indices(texts).to_numpy(zero_copy_only=False)]
     places = firsts.column("place").to_numpy().astype(np.float32)
     known = {
         "entity": id_strings(firsts.column("entity").to_numpy()),
         "reasons": pa.array([["url-list"]] * count, FOUND.field("reasons").type),
-        "query_hashes": _lists_of(image[has], hashes.filter(pa.array(has)), None, count)[0],
+        "query_hashes": _lists_of(image[has], asked, asked, count)[0],
         "score": pa.array(np.float32(1) / places),
     }
     known["texts"], known["text_langs"] = _lists_of(
@@ -367,21 +396,23 @@ def _united(table: pa.Table) -> pa.Table:
 
 
 def _lists_of(
-    owners: npt.NDArray[np.int64], values: pa.Array, beside: pa.Array | None, count: int
+    owners: npt.NDArray[np.int64], values: pa.Array, beside: pa.Array, count: int
 ) -> tuple[pa.Array, pa.Array]:
-    """The values of each owner (0 … ``count`` - 1, ascending), each once; ``beside`` likewise."""
+    """Pairs of values of each owner (0 … ``count`` - 1, ascending), each once, in two lists."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    codes = pc.dictionary_encode(values).indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    _, at = np.unique(owners * (len(values) + 1) + codes, return_index=True)
+    key = owners
+    for column in (values, beside):
+        codes = pc.dictionary_encode(pc.fill_null(column, "")).indices
+        key = key * (len(column) + 1) + codes.to_numpy().astype(np.int64)
+    _, at = np.unique(key, return_index=True)
     at.sort()
     offsets = pa.array(np.searchsorted(owners[at], np.arange(count + 1)), pa.int32())
     kept = pa.array(at)
-    lists = pa.ListArray.from_arrays(offsets, values.take(kept))
-    others = values if beside is None else beside
-    return lists, pa.ListArray.from_arrays(offsets, others.take(kept))
+    first, second = (pa.ListArray.from_arrays(offsets, a.take(kept)) for a in (values, beside))
+    return first, second
 
 
 SOURCE: Final = Source(

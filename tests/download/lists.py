@@ -74,7 +74,12 @@ def write_queries(path: Path, queries: Mapping[str, str | None] = QUERIES) -> Pa
 
 
 def request(
-    folder: Path, lists: Sequence[Path], *, per_entity: int = 0, queries: Path | None = None
+    folder: Path,
+    lists: Sequence[Path],
+    *,
+    per_entity: int = 0,
+    queries: Path | None = None,
+    store: Path | None = None,
 ) -> Request:
     """A request for images of WANTED from lists; what it needs is made in ``folder``."""
     for name in ("graph", "out", "scratch"):
@@ -92,7 +97,7 @@ def request(
             "urls": tuple(map(str, lists)),
             "url-queries": () if queries is None else (str(queries),),
         },
-        store=None,
+        store=store,
         images=folder,
         out=folder / "out",
         scratch=folder / "scratch",

@@ -50,7 +50,7 @@ def facts(request: Request) -> tuple[list[dict[str, Any]], dict[str, int]]:
     assert not list(request.scratch.iterdir())
     table = pq.read_table(request.out / "facts.parquet")
     assert table.schema.equals(FACTS)
-    known = ("file", "width", "height", "mime", "bytes", "sha1")
+    known = ("file", "width", "height", "mime", "bytes", "sha1", "gone")
     for name in set(FACTS.names) - set(known):
         assert table[name].null_count == len(table)
     return table.select(known).to_pylist(), dict(said["counts"])
@@ -59,8 +59,12 @@ def facts(request: Request) -> tuple[list[dict[str, Any]], dict[str, int]]:
 def row(file: str, **other: Any) -> dict[str, Any]:
     return {
         "file": file, "width": 640, "height": 480, "mime": "image/jpeg", "bytes": 1000,
-        "sha1": SHA1_HEX, **other,
+        "sha1": SHA1_HEX, "gone": False, **other,
     }  # fmt: skip
+
+
+def gone(file: str) -> dict[str, Any]:
+    return row(file) | dict.fromkeys(("width", "height", "mime", "bytes", "sha1")) | {"gone": True}
 
 
 def test_a_file_gets_what_its_row_says(tmp_path: Path) -> None:
@@ -69,16 +73,20 @@ def test_a_file_gets_what_its_row_says(tmp_path: Path) -> None:
         image_row(b"Not_wanted.jpg"),
         image_row(b"Sound.ogg", 5, 0, 0, mime=(b"application", b"ogg"), sha1=b""),
         image_row("Ünï_\N{SNOWMAN}.jpg".encode(), 2**40, 2**31, 7),
+        image_row(b"Below_zero.jpg", width=-5),
     ]
-    wanted = ["Ünï \N{SNOWMAN}.jpg", "A b (c), d'e.jpg", None, "Sound.ogg", "Nowhere.jpg"]
+    wanted = ["Ünï \N{SNOWMAN}.jpg", "A b (c), d'e.jpg", None, "Sound.ogg", "Nowhere.jpg",
+              "Below zero.jpg"]  # fmt: skip
     found, counts = facts(request_of(tmp_path, wanted, image=dump_of(tmp_path, "image", rows)))
     assert found == [
         row("A b (c), d'e.jpg"),
+        row("Below zero.jpg", width=None, height=None),
+        gone("Nowhere.jpg"),
         row("Sound.ogg", width=None, height=None, mime="application/ogg", bytes=5, sha1=None),
         row("Ünï \N{SNOWMAN}.jpg", width=None, height=None, bytes=2**40),
     ]
     assert counts == {
-        "wanted": 4, "found": 3, "deleted": 0, "sizeless": 2, "unknown": 1, "rows": 4,
+        "wanted": 5, "found": 4, "deleted": 0, "sizeless": 3, "unknown": 1, "rows": 5,
     }  # fmt: skip
 
 
@@ -111,13 +119,19 @@ def test_of_a_file_its_current_revision_counts(tmp_path: Path) -> None:
     }
     wanted = [cast(bytes, r[1]).decode().replace("_", " ") for r in file if r[0] != 6]
     found, counts = facts(request_of(tmp_path, [*wanted, "Nowhere.jpg"], **dumps))
+    nothing = dict.fromkeys(("width", "height", "bytes", "sha1"))
     assert found == [
         row("A a.jpg", width=3),
         row("Author hidden.jpg"),
+        gone("Gone with a revision.jpg"),
+        gone("Gone.jpg"),
+        gone("Hidden.jpg"),
+        gone("Nowhere.jpg"),
         row("Typeless.bin", mime=None),
+        row("Without revision.jpg", **nothing),  # its dumps are of two moments: it is there
     ]
     assert counts == {
-        "wanted": 8, "found": 3, "deleted": 3, "sizeless": 0, "unknown": 2,
+        "wanted": 8, "found": 4, "deleted": 3, "sizeless": 1, "unknown": 1,
         "rows": len(file) + len(revisions) + len(types),
     }  # fmt: skip
 
@@ -181,11 +195,13 @@ def test_is_what_a_database_says(tmp_path_factory, world, bits: int) -> None:
             "mime": None if text == "unknown/unknown" else text,
             "bytes": size,
             "sha1": SHA1_HEX if sha1 else None,
+            "gone": False,
         }
-    expected = sorted(set(wanted) & set(known), key=str.encode)
-    assert by_image == [known[file] for file in expected]
+    there, missing = set(wanted) & set(known), set(wanted) - set(known)
+    expected = there | missing if len(missing) <= len(there) else there
+    assert by_image == [known.get(f) or gone(f) for f in sorted(expected, key=str.encode)]
     assert counts["wanted"] == len(set(wanted))
-    assert counts["unknown"] == len(set(wanted) - set(known))
+    assert counts["unknown"] == len(missing)
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -251,7 +267,24 @@ def test_the_bytes_are_the_same_each_time(tmp_path: Path) -> None:
     assert (counts["found"], counts["unknown"]) == (10_000, 2_500)
 
 
-def test_tables_of_another_wiki_are_warned_of(tmp_path: Path) -> None:
-    dump = dump_of(tmp_path, "image", [image_row(b"A.jpg")])
-    (warning,) = SIZES.find(request_of(tmp_path, ["B.jpg"], image=dump))["warnings"]
+def test_files_that_are_gone_are_warned_of(tmp_path: Path) -> None:
+    request = request_of(
+        tmp_path, ["A.jpg", "B.jpg", "C.jpg"],
+        image=dump_of(tmp_path, "image", [image_row(b"A.jpg"), image_row(b"C.jpg")]),
+    )  # fmt: skip
+    assert SIZES.find(request)["warnings"] == [
+        "1 file is not in the tables (renamed or deleted since): left out."
+    ]
+
+
+@pytest.mark.parametrize("known", [[], ["A.jpg"]])
+def test_tables_of_another_wiki_are_warned_of_and_make_nothing_gone(
+    tmp_path: Path, known: list[str]
+) -> None:
+    dump = dump_of(tmp_path, "image", [image_row(name.encode()) for name in [*known, "X.jpg"]])
+    request = request_of(tmp_path, ["A.jpg", "B.jpg", "C.jpg"], image=dump)
+    (warning,) = SIZES.find(request)["warnings"]
+    assert f"know {len(known)} of the 3 files" in warning
     assert "commonswiki" in warning
+    found, counts = facts(request)
+    assert (found, counts["unknown"]) == ([row(name) for name in known], 3 - len(known))

@@ -63,6 +63,21 @@ def test_values_that_say_nothing_are_null(tmp_path: Path) -> None:
     assert found["width"].to_pylist() == [640, 640, 640, 0]
 
 
+@pytest.mark.parametrize("table", ["image", "filerevision"])
+def test_a_width_below_zero_is_none(tmp_path: Path, table: str) -> None:
+    if table == "image":
+        rows = [image_row(b"A", width=-5, height=7), image_row(b"B", width=5, height=-7)]
+    else:
+        rows = [revision_row(1, 1, width=-5, height=7), revision_row(2, 2, width=5, height=-7)]
+    dump, out = dump_of(tmp_path, table, rows), tmp_path / "out.parquet"
+    if table == "image":
+        tables.read_image(dump, hashed([b"A", b"B"]), out, quiet)
+    else:
+        tables.read_filerevision(dump, np.array([1, 2]), out, quiet)
+    found = pq.read_table(out)
+    assert (found["width"].to_pylist(), found["height"].to_pylist()) == ([None, 5], [7, None])
+
+
 def test_metadata_may_be_megabytes(tmp_path: Path) -> None:
     rows = [image_row(b"A"), image_row(b"B", metadata=b'"\\' * 600_000), image_row(b"C")]
     out = tmp_path / "out.parquet"

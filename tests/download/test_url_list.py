@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
 import math
+import os
 import re
 import string
 from collections import defaultdict
@@ -15,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +36,7 @@ from tests.download.lists import (
     write_list,
     write_queries,
 )
+from tests.graph.small_dump import entity, redirect, store_of
 
 URL = "https://example.org/images/a.jpg"
 
@@ -117,6 +121,7 @@ def test_the_layout_of_entitynet_is_read_as_it_is(tmp_path: Path) -> None:
         metadata(2, ["brown-mammal"], [links[2]]),
         metadata(3, ["never-asked"], [links[2]]),
         metadata(4, ["lake-name"], [links[2]]),
+        metadata(5, ["never-asked", "brown-mammal"], [links[1]]),
     ]
     folder = tmp_path / "images_metadata"
     folder.mkdir()
@@ -159,6 +164,37 @@ def test_queries_of_the_list_s_own_lead_to_entities(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def test_ids_that_were_merged_into_an_entity_are_its_own(tmp_path: Path) -> None:
+    merged = {"Q901": "Q144", "Q902": "Q726", "Q903": "Q1"}
+    store = redirect(store_of(tmp_path, [entity(id) for id in (*WANTED, "Q1")]), merged)
+    queries = write_queries(tmp_path / "q.parquet", {"old": "Q902", "now": "Q726", "odd": "x:y"})
+    listed = [
+        {"entity": old, "query_hash": hash_, "url": f"{URL}?{n}"}
+        for n, (old, hash_) in enumerate(
+            [("Q901", None), ("Q144", None), (None, "old"), (None, "now"), ("Q903", None)]
+        )
+    ]
+    path = write_list(tmp_path / "a.csv", [*listed, {"query_hash": "odd", "url": URL}])
+    rows, said = found(tmp_path, path, queries=queries, store=store)
+    assert [(row["entity"], row["url"][-1]) for row in rows] == [
+        ("Q144", "0"), ("Q144", "1"), ("Q726", "2"), ("Q726", "3"),
+    ]  # fmt: skip
+    assert said["counts"]["not_wanted"] == 2
+    rows, _ = found(tmp_path, path, queries=queries)
+    assert [row["url"][-1] for row in rows] == ["1", "3"]
+
+
+def test_what_was_merged_is_among_what_a_list_s_rows_are_made_from(tmp_path: Path) -> None:
+    path = write_list(tmp_path / "a.csv", GOOD)
+    source, given = sources()["url-list"], []
+    for name, merged in (("one", {"Q901": "Q144"}), ("other", {"Q901": "Q726"})):
+        (tmp_path / name).mkdir()
+        store = redirect(store_of(tmp_path / name, [entity(id) for id in WANTED]), merged)
+        given.append(source.inputs(request(tmp_path, [path], store=store)))
+    assert given[0] != given[1]
+    assert source.inputs(request(tmp_path, [path])) not in given
+
+
 def test_a_row_s_own_entity_counts_more_than_its_query(tmp_path: Path) -> None:
     listed = [{"entity": "Q726", "query_hash": "dog-name", "url": URL}]
     (row,), _ = found(tmp_path, write_list(tmp_path / "a.csv", listed))
@@ -182,6 +218,13 @@ def test_rows_of_one_image_are_united(tmp_path: Path) -> None:
     assert rows[0]["text_langs"] == [None, None]
     assert rows[0]["creator"] is None  # of the best row, which says nothing
     assert said["counts"]["repeated"] == 2
+
+
+def test_a_text_in_another_language_is_another_text(tmp_path: Path) -> None:
+    pairs = [("Rex", "en"), ("Rex", "la"), ("Rex", None), ("Rex", "en"), ("dog", "en")]
+    listed = [{"entity": "Q144", "url": URL, "text": t, "text_lang": lang} for t, lang in pairs]
+    (row,), _ = found(tmp_path, write_list(tmp_path / "a.jsonl", listed))
+    assert list(zip(row["texts"], row["text_langs"], strict=True)) == [*dict.fromkeys(pairs)]
 
 
 def test_the_best_come_first_and_the_cap_leaves_the_others_to_be_counted(tmp_path: Path) -> None:
@@ -331,7 +374,11 @@ def test_lines_that_cannot_be_read_are_counted_and_the_others_stay(tmp_path: Pat
     (tmp_path / "a.jsonl").write_bytes(content + b'x"}\n' + good.encode())
     rows, said = found(tmp_path, tmp_path / "a.jsonl")
     assert len(rows) == 3
-    assert said["reasons"] == {"a line of more than 1,048,576 bytes": 1, "no JSON object": 6}
+    assert said["reasons"] == {
+        "a line of more than 1,048,576 bytes": 1,
+        "no JSON object": 5,
+        "text that is not UTF-8": 1,
+    }
     assert any("first in a.jsonl, line 3." in warning for warning in said["warnings"])
 
 
@@ -364,12 +411,76 @@ def test_rows_of_a_csv_that_cannot_be_read_are_counted_and_the_others_stay(tmp_p
         assert f"first in a.csv, line {line}." in places
 
 
-def test_a_quote_that_is_never_closed_ends_within_bounds(tmp_path: Path) -> None:
-    good = "".join(f"Q144,https://example.org/{n}.jpg\n" for n in range(20_000))
-    (tmp_path / "a.csv").write_text(f'entity,url\nQ144,"https://example.org/open.jpg\n{good}')
+@pytest.mark.parametrize(
+    "closing",
+    ['"7 inch', "", '7 inch"', '"7 inch"', '7" wide', '"7"" wide"', 'a ""b""', '",7"', '"\n7"'],
+)
+@pytest.mark.parametrize("distance", [1, 3, 70, 899])
+def test_a_quote_that_is_not_closed_costs_its_line_alone(
+    tmp_path: Path, closing: str, distance: int
+) -> None:
+    lines = [f"Q144,https://example.org/{n}.jpg,text" for n in range(1_000)]
+    lines[100] = 'Q144,https://example.org/open.jpg,"5 inch'
+    lines[100 + distance] = f"Q144,https://example.org/close.jpg,{closing}"
+    (tmp_path / "a.csv").write_text("\n".join(["entity,url,text", *lines, ""]))
     rows, said = found(tmp_path, tmp_path / "a.csv")
-    assert len(rows) > 15_000
-    assert said["counts"]["bad"] == said["reasons"]["a cell of more than 131,072 characters"] == 1
+    is_open = closing == '"7 inch'
+    assert len(rows) == 999 - is_open
+    assert {row["texts"][0] for row in rows if row["url"][-5] != "e"} == {"text"}
+    assert said["reasons"] == {"a quote that is not closed": 1 + is_open}
+    assert said["warnings"][0].endswith("for a quote that is not closed, first in a.csv, line 102.")
+
+
+def test_a_quote_that_is_open_at_the_end_hides_no_row_behind_it(tmp_path: Path) -> None:
+    good = [f"Q144,https://example.org/{n}.jpg,text" for n in range(20)]
+    lines = ["entity,url,text", *good[:9], 'Q144,https://example.org/x.jpg,"5 inch', *good[9:]]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    rows, said = found(tmp_path, tmp_path / "a.csv")
+    assert (len(rows), said["reasons"]) == (20, {"a quote that is not closed": 1})
+
+
+def test_a_cell_with_too_many_lines_or_one_that_is_too_long_hides_none(tmp_path: Path) -> None:
+    good = "".join(f"Q144,https://example.org/{n}.jpg,t\n" for n in range(200))
+    odd = (
+        "Q144,https://example.org/most.jpg,\"" + "x\n" * 63 + '"\n'  # read
+        "Q144,https://example.org/more.jpg,\"" + "x\n" * 64 + '"\n'
+        "Q144,https://example.org/x.jpg,\"" + "x" * 1_100_000 + '\n"\n'
+        "Q144,https://example.org/x.jpg,\"two\n" + "x" * 1_100_000 + '"\n'
+        "Q144,https://example.org/x.jpg,\"two\n" + "x" * 140_000 + '"\n'
+        "Q144,https://example.org/x.jpg,\"two\nlines\",and more\n"
+    )  # fmt: skip
+    (tmp_path / "a.csv").write_text(f"entity,url,text\n{good}{odd}{good.replace('.jpg', '.png')}")
+    rows, said = found(tmp_path, tmp_path / "a.csv")
+    assert [len(row["texts"][0]) for row in rows if len(row["texts"][0]) > 1] == [125]
+    assert len(rows) == 401
+    # Every line of a row that can't be read is read for itself, and a quote on it opens another.
+    assert said["reasons"] == {
+        "a quote that is not closed": 2 + 1 + 1,
+        "a line of more than 1,048,576 bytes": 1 + 1,
+        "a cell of more than 131,072 characters": 2,
+        "another number of cells than the header has": 63 + 2,
+    }
+
+
+def test_quotes_that_are_no_csv_on_one_line_are_read_as_others_read_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        'entity,url,text\nQ144,https://example.org/1.jpg,"5" wide\n'
+        'Q144,https://example.org/2.jpg,5" wide\nQ144,https://example.org/3.jpg,"5"" wide"'
+    )
+    rows, said = found(tmp_path, tmp_path / "a.csv")
+    assert [row["texts"] for row in rows] == [["5 wide"], ['5" wide'], ['5" wide']]
+    assert said["warnings"] == []
+
+
+def test_a_carriage_return_in_a_cell_is_called_so(tmp_path: Path) -> None:
+    good = "".join(f"Q144,https://example.org/{n}.jpg,t\r\n" for n in range(3))
+    (tmp_path / "a.csv").write_bytes(
+        f"entity,url,text\r\n{good}Q144,https://example.org/x.jpg,a\rb\r\n"
+        'Q144,https://example.org/y.jpg,"a\rb"\r\n'.encode()
+    )
+    rows, said = found(tmp_path, tmp_path / "a.csv")
+    assert [row["texts"] for row in rows][2:] == [["t"], ["a b"]]
+    assert said["reasons"] == {"a carriage return in a cell that has no quotes around it": 1}
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
@@ -463,9 +574,57 @@ def test_unknown_columns_are_named_once(tmp_path: Path) -> None:
         assert said["warnings"] == [f"a.{form}: unknown columns were left out: alt, NSFW."]
 
 
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+def test_names_of_columns_steer_no_terminal(tmp_path: Path, form: str) -> None:
+    steering = "\x1b[2J\x1b]0;pwned\x07\u202e"
+    _, said = found(tmp_path, write_list(tmp_path / f"a.{form}", [{**GOOD[0], steering: "x"}]))
+    assert said["warnings"] == [f"a.{form}: unknown columns were left out: �[2J�]0;pwned��."]
+    if form != "jsonl":
+        listed = write_list(tmp_path / f"b.{form}", [{steering: {"a": 1}, "entity": "Q144"}])
+        with pytest.raises(UserError, match=r"its columns are: �\[2J�\]0;pwned��, entity"):
+            found(tmp_path, listed)
+
+
+def test_names_of_files_steer_no_terminal_and_break_no_manifest(tmp_path: Path) -> None:
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    name = os.fsdecode(b"\x1b[2J\xff.csv")
+    write_list(folder / name, [{**GOOD[0], "alt": "x"}, *GOOD[1:], {"url": URL}])
+    _, said = found(tmp_path, folder)
+    assert all("�[2J�.csv" in warning for warning in said["warnings"])
+    (described,) = sources()["url-list"].inputs(request(tmp_path, [folder]))["urls"]
+    assert described["name"] == "�[2J�.csv"
+
+
+def test_types_of_columns_steer_no_terminal(tmp_path: Path) -> None:
+    listed = write_list(tmp_path / "a.parquet", [{"entity": "Q144", "url": {"\x1b[2J": 1}}])
+    with pytest.raises(UserError, match=r"column url holds struct<�\[2J: int64>"):
+        found(tmp_path, listed)
+
+
 def _written(path: Path, rows: list[Row]) -> Path:
     path.parent.mkdir()
     return write_list(path, rows)
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+@pytest.mark.parametrize("first", ["url", "urls"])
+def test_of_two_columns_with_one_meaning_every_form_takes_the_same(
+    tmp_path: Path, form: str, first: str
+) -> None:
+    second = "url" if first == "urls" else "urls"
+    listed = [{"entity": "Q144", first: f"{URL}?{first}", second: f"{URL}?{second}"}]
+    (row,), said = found(tmp_path, write_list(tmp_path / f"a.{form}", listed))
+    assert row["url"] == f"{URL}?urls"
+    assert said["warnings"] == [f"a.{form}: unknown columns were left out: url."]
+
+
+def test_unknown_columns_are_bounded(tmp_path: Path) -> None:
+    listed = [{**GOOD[0], f"c{n}": 1} for n in range(1_000)]
+    for form in ("csv", "jsonl"):
+        a_list = List(write_list(tmp_path / f"a.{form}", listed))
+        assert sum(len(batch.places) for batch in a_list.batches()) == 1_000
+        assert list(a_list.unknown) == [f"c{n}" for n in range(100)]
 
 
 def test_without_a_list_one_sentence_shows_what_it_looks_like(tmp_path: Path) -> None:
@@ -479,12 +638,16 @@ def test_without_a_list_one_sentence_shows_what_it_looks_like(tmp_path: Path) ->
         ("a.csv", b"", "has no column url; its columns are: none"),
         ("a.csv", b"url,alt\nx,y\n", "no column entity or query_hash; its columns are: url, alt"),
         ("a.csv", "entity,url\n".encode("utf-16"), "is written in UTF-16"),
+        ("a.csv", "entity,url,l\xe9gende\nQ1,x,y\n".encode("latin-1"), "is not UTF-8. Save it as"),
+        ("a.csv", b"entity,url\rQ144,https://example.org/1\r", "carriage returns alone"),
+        ("a.csv", b"entity,url\r" + b"Q144,https://example.org/1\r" * 50_000, "returns alone"),
+        ("a.csv", b'entity,"url\nQ144,https://x/\n', "header can't be read, for a quote that is"),
         ("a.parquet", b"PAR1", "can't be read as Parquet"),
         ("a.xlsx", b"", "End it in .parquet"),
         ("a.parquet.gz", b"", "End it in .parquet"),
-        ("a.csv.gz", b"entity,url\n", "can't be read after line 0"),
-        ("a.jsonl.zst", b"nothing", "can't be read after line 0"),
+        ("a.csv.gz", b"\x1f\x8b\x08 and no more", "can't be read after line 0"),
         ("a.csv.gz", gzip.compress(b"entity,url\n" * 9, mtime=0)[:-9], "cut off"),
+        ("a.csv.zst", zstandard.compress(b"entity,url\n" * 9)[:-1], "cut off"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_list_is_refused_in_a_sentence(
@@ -494,6 +657,17 @@ def test_a_file_that_is_no_list_is_refused_in_a_sentence(
     with pytest.raises(UserError, match=re.escape(what)) as refused:
         found(tmp_path, tmp_path / name)
     assert name in str(refused.value)
+
+
+def test_what_compresses_a_list_is_told_by_its_first_bytes(tmp_path: Path) -> None:
+    """Also where several were joined, as pigz and pzstd do."""
+    content = write_list(tmp_path / "a.csv", GOOD).read_bytes()
+    half = content.index(b"\n") + 1
+    for pack in (bytes, gzip.compress, zstandard.compress, bz2.compress):
+        for name in ("a.csv", "a.csv.gz", "a.csv.zst"):
+            (tmp_path / name).write_bytes(pack(content[:half]) + pack(content[half:]))
+            rows, _ = found(tmp_path, tmp_path / name)
+            assert len(rows) == len(GOOD)
 
 
 def test_what_is_not_there_and_columns_of_other_types_are_refused(tmp_path: Path) -> None:
@@ -516,6 +690,17 @@ def test_text_of_parquet_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"entity": ["Q144"], "url": bad}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"a\.parquet can't be read as Parquet from row 1 on"):
         found(tmp_path, tmp_path / "a.parquet")
+
+
+def test_names_of_columns_of_parquet_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({"entity": ["Q144"], "url": [URL], "query_hash": ["h"], "l\xe9gende": ["x"]})
+    pq.write_table(table, path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace("l\xe9".encode(), b"l\xff\xfe"))
+    with pytest.raises(UserError, match=r"a\.parquet can't be read as Parquet"):
+        found(tmp_path, path)
+    with pytest.raises(UserError, match=r"a\.parquet can't be read as Parquet"):
+        found(tmp_path, write_list(tmp_path / "a.csv", GOOD), queries=path)
 
 
 def test_a_folder_whose_name_is_a_pattern_is_just_a_folder(tmp_path: Path) -> None:
@@ -598,6 +783,23 @@ def test_any_rows_in_any_form_give_what_a_plain_reading_gives(
 
 
 ROWS_KEYS = ("entity", "query_hash", "urls", "texts", "score", "width")
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(WORDS, st.booleans()), max_size=20))
+def test_a_stray_quote_anywhere_harms_no_other_row(texts: list[tuple[str, bool]]) -> None:
+    written, expected = ["entity,url,text\r\n"], []
+    for number, (text, is_stray) in enumerate([*texts, *[("fine", False)] * 21]):
+        url = f"https://example.org/{number}.jpg"
+        cell = '"5 inch' if is_stray else '"' + text.replace('"', '""') + '"'
+        written.append(f"Q144,{url},{cell}\r\n")
+        if not is_stray:
+            text = re.sub(r"[\x00-\x1f]+", " ", text.strip())
+            expected.append((url, [text] if text else []))
+    with TemporaryDirectory() as name:
+        (Path(name) / "a.csv").write_bytes("".join(written).encode())
+        rows, _ = found(Path(name), Path(name) / "a.csv")
+    assert [(row["url"], row["texts"]) for row in rows] == expected
 
 
 def test_an_image_of_several_entities_is_a_row_each(tmp_path: Path) -> None:
