@@ -45,9 +45,9 @@ MAX_PAGE: Final = (1 << 32) - 1
 
 _MAX_INT32, _MAX_INT64 = (1 << 31) - 1, (1 << 63) - 1
 _LONGEST_CODE = 64  # of a language; Wikimedia's longest have some 15
-_LONGEST_MIME = 255  # RFC 6838: 127 characters on each side of the slash
 _CACHED = 1 << 16  # items that are remembered: licences, creators and classes repeat
 _MOST_CAPTIONS = 1_000  # Wikimedia has some 600 languages
+_MOST_NAMED = 20  # licences, statuses and creators of a file: who wrote more wrote no credit
 _SURELY_SHORT = 64  # characters, of four bytes at most
 _SURELY_INT32 = 10  # digits, one more than what always fits
 _SHA1 = f"Q{SHA1}"
@@ -59,6 +59,8 @@ _page_id = re.compile(r"M([1-9][0-9]{0,9})\Z").match
 _item_id = re.compile(r"Q([1-9][0-9]{0,16})\Z").match
 _whole_number = re.compile(r"\+?([0-9]{1,19})(?:\.0+)?\Z").match
 _hex_digest = re.compile(r"[0-9A-Fa-f]{40}\Z").match
+_NAME_OF_TYPE = r"[A-Za-z0-9][-A-Za-z0-9!#$&^_.+]{0,126}"  # RFC 6838, 4.2
+_is_mime = re.compile(rf"{_NAME_OF_TYPE}/{_NAME_OF_TYPE}\Z").match
 
 
 #: Item, property, whether the statement's rank is preferred ("prominent" on the file's page).
@@ -368,17 +370,17 @@ def _is_normal(statement: _Statement) -> bool:
 
 
 def _ids(statements: Sequence[_Statement]) -> Texts:
-    """Items that statements name, each once."""
+    """The first items that statements name, each once."""
     used = _used(statements)
     if len(used) == 1:
         number = _item(used[0].mainsnak)
         return (f"Q{number}",) if number else ()
     found = [f"Q{number}" for s in used if (number := _item(s.mainsnak))]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))[:_MOST_NAMED]
 
 
 def _creators(statements: Sequence[_Creation]) -> Texts:
-    """Ids of creators, or what the qualifiers call those who have none."""
+    """Ids of the first creators, or what the qualifiers call those who have none."""
     found: list[str] = []
     for statement in _used(statements):
         snak = statement.mainsnak
@@ -388,7 +390,7 @@ def _creators(statements: Sequence[_Creation]) -> Texts:
                 found.append(name)
         elif number := _item(snak):
             found.append(f"Q{number}")
-    return tuple(found if len(found) < 2 else dict.fromkeys(found))
+    return tuple(found if len(found) < 2 else dict.fromkeys(found))[:_MOST_NAMED]
 
 
 def _name(qualifiers: _Naming) -> str:
@@ -414,7 +416,7 @@ def _depicted(statements: Sequence[_Statement], property_: int) -> list[Depicted
 
 
 def _quantity(statements: Sequence[_Statement], unit: str, most: int) -> int | None:
-    """The first number in the unit; what is negative, a fraction or above ``most`` is none."""
+    """The first number in the unit, from 1 to ``most``: 0 is said of what nobody measured."""
     for statement in _used(statements):
         snak = statement.mainsnak
         value = _value(snak, "quantity")
@@ -423,7 +425,7 @@ def _quantity(statements: Sequence[_Statement], unit: str, most: int) -> int | N
         if not isinstance(value.amount, str) or not isinstance(value.unit, str):
             raise RejectedLineError("a quantity without an amount or a unit")
         number = _whole_number(value.amount)
-        if number and value.unit.endswith(unit) and (found := int(number[1])) <= most:
+        if number and value.unit.endswith(unit) and 0 < (found := int(number[1])) <= most:
             return found
     return None
 
@@ -431,7 +433,7 @@ def _quantity(statements: Sequence[_Statement], unit: str, most: int) -> int | N
 def _mime(statements: Sequence[_Statement]) -> str | None:
     for statement in _used(statements):
         text = _text(statement.mainsnak)
-        if text and len(text) <= _LONGEST_MIME:
+        if text and _is_mime(text):
             return text
     return None
 
@@ -519,7 +521,7 @@ def _narrow_quantity(statements: Any, unit: str, most: int) -> int | None:
         if statement.rank == "normal" and value.unit == _NARROW_UNITS[unit] and amount[:1] == "+":
             digits = amount[1:]
             if len(digits) < _SURELY_INT32 and digits.isdecimal() and digits.isascii():
-                return int(digits)
+                return int(digits) or None
     return _quantity(statements, unit, most)
 
 
@@ -536,9 +538,17 @@ def _narrow_depicted(statements: Any, property_: int) -> list[Depicted]:
 def _narrow_mime(statements: Any) -> str | None:
     if len(statements) == 1 and statements[0].rank == "normal":
         mime: str = statements[0].mainsnak.datavalue.value
-        if 0 < len(mime) <= _LONGEST_MIME:
+        if mime in _mimes:
+            return mime
+        if _is_mime(mime):
+            if len(_mimes) >= _CACHED:
+                _mimes.clear()
+            _mimes.add(mime)
             return mime
     return _mime(statements)
+
+
+_mimes: set[str] = set()  # that are of a type's form
 
 
 def _narrow_sha1(statements: Any) -> str | None:
