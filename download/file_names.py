@@ -125,7 +125,7 @@ def names_of(request: Request, reading: Path, manifest: Mapping[str, Any], pages
     """
     if FOLDER not in request.shared:
         made_from = {
-            "reading": {name: made["sha256"] for name, made in manifest["outputs"].items()},
+            "reading": manifest["outputs"][FILES_FILE]["sha256"],
             "pages": pages if manifest["counts"]["untitled"] else None,
             "code": digest_of_code(Path(__file__).parent),
         }

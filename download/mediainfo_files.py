@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from download.sources import MissingInputError, Option, Request, local_file
-from etl.errors import UserError
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,9 +41,12 @@ def inputs(request: Request) -> Mapping[str, Any]:
     Raises MissingInputError where no dump is given, and none was read before; UserError for all
     that can be wrong with a dump.
     """
+    from download.reading import DEPICTS_FILE, FILES_FILE
+
     _, manifest = _reading(request)
+    tables = (FILES_FILE, DEPICTS_FILE)
     made_from: dict[str, Any] = {
-        "mediainfo": {name: made["sha256"] for name, made in manifest["outputs"].items()}
+        "mediainfo": {name: manifest["outputs"][name]["sha256"] for name in tables}
     }
     if manifest["counts"]["untitled"]:
         made_from["pages"] = _pages(request)
@@ -83,22 +85,14 @@ def _earlier(request: Request) -> tuple[Path, dict[str, Any]] | None:
 
     With its manifest; None where there is a dump to read.
     """
-    from download.reading import check_format
-    from etl.manifest import MANIFEST, check_whole, is_untouched, read_manifest
+    from download.reading import standing
+    from etl.manifest import MANIFEST
 
     dumps = _dumps(request)
     directory = Path(dumps[0]) if dumps else request.images / READING
     if len(dumps) > 1 or not (directory / MANIFEST).is_file():
         return None
-    manifest = read_manifest(directory, READING)
-    check_format(directory, manifest)
-    if not is_untouched(directory):
-        raise UserError(
-            f"{directory / MANIFEST} was changed after it was written: read the dump again, "
-            "--mediainfo FILE --fresh."
-        )
-    check_whole(directory, manifest, "read the dump again: --mediainfo FILE --fresh")
-    return directory, manifest
+    return directory, standing(directory)
 
 
 @dataclass

@@ -49,6 +49,7 @@ from etl.manifest import (
     digests,
     discard,
     flush,
+    is_untouched,
     read_manifest,
     tool_versions,
     write_json,
@@ -247,15 +248,15 @@ def _settle_plan(path: Path, plan: Plan) -> None:
     if plan.inputs[0].path == STDIN and path.parent.exists():
         discard(path.parent)  # what stood on it then can't be compared with what stands now
     try:
-        standing = ujson.loads(path.read_bytes())
+        earlier = ujson.loads(path.read_bytes())
     except FileNotFoundError:
         path.parent.mkdir(exist_ok=True)
         write_json(path, encoded)
         return
     except ValueError as error:
         raise UserError(f"{path} can't be read ({error}); start over with --fresh.") from error
-    check_same(path.parents[1], standing, encoded, "holds a half-done reading", "--out")
-    if _times(standing) != _times(encoded):
+    check_same(path.parents[1], earlier, encoded, "holds a half-done reading", "--out")
+    if _times(earlier) != _times(encoded):
         _forget_damaged(path.parent)
         write_json(path, encoded)
 
@@ -273,13 +274,25 @@ def _forget_damaged(work: Path) -> None:
             discard(directory)
 
 
-def check_format(out: Path, manifest: Mapping[str, Any]) -> None:
-    """Refuses a finished reading of another version of this program, which took other things."""
+def standing(out: Path) -> dict[str, Any]:
+    """The manifest of a finished reading.
+
+    Raises UserError where it was changed, has lost a table, or is of another version of this
+    program, which took other things of a line.
+    """
+    manifest = read_manifest(out, STEP)
     if manifest.get("format") != FORMAT:
         raise UserError(
             f"{out} holds a reading of format {manifest.get('format')!r}, made by another version "
-            f"of sparqless; this one's is {FORMAT}: read the dump again, --mediainfo FILE --fresh."
+            f"of sparqless; this one's is {FORMAT}: {_AGAIN}."
         )
+    if not is_untouched(out):
+        raise UserError(f"{out / MANIFEST} was changed after it was written: {_AGAIN}.")
+    check_whole(out, manifest, _AGAIN)
+    return manifest
+
+
+_AGAIN: Final = "read the dump again, --mediainfo FILE --fresh"
 
 
 def _finished(out: Path, plan: Plan, *, allow_damage: bool) -> dict[str, Any]:
@@ -288,8 +301,7 @@ def _finished(out: Path, plan: Plan, *, allow_damage: bool) -> dict[str, Any]:
     One that lost bytes is the reading of the very file it was made from: a file of the same size
     that was written since may be the whole one.
     """
-    manifest = read_manifest(out, STEP)
-    check_format(out, manifest)
+    manifest = standing(out)
     if plan.inputs[0].path == STDIN:
         raise UserError(
             f"{out} holds a finished reading, and standard input can't be compared with what it "
@@ -304,7 +316,6 @@ def _finished(out: Path, plan: Plan, *, allow_damage: bool) -> dict[str, Any]:
             "written since: read it again with --fresh."
         )
     check_damage(damage, allow_damage, "a table")
-    check_whole(out, manifest, "read the dump again with --fresh")
     return manifest
 
 
