@@ -21,8 +21,7 @@ import ujson
 from benchmarks.options import ROOT, Options
 from benchmarks.report import megabytes, table
 from benchmarks.watch import run
-from download.candidates import CANDIDATES_FILE
-from download.find import FOLDER
+from download.candidates import CANDIDATES_FILE, FOLDER
 from download.reading import DEPICTS, DEPICTS_FILE, FILES, FILES_FILE, STEP
 from etl.manifest import MANIFEST, digests, write_manifest
 from etl.tables import TableWriter

@@ -6,6 +6,7 @@ A candidate is an address at which an image of an entity may be. ``width``, ``he
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _STRINGS = pa.list_(pa.string())
 
+#: Where all this stands in a directory of images.
+FOLDER: Final = "candidates"
 #: What the table of one source is called, in its directory, and the merged one above them.
 CANDIDATES_FILE: Final = "candidates.parquet"
 #: All pairs of an entity and an image that a source knows, before its cap (columns: AVAILABLE).
@@ -89,14 +92,32 @@ FACTS: Final = pa.schema(
         ("sha1", pa.string()),
         ("licence", pa.string()),
         ("creator", pa.string()),
+        ("gone", pa.bool_()),  # no such file any more
     ]
 )
 
 
+def filled(schema: pa.Schema, columns: Mapping[str, pa.Array]) -> pa.Table:
+    """A table with the columns of a schema, null where none is given."""
+    rows = len(next(iter(columns.values())))
+    return pa.Table.from_arrays(
+        [
+            columns[field.name].cast(field.type)
+            if field.name in columns
+            else pa.nulls(rows, field.type)
+            for field in schema
+        ],
+        schema=schema,
+    )
+
+
 def entity_numbers(entities: Path) -> Ids:
     """The numbers of the entities in a table with the columns ENTITIES, ascending."""
+    import numpy as np
     import pyarrow.parquet as pq
 
     from graph.tables import id_numbers
 
-    return id_numbers(pq.read_table(entities, columns=["id"]).column(0))
+    batches = pq.ParquetFile(entities, pre_buffer=False).iter_batches(columns=["id"])
+    pieces = [id_numbers(batch.column(0)) for batch in batches]
+    return np.concatenate([np.empty(0, np.int64), *pieces])

@@ -33,15 +33,13 @@ from download.candidates import (
     CANDIDATES_FILE,
     ENTITIES,
     ENTITIES_FILE,
-    FACTS_FILE,
+    FOLDER,
 )
 from download.joining import connect, literally
 from etl.errors import UserError
 from etl.manifest import check_whole, read_manifest
 from etl.progress import Progress, Tick
 
-#: The directory of the merged candidates, below that of the images.
-CANDIDATES_DIRECTORY: Final = "candidates"
 #: What the rows over all sources and those over all roots are called; no id, no name of a module.
 ALL_SOURCES: Final = "all sources"
 ALL_ROOTS: Final = "all"
@@ -151,7 +149,7 @@ def count(images: Path, at_least: Sequence[int] = AT_LEAST, *, quiet: bool = Tru
 
     Raises UserError where the candidates aren't finished, or their tables can't be read.
     """
-    directory = images / CANDIDATES_DIRECTORY
+    directory = images / FOLDER
     manifest = read_manifest(directory, "candidates")
     check_whole(directory, manifest, "make them again with `sparqless images find`")
     sources = _sources(directory, manifest)
@@ -178,7 +176,7 @@ def count(images: Path, at_least: Sequence[int] = AT_LEAST, *, quiet: bool = Tru
 
 
 def _sources(directory: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """Sources of candidates by the manifest, without those that only know facts about files."""
+    """Sources of candidates by the manifest, each as it was when they were merged."""
     named = manifest.get("sources")
     good = isinstance(named, list) and all(isinstance(s, str) and _SOURCE.match(s) for s in named)
     if not isinstance(named, list) or not good or len(set(named)) > _MOST_SOURCES:
@@ -186,7 +184,15 @@ def _sources(directory: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
             f"{directory / 'manifest.json'} doesn't name its sources: it was changed; find the "
             "candidates again with `sparqless images find`."
         )
-    return tuple(s for s in dict.fromkeys(named) if not (directory / s / FACTS_FILE).is_file())
+    made_from = manifest.get("made_from", {})
+    for source in dict.fromkeys(named):
+        standing = read_manifest(directory / source, "source")["manifest_sha256"]
+        if standing != made_from.get(source):
+            raise UserError(
+                f"{source} was run again since {directory} was merged: run `sparqless images find` "
+                "with all of its sources to its end."
+            )
+    return tuple(dict.fromkeys(named))
 
 
 def _length(path: Path, schema: pa.Schema) -> int:

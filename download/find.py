@@ -21,12 +21,12 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
-import etl
 from download.candidates import (
     CANDIDATES_FILE,
     ENTITIES,
     ENTITIES_FILE,
     FACTS_FILE,
+    FOLDER,
 )
 from download.commons import SHORTER_SIDE, Commons
 from download.commons import load as load_commons
@@ -39,6 +39,7 @@ from etl.manifest import (
     digest_of_data,
     digests,
     discard,
+    flush,
     misshapen,
     read_manifest,
     tool_versions,
@@ -49,9 +50,6 @@ from etl.tables import TableWriter
 from graph.directory import building, check_store_of, publish
 from graph.read import batches, manifest_of
 from graph.recipe import Recipe, recorded
-
-#: Where candidates stand in a directory of images.
-FOLDER: Final = "candidates"
 
 #: Version of what stands there.
 CANDIDATES_FORMAT: Final = 1
@@ -96,20 +94,30 @@ def find(graph: Path, images: Path, options: Options) -> dict[str, Any]:
         _write_entities(graph, entities, only_visual=recipe.images.visual)
         run = _Run(graph, made_by, recipe, commons, entities, images, work, options)
         done, failed = _run_all(run, chosen)
-        if not done:
-            raise UserError("\n".join(f"{name}: {why}" for name, why in failed.items()))
-        parts = [_part(folder, source) for source in chosen if source.name in done]
+        finished = [source for source in chosen if source.name in done]
+        if not any(source.kind == "candidates" for source in finished):
+            raise UserError(_nothing_found(failed))
+        made_from = {name: made["manifest_sha256"] for name, made in done.items()}
+        key = digest_of_data(
+            [CANDIDATES_FORMAT, tool_versions(), _code(), made_from, asdict(commons), failed,
+             _of_graph(made_by), recipe.images.visual]
+        )  # fmt: skip
+        if (standing := _standing(folder, key)) is not None and not options.fresh:
+            return {**standing, "left_out": _left_out(folder, [*done, *failed])}
+        parts = [_part(folder, source) for source in finished]
         counts = merge(entities, parts, commons, work / CANDIDATES_FILE, work, quiet=options.quiet)
         manifest = {
             "step": FOLDER,
+            "key": key,
             "format": CANDIDATES_FORMAT,
             "versions": tool_versions(),
             "graph": _of_graph(made_by),
             "roots": _roots(made_by),
             "commons": asdict(commons),
             "settings": asdict(recipe.images),
-            "sources": list(done),
-            "made_from": {name: made["manifest_sha256"] for name, made in done.items()},
+            "sources": [source.name for source in finished if source.kind == "candidates"],
+            "facts": [source.name for source in finished if source.kind == "facts"],
+            "made_from": made_from,
             "failed": failed,
             "left_out": _left_out(folder, [*done, *failed]),
             "counts": {
@@ -126,6 +134,20 @@ def find(graph: Path, images: Path, options: Options) -> dict[str, Any]:
         }
         publish(work, folder, [CANDIDATES_FILE, ENTITIES_FILE], manifest)
     return manifest
+
+
+def _nothing_found(failed: Mapping[str, str]) -> str:
+    if failed:
+        return "\n".join(f"{name}: {why}" for name, why in failed.items())
+    return "the sources that are named find nothing by themselves: name one that does, too."
+
+
+def _standing(folder: Path, key: str) -> dict[str, Any] | None:
+    """The manifest of what stands there, if it is what would be made."""
+    if not (folder / MANIFEST).exists():
+        return None
+    manifest = read_manifest(folder, FOLDER)
+    return manifest if manifest.get("key") == key and not misshapen(folder, manifest) else None
 
 
 def _chosen(names: Sequence[str]) -> list[Source]:
@@ -255,7 +277,9 @@ class _Run:
 
 @cache
 def _code() -> str:
-    return digest_of_code(Path(__file__).parent, Path(etl.__file__).parent)
+    """A digest of the code and of the tables beside it; ``graph`` has what walks statements."""
+    rooms = (Path(__file__).parents[1] / name for name in ("download", "etl", "graph"))
+    return digest_of_code(*rooms, suffixes=(".py", ".tsv", ".toml"))
 
 
 def _run_all(run: _Run, chosen: Sequence[Source]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -302,9 +326,26 @@ def _done(run: _Run, source: Source, found: Mapping[str, Path]) -> dict[str, Any
             "seconds": round(time.perf_counter() - started, 2),
         }
         write_manifest(request.out, manifest)
+        flush(request.out, names)
+        _check_own(final)
         discard(final)
         request.out.rename(final)
     return read_manifest(final, "source")
+
+
+def _check_own(directory: Path) -> None:
+    """Refuses to replace what this command hasn't written."""
+    if not directory.exists():
+        return
+    known = {MANIFEST}
+    if (directory / MANIFEST).is_file():
+        known |= {*read_manifest(directory, "source")["outputs"]}
+    foreign = sorted({path.name for path in directory.iterdir()} - known)
+    if foreign:
+        raise UserError(
+            f"{directory} holds {foreign[0]!r}, which no source wrote: move it away, or choose "
+            "another --out."
+        )
 
 
 @contextmanager

@@ -62,22 +62,16 @@ def connect(work: Path, memory: str = MEMORY) -> Iterator[duckdb.DuckDBPyConnect
     ``memory`` is DuckDB's ``memory_limit``. What a killed process left there is removed with
     ``work``, which is its caller's.
 
-    Raises UserError where a statement doesn't get by with that, or the disk is full.
+    Raises UserError where a statement doesn't get by with that, the disk is full, or a table
+    can't be read.
     """
     spill = tempfile.mkdtemp(prefix="spill-", dir=work)
     try:
         settings: dict[str, Any] = {**_SETTINGS, "memory_limit": memory, "temp_directory": spill}
         with duckdb.connect(":memory:", config=settings) as database:
             yield database
-    except duckdb.OutOfMemoryException as error:
-        if "failed to offload" in str(error):  # what was to be spilt found no room on the disk
-            raise _full(work, error) from error
-        raise UserError(
-            f"a join needs more memory than its limit, {memory} ({_first_line(error)}); a lower "
-            "`distance` or `per_entity` in the recipe's [images] makes it smaller."
-        ) from error
-    except duckdb.IOException as error:
-        raise _full(work, error) from error
+    except duckdb.Error as error:
+        raise _told(error, work, memory) from error
     finally:
         shutil.rmtree(spill, ignore_errors=True)
 
@@ -103,16 +97,39 @@ def shown(database: duckdb.DuckDBPyConnection, what: str, *, quiet: bool) -> Ite
             thread.join()
 
 
-def _full(work: Path, error: duckdb.Error) -> UserError:
-    free = in_bytes(shutil.disk_usage(work).free)
-    return UserError(
-        f"{work}: a join can't be written ({_first_line(error)}; {free} free): make room and run "
-        "the same command again."
-    )
+def _told(error: duckdb.Error, work: Path, memory: str) -> Exception:
+    """An error of a join in a sentence; one that is no user's is left as it is."""
+    reason = str(error).partition("\n")[0].rstrip(".")
+    if "failed to offload" in reason or "No space left" in reason:
+        free = in_bytes(shutil.disk_usage(work).free)
+        return UserError(
+            f"{work}: a join can't be written ({reason}; {free} free): make room and run the same "
+            "command again."
+        )
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return UserError(f"a join needs more memory than its limit, {memory} ({reason}).")
+    if isinstance(error, duckdb.IOException | duckdb.DataError | duckdb.InvalidInputException):
+        return UserError(f"a table can't be read ({reason}): `sparqless verify` says which it is.")
+    return error
 
 
-def _first_line(error: duckdb.Error) -> str:
-    return str(error).partition("\n")[0].rstrip(".")
+def count(database: duckdb.DuckDBPyConnection, query: str) -> int:
+    """The number that a query gives. ``count(DISTINCT x)`` keeps every x in memory, limit or not:
+
+    SELECT count(*) FROM (SELECT DISTINCT x FROM …)
+    """
+    ((number,),) = database.execute(query).fetchall()
+    return int(number)
+
+
+def view(database: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
+    """Makes a table at a path a view; in statements such a table is ::
+
+        read_parquet($path, hive_partitioning = false)
+
+    with :func:`literally`: else a directory named ``year=2026`` adds a column.
+    """
+    database.read_parquet(literally(path), hive_partitioning=False).create_view(name)
 
 
 def literally(path: Path) -> str:

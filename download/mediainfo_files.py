@@ -221,7 +221,8 @@ class Describer:
 
         from download.candidates import FACTS
 
-        return pa.table(self._columns(batch), schema=FACTS)
+        nothing = pa.nulls(batch.num_rows, pa.bool_())  # a dump doesn't say what it doesn't have
+        return pa.table({**self._columns(batch), "gone": nothing}, schema=FACTS)
 
     def found(self, batch: pa.RecordBatch) -> pa.Table:
         """Rows of the columns FOUND, of a batch that has ``entity``, ``place`` and ``reasons``."""

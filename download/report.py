@@ -30,6 +30,8 @@ def rows(out: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str
     )
     if counts["no_picture"]:
         yield "no picture", f"{counts['no_picture']:,}", "files of sound and the like, left out"
+    if counts["gone"]:
+        yield "gone", f"{counts['gone']:,}", "files that Commons has no more, left out"
     for name in manifest["left_out"]:
         yield "left out", "", f"{name} stands in {out} and is not in --source"
     yield "seconds", f"{manifest['seconds']['all']:.1f}", ""

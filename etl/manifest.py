@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,12 +56,16 @@ def digest_of_data(data: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def digest_of_code(*folders: Path) -> str:
-    """Hex digest of the Python files in folders: code changes without its version changing."""
+def digest_of_code(*folders: Path, suffixes: Sequence[str] = (".py",)) -> str:
+    """Hex digest of the files in folders whose names end so: code, and tables beside it.
+
+    A clone changes without its version changing.
+    """
     digest = hashlib.sha256()
     for folder in folders:
-        for file in sorted(folder.rglob("*.py")):
-            digest.update(file.read_bytes())
+        for file in sorted(folder.rglob("*")):
+            if file.suffix in suffixes:
+                digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

@@ -34,7 +34,7 @@ def _inputs(_: Request) -> Mapping[str, Any]:
 
 
 def _find(request: Request) -> Mapping[str, Any]:
-    """Write candidates.parquet, entity by entity; memory is 8 bytes an entity and a batch."""
+    """Write candidates.parquet, entity by entity; memory is some 8 bytes an entity and a batch."""
     import pyarrow as pa
 
     from download.candidates import CANDIDATES_FILE, FOUND, entity_numbers
@@ -59,7 +59,7 @@ def _found(rows: pa.Table, cap: int, counts: Counter[str]) -> pa.Table:
     import numpy as np
     import pyarrow as pa
 
-    from download.candidates import FOUND
+    from download.candidates import FOUND, filled
 
     entities: list[str] = []
     files: list[str] = []
@@ -74,20 +74,14 @@ def _found(rows: pa.Table, cap: int, counts: Counter[str]) -> pa.Table:
         entities += [entity] * len(kept)
         files += kept
         places += range(1, len(kept) + 1)
-    known = {
-        "entity": entities,
-        "reasons": [_REASONS] * len(entities),
-        "query_hashes": [[]] * len(entities),
-        "file": files,
-        "score": np.float32(1) / np.array(places, np.float32),
+    columns = {
+        "entity": pa.array(entities, pa.string()),
+        "reasons": pa.array([_REASONS] * len(entities), pa.list_(pa.string())),
+        "query_hashes": pa.array([[]] * len(entities), pa.list_(pa.string())),
+        "file": pa.array(files, pa.string()),
+        "score": pa.array(np.float32(1) / np.array(places, np.float32)),
     }
-    columns = (
-        pa.array(known[field.name], field.type)
-        if field.name in known
-        else pa.nulls(len(entities), field.type)
-        for field in FOUND
-    )
-    return pa.Table.from_arrays(list(columns), schema=FOUND)
+    return filled(FOUND, columns)
 
 
 def _pictures(names: Sequence[str], counts: Counter[str]) -> Iterator[str]:

@@ -19,12 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cli import cli
-from download.candidates import AVAILABLE, CANDIDATES, ENTITIES, FACTS
+from download.candidates import AVAILABLE, CANDIDATES, ENTITIES
 from download.count import Count, Counts, bin_ends, bin_of, count, steps_of
 from download.count_picture import draw
 from download.count_report import as_lines, lines
 from etl.errors import UserError
-from etl.manifest import digests, write_manifest
+from etl.manifest import digests, read_manifest, write_manifest
 
 Row = dict[str, Any]
 
@@ -54,13 +54,17 @@ def write(
     directory.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(entities, ENTITIES), directory / "entities.parquet")
     pq.write_table(pa.Table.from_pylist(rows, CANDIDATES), directory / "candidates.parquet")
+    made_from = {}
     for source in sources:
         (directory / source).mkdir()
+        write_manifest(directory / source, {"step": "source", "outputs": {}})
+        made_from[source] = read_manifest(directory / source, "source")["manifest_sha256"]
     for source, pairs in (available or {}).items():
         table = pa.Table.from_pylist(pairs, AVAILABLE)
         pq.write_table(table, directory / source / "available.parquet")
     outputs = digests(directory, ["candidates.parquet", "entities.parquet"], quiet=True)
-    data = {"step": "candidates", "sources": list(sources), "outputs": outputs, **manifest}
+    data = {"step": "candidates", "sources": list(sources), "outputs": outputs}
+    data |= {"made_from": made_from, **manifest}
     write_manifest(directory, data)
     return images
 
@@ -249,11 +253,12 @@ def test_licences_beyond_the_first_twenty_are_summed(tmp_path: Path) -> None:
     assert (shares.more, shares.files_of_more) == (10, 10)
 
 
-def test_a_source_of_facts_has_no_images_to_count(tmp_path: Path) -> None:
-    images = write(tmp_path / "i", [], [], sources=["commons-sizes", "url-list"])
-    facts = pa.Table.from_pylist([], FACTS)
-    pq.write_table(facts, images / "candidates" / "commons-sizes" / "facts.parquet")
-    assert count(images).sources == ("url-list",)
+def test_a_source_that_was_run_again_since_is_not_counted(tmp_path: Path) -> None:
+    """A run was killed between a source and the merge: its pairs and the table are of two runs."""
+    images = write(tmp_path / "i", [], [])
+    write_manifest(images / "candidates" / "url-list", {"step": "source", "outputs": {}, "n": 2})
+    with pytest.raises(UserError, match="url-list was run again since"):
+        count(images)
 
 
 @pytest.mark.parametrize("name", ["a*b", "a[b]c", "year=2026", "what?", "it's"])

@@ -117,10 +117,9 @@ def test_another_data_set_is_another_run(
     with_columns(graph, visual={"Q144": False})
     manifest = find(graph, tmp_path / "out", options)
     assert fakes["cats"].runs == 2
-    assert manifest["counts"]["entities"] == 1 + sum(  # what isn't known to be unseen is wanted
-        visual is not False
-        for visual in pq.read_table(graph / "entities.parquet")["visual"].to_pylist()
-    ) - 1  # fmt: skip
+    visual = pq.read_table(graph / "entities.parquet")["visual"].to_pylist()
+    assert manifest["counts"]["entities"] == len(visual) - visual.count(False)
+    assert visual.count(False) == 1  # and what isn't known to be unseen is wanted
 
 
 def test_what_is_merged_is_what_is_named(
@@ -143,7 +142,7 @@ def test_a_source_that_fails_keeps_no_other_from_finishing(
     fakes["cats"].error = error
     manifest = go(sample, tmp_path, "cats", "dogs", "sizes")
     assert manifest["failed"] == {"cats": str(error)}
-    assert manifest["sources"] == ["dogs", "sizes"]
+    assert (manifest["sources"], manifest["facts"]) == (["dogs"], ["sizes"])
     assert [row["sources"] for row in table(tmp_path)] == [["dogs"]]
     assert not (tmp_path / "candidates" / "cats").exists()
     with pytest.raises(UserError, match=str(error)):
@@ -160,6 +159,35 @@ def test_what_stood_stays_where_a_source_fails(
         go(sample, tmp_path, "cats")
     assert [row["sources"] for row in table(tmp_path)] == [["cats"]]
     assert not any(check.problem for check in verify(tmp_path / "candidates" / "cats"))
+
+
+def test_facts_alone_replace_nothing(sample: Path, tmp_path: Path, fakes: dict[str, Fake]) -> None:
+    go(sample, tmp_path, "cats")
+    with pytest.raises(UserError, match="find nothing by themselves"):
+        go(sample, tmp_path, "sizes")
+    assert [row["sources"] for row in table(tmp_path)] == [["cats"]]
+
+
+def test_what_no_source_wrote_is_not_removed(
+    sample: Path, tmp_path: Path, fakes: dict[str, Fake]
+) -> None:
+    mine = tmp_path / "candidates" / "cats" / "thesis.docx"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("years of work")
+    with pytest.raises(UserError, match=r"holds 'thesis\.docx', which no source wrote"):
+        go(sample, tmp_path, "cats")
+    assert mine.read_text() == "years of work"
+
+
+def test_a_merged_table_that_stands_is_not_merged_again(
+    sample: Path, tmp_path: Path, fakes: dict[str, Fake]
+) -> None:
+    go(sample, tmp_path, "cats", "dogs")
+    before = (tmp_path / "candidates" / CANDIDATES_FILE).stat().st_ino
+    go(sample, tmp_path, "cats", "dogs")
+    assert (tmp_path / "candidates" / CANDIDATES_FILE).stat().st_ino == before
+    go(sample, tmp_path, "cats", "dogs", shorter_side=900)
+    assert (tmp_path / "candidates" / CANDIDATES_FILE).stat().st_ino != before
 
 
 def test_a_name_that_no_source_has(sample: Path, tmp_path: Path) -> None:
