@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from download.commons import normal_name
-from download.joining import connect, literally, record_batches, shown
+from download.joining import connect, count, record_batches, shown, view
 from download.reading import FILES_FILE
 from download.sources import Request
 from download.tables import titles
@@ -32,6 +32,7 @@ from etl.manifest import (
     digest_of_code,
     digests,
     discard,
+    flush,
     misshapen,
     read_manifest,
     tool_versions,
@@ -97,8 +98,7 @@ class Names:
         """Makes the view ``files`` of the view ``read``, the reading's table."""
         _create_named(database, self.directory / _NAMES if self.counts["named"] else None)
         if self.counts["not_names"] or self.counts["repeated"]:
-            left_out = literally(self.directory / _LEFT_OUT)
-            database.read_parquet(left_out).create_view("left_out")
+            view(database, "left_out", self.directory / _LEFT_OUT)
             database.sql("FROM named ANTI JOIN left_out USING (page)").create_view("files")
         else:
             database.sql("FROM named").create_view("files")
@@ -108,7 +108,7 @@ def _create_named(database: duckdb.DuckDBPyConnection, names: Path | None) -> No
     if names is None:
         database.sql("FROM read").create_view("named")
         return
-    database.read_parquet(literally(names)).create_view("title")
+    view(database, "title", names)
     database.sql(
         "SELECT read.* REPLACE (coalesce(read.file, title.file) AS file) "
         "FROM read LEFT JOIN title USING (page)"
@@ -154,7 +154,7 @@ def _make(
     out = request.scratch / FOLDER
     out.mkdir()
     with connect(request.scratch) as database:
-        database.read_parquet(literally(reading / FILES_FILE)).create_view("read")
+        view(database, "read", reading / FILES_FILE)
         outputs, named = [_LEFT_OUT], 0
         if made_from["pages"] is not None:
             named = _name(database, request, out / _NAMES)
@@ -169,6 +169,7 @@ def _make(
         "outputs": digests(out, outputs, quiet=request.quiet),
     }
     write_manifest(out, manifest)
+    flush(out, outputs)
     discard(final)
     out.rename(final)
     return counts
@@ -189,8 +190,7 @@ def _name(database: duckdb.DuckDBPyConnection, request: Request, out: Path) -> i
 
 def _untitled(database: duckdb.DuckDBPyConnection) -> Ids:
     """Pages of files without a title, ascending, in 8 bytes each."""
-    ((count,),) = database.execute("SELECT count(*) FROM read WHERE file IS NULL").fetchall()
-    found = np.empty(count, np.int64)
+    found = np.empty(count(database, "SELECT count(*) FROM read WHERE file IS NULL"), np.int64)
     start = 0
     for batch in record_batches(database, "SELECT page FROM read WHERE file IS NULL"):
         found[start : start + len(batch)] = batch.column("page").to_numpy()
@@ -230,10 +230,10 @@ def _leave_out(database: duckdb.DuckDBPyConnection, request: Request, out: Path)
             wrong = pa.array([normal_name(name) != name for name in names], pa.bool_())
             writer.write(pa.table([batch.column("page").filter(wrong)], schema=_PAGES))
             progress.add(len(names))
-    database.read_parquet(literally(not_names)).create_view("not_name")
+    view(database, "not_name", not_names)
     with shown(database, "comparing names", quiet=request.quiet):
         database.execute(_TWICE)
-        ((some,),) = database.execute("SELECT count(*) FROM twice").fetchall()
+        some = count(database, "SELECT count(*) FROM twice")
         database.execute(_BEATEN if some else "CREATE TABLE beaten (page BIGINT)")
     with TableWriter(out, _PAGES) as left_out:
         for batch in record_batches(database, _ALL_LEFT_OUT):

@@ -127,14 +127,14 @@ def opened(request: Request) -> Iterator[Files]:
     Raises UserError for all that can be wrong with a dump.
     """
     from download.file_names import names_of
-    from download.joining import connect, literally
+    from download.joining import connect, view
     from download.reading import DEPICTS_FILE, FILES_FILE
 
     directory, manifest = _reading(request)
     names = names_of(request, directory, manifest, _pages(request))
     with connect(request.scratch) as database:
-        database.read_parquet(literally(directory / FILES_FILE)).create_view("read")
-        database.read_parquet(literally(directory / DEPICTS_FILE)).create_view("depicts")
+        view(database, "read", directory / FILES_FILE)
+        view(database, "depicts", directory / DEPICTS_FILE)
         names.create_view(database)
         told = {key: manifest[key] for key in ("plan", "counts", "damage")}
         warnings = _warnings(directory, manifest, names)

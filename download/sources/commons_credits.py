@@ -23,7 +23,7 @@ _ROWS: Final = "SELECT files.* FROM files SEMI JOIN wanted USING (file) ORDER BY
 def find(request: Request) -> Mapping[str, Any]:
     """Writes what the dump knows of each file, ordered by file."""
     from download.candidates import FACTS, FACTS_FILE
-    from download.joining import literally, record_batches
+    from download.joining import count, literally, record_batches
     from download.mediainfo_files import Describer, opened
     from etl.progress import Progress
     from etl.tables import TableWriter
@@ -33,9 +33,7 @@ def find(request: Request) -> Mapping[str, Any]:
     with opened(request) as files:
         if tables:
             files.database.execute(_WANTED, {"tables": tables})
-            ((counts["wanted"],),) = files.database.execute(
-                "SELECT count(*) FROM wanted"
-            ).fetchall()
+            counts["wanted"] = count(files.database, "SELECT count(*) FROM wanted")
         with (
             Describer(request) as describer,
             Progress("matching", counts["wanted"], unit=" files", quiet=request.quiet) as progress,

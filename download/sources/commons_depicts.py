@@ -16,7 +16,6 @@ from download.mediainfo_files import OPTIONS, inputs
 from download.sources import Request, Source
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
 
     from etl.merged_ids import Ids
@@ -101,7 +100,7 @@ def find(request: Request) -> Mapping[str, Any]:
         entity_numbers,
     )
     from download.commons import FORMS
-    from download.joining import record_batches, shown
+    from download.joining import count, record_batches, shown
     from download.mediainfo_files import Describer, opened
     from etl.progress import Progress
     from etl.tables import TableWriter
@@ -119,7 +118,7 @@ def find(request: Request) -> Mapping[str, Any]:
         with shown(database, "matching", quiet=request.quiet):
             database.execute(_SHOWN)
             database.execute(_PAIRS)
-            pairs = _count(database, "SELECT count(*) FROM shown")
+            pairs = count(database, "SELECT count(*) FROM shown")
             database.execute("DROP TABLE shown")
         most = settings.per_entity or (1 << 62)
         with shown(database, "choosing", quiet=request.quiet):
@@ -132,7 +131,7 @@ def find(request: Request) -> Mapping[str, Any]:
             for batch in record_batches(database, _AVAILABLE):
                 available.write(pa.Table.from_batches([batch]).cast(AVAILABLE))
                 progress.add(batch.num_rows)
-        total = _count(database, "SELECT count(*) FROM chosen")
+        total = count(database, "SELECT count(*) FROM chosen")
         reasons = request.scratch / "reasons.parquet"
         with (
             Progress("writing reasons", total, unit=" rows", quiet=request.quiet) as progress,
@@ -150,10 +149,9 @@ def find(request: Request) -> Mapping[str, Any]:
             for batch, some in _beside(batches, _column(reasons)):
                 writer.write(describer.found(batch.append_column("reasons", some)))
                 progress.add(batch.num_rows)
-        # no count(DISTINCT ...), which keeps all of them in memory
-        with_images = _count(database, "SELECT count(*) FROM (SELECT DISTINCT entity FROM pair)")
-        distinct = _count(database, "SELECT count(*) FROM (SELECT DISTINCT page FROM pair)")
-        kept = _count(database, "SELECT count(*) FROM (SELECT DISTINCT page FROM chosen)")
+        with_images = count(database, "SELECT count(*) FROM (SELECT DISTINCT entity FROM pair)")
+        distinct = count(database, "SELECT count(*) FROM (SELECT DISTINCT page FROM pair)")
+        kept = count(database, "SELECT count(*) FROM (SELECT DISTINCT page FROM chosen)")
         return {
             "counts": {
                 "candidates": writer.rows,
@@ -249,11 +247,6 @@ def _beside(
             parts.append(values[:missing])
             values = values[missing:]
         yield batch, pa.concat_arrays([part for part in parts if len(part)])
-
-
-def _count(database: duckdb.DuckDBPyConnection, query: str) -> int:
-    ((number,),) = database.execute(query).fetchall()
-    return int(number)
 
 
 SOURCE: Final = Source(
