@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -374,7 +375,7 @@ def test_names_are_found_once(graph: Path, tmp_path: Path, monkeypatch: pytest.M
     both = ("commons-depicts", "commons-credits")
     find(graph, tmp_path / "images", Options(both, given_, quiet=True))
     find(graph, tmp_path / "images", Options(both, given_, quiet=True, shorter_side=512))
-    (tmp_path / "images/candidates/commons-depicts/manifest.json").unlink()
+    shutil.rmtree(tmp_path / "images/candidates/commons-depicts")
     find(graph, tmp_path / "images", Options(both, given_, quiet=True))
     assert len(read) == 1
     assert {row["file"] for row in found_in(tmp_path / "images", "commons-depicts")} == {
@@ -518,7 +519,7 @@ def test_another_dump_wants_fresh_and_is_read_once_then(graph: Path, tmp_path: P
     assert len(found_in(tmp_path / "images", "commons-depicts")) == 1
     manifest = find(graph, tmp_path / "images", replace(second, fresh=True))
     assert len(found_in(tmp_path / "images", "commons-depicts")) == 2
-    assert manifest["sources"] == list(names)
+    assert [*manifest["sources"], *manifest["facts"]] == list(names)
 
 
 @pytest.mark.parametrize(

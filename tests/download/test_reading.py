@@ -38,7 +38,7 @@ TABLES = ("files.parquet", "depicts.parquet", "rejects.ndjson")
 
 
 def reading(path: Path, out: Path, **more: Any) -> dict[str, Any]:
-    given_ = {"workers": 0, "quiet": True, "max_rejects": 10**6, "slice_bytes": 20_000, **more}
+    given_ = {"workers": 0, "quiet": True, "max_rejects": 10**6, "slice_bytes": 90_000, **more}
     return read([str(path)], out, Options(**given_))
 
 
@@ -114,7 +114,7 @@ def test_the_tables_hold_what_a_plain_reader_finds(tmp_path: Path, lines: list[b
 
 
 @pytest.mark.parametrize("form", [".json", ".gz", ".bz2", ".zst"])
-@pytest.mark.parametrize(("workers", "slice_bytes"), [(1, 9_000), (3, 25_000)])
+@pytest.mark.parametrize(("workers", "slice_bytes"), [(1, 30_000), (2, 70_000)])
 def test_any_form_number_of_workers_and_slice_size_gives_the_same_bytes(
     tmp_path: Path,
     lines: list[bytes],
@@ -251,10 +251,10 @@ def test_a_dump_fetched_again_after_damage_is_read_again(
     whole = path.read_bytes()
     path.write_bytes(corrupt(whole))
     with pytest.raises(UserError, match="--allow-damage"):
-        reading(path, out, slice_bytes=4_000)
+        reading(path, out, slice_bytes=40_000)
     slices = sum(1 for _ in out.glob("reading/0*"))
     touched(path, whole)
-    manifest = reading(path, out, slice_bytes=4_000)
+    manifest = reading(path, out, slice_bytes=40_000)
     assert manifest["damage"] == []
     assert 0 < manifest["seconds"]["slices_read_earlier"] < slices
     assert {**tables(out), "rejects.ndjson": b""} == {**expected, "rejects.ndjson": b""}
@@ -363,7 +363,7 @@ def start(path: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
         "from pathlib import Path; from tests.download.test_reading import reading\n"
         "if __name__ == '__main__':\n"
         f"    reading(Path({str(path)!r}), Path({str(out)!r}), workers={workers}, "
-        "slice_bytes=6_000)\n"
+        "slice_bytes=50_000)\n"
     )
     script = out.parent / "run.py"
     script.write_text(code)
@@ -384,10 +384,10 @@ def test_killed_at_a_random_point_and_gone_on_with_it_is_the_same(
 ) -> None:
     path, out = dumps.write(tmp_path / "dump.json", lines), tmp_path / "out"
     process = start(path, out, workers)
-    wait_for_work(process, out, random.Random(workers).randint(3, 20))
+    wait_for_work(process, out, random.Random(workers).randint(3, 12))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    reading(path, out, slice_bytes=6_000)
+    reading(path, out, slice_bytes=50_000)
     assert tables(out) == expected
 
 
