@@ -251,10 +251,10 @@ def test_a_dump_fetched_again_after_damage_is_read_again(
     whole = path.read_bytes()
     path.write_bytes(corrupt(whole))
     with pytest.raises(UserError, match="--allow-damage"):
-        reading(path, out, slice_bytes=12_000)
+        reading(path, out, slice_bytes=3_000)
     slices = sum(1 for _ in out.glob("reading/0*"))
     touched(path, whole)
-    manifest = reading(path, out, slice_bytes=12_000)
+    manifest = reading(path, out, slice_bytes=3_000)
     assert manifest["damage"] == []
     assert 0 < manifest["seconds"]["slices_read_earlier"] < slices
     assert {**tables(out), "rejects.ndjson": b""} == {**expected, "rejects.ndjson": b""}
