@@ -49,7 +49,7 @@ _CACHED = 1 << 16  # items that are remembered: licences, creators and classes r
 _MOST_CAPTIONS = 1_000  # Wikimedia has some 600 languages
 _MOST_NAMED = 20  # licences, statuses and creators of a file: who wrote more wrote no credit
 _SURELY_SHORT = 64  # characters, of four bytes at most
-_SURELY_INT32 = 10  # digits, one more than what always fits
+_SURELY_INT64 = 19  # digits, one more than what always fits
 _SHA1 = f"Q{SHA1}"
 _FILE = "File:"
 _OF_FILES = (6, None)  # namespace; None in dumps before June 2022
@@ -187,12 +187,14 @@ class _NarrowId(Struct, gc=False):
     id: str
 
 
-class _NarrowQuantity(Struct, gc=False):
+class _NarrowPixels(Struct, gc=False):
     amount: str
-    unit: Literal["http://www.wikidata.org/entity/Q355198", "http://www.wikidata.org/entity/Q8799"]
+    unit: Literal["http://www.wikidata.org/entity/Q355198"]
 
 
-_NARROW_UNITS = {unit: f"http://www.wikidata.org/entity{unit}" for unit in (PIXEL, BYTE)}
+class _NarrowBytes(Struct, gc=False):
+    amount: str
+    unit: Literal["http://www.wikidata.org/entity/Q8799"]
 
 
 def _narrow_snak(type_: str, value: Any, *, valueless: bool = False) -> Any:
@@ -231,14 +233,16 @@ _NarrowMethod: Any = msgspec.defstruct(
     "NarrowMethod", [("P459", _tuple_of(_narrow_id), ())], gc=False
 )
 _items = _narrow_statements(_narrow_id)
-_quantities = _narrow_statements(_narrow_snak("quantity", _NarrowQuantity))
+_pixels = _narrow_statements(_narrow_snak("quantity", _NarrowPixels))
 _TYPES = {
     **dict.fromkeys(("P180", "P921", "P6243", "P275", "P6216"), _items),
     "P170": _narrow_statements(
         _narrow_snak("wikibase-entityid", _NarrowId, valueless=True),
         ("qualifiers", _NarrowNaming | tuple[()], ()),
     ),
-    **dict.fromkeys(("P2049", "P2048", "P3575"), _quantities),
+    "P2049": _pixels,
+    "P2048": _pixels,
+    "P3575": _narrow_statements(_narrow_snak("quantity", _NarrowBytes)),
     "P1163": _narrow_statements(_narrow_text),
     "P4092": _narrow_statements(_narrow_text, ("qualifiers", _NarrowMethod | tuple[()], ())),
 }
@@ -475,9 +479,9 @@ def _narrow_file(raw: Any) -> File | NoFile:
         _narrow_ids(found) if (found := statements.P275) else (),
         _narrow_ids(found) if (found := statements.P6216) else (),
         _narrow_creators(found) if (found := statements.P170) else (),
-        _narrow_quantity(found, PIXEL, _MAX_INT32) if (found := statements.P2049) else None,
-        _narrow_quantity(found, PIXEL, _MAX_INT32) if (found := statements.P2048) else None,
-        _narrow_quantity(found, BYTE, _MAX_INT64) if (found := statements.P3575) else None,
+        _narrow_pixels(found) if (found := statements.P2049) else None,
+        _narrow_pixels(found) if (found := statements.P2048) else None,
+        _narrow_bytes(found) if (found := statements.P3575) else None,
         _narrow_mime(found) if (found := statements.P1163) else None,
         _narrow_sha1(found) if (found := statements.P4092) else None,
         depicted,
@@ -513,16 +517,33 @@ def _narrow_creators(statements: Any) -> Texts:
     return _creators(statements)
 
 
-def _narrow_quantity(statements: Any, unit: str, most: int) -> int | None:
-    if len(statements) == 1:
-        statement = statements[0]
-        value = statement.mainsnak.datavalue.value
-        amount = value.amount
-        if statement.rank == "normal" and value.unit == _NARROW_UNITS[unit] and amount[:1] == "+":
-            digits = amount[1:]
-            if len(digits) < _SURELY_INT32 and digits.isdecimal() and digits.isascii():
+def _narrow_pixels(statements: Any) -> int | None:
+    statement = statements[0]
+    if len(statements) == 1 and statement.rank == "normal":
+        amount = statement.mainsnak.datavalue.value.amount
+        known = _sizes.get(amount)
+        if known is not None:
+            return known
+        found = _quantity(statements, PIXEL, _MAX_INT32)
+        if found is not None:
+            if len(_sizes) >= _CACHED:
+                _sizes.clear()
+            _sizes[amount] = found
+        return found
+    return _quantity(statements, PIXEL, _MAX_INT32)
+
+
+_sizes: dict[str, int] = {}  # amount of pixels → number
+
+
+def _narrow_bytes(statements: Any) -> int | None:
+    if len(statements) == 1 and statements[0].rank == "normal":
+        amount: str = statements[0].mainsnak.datavalue.value.amount
+        digits = amount[1:]
+        if amount[:1] == "+" and len(digits) < _SURELY_INT64:
+            if digits.isdecimal() and digits.isascii():
                 return int(digits) or None
-    return _quantity(statements, unit, most)
+    return _quantity(statements, BYTE, _MAX_INT64)
 
 
 def _narrow_depicted(statements: Any, property_: int) -> list[Depicted]:
