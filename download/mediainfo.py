@@ -45,11 +45,11 @@ MAX_PAGE: Final = (1 << 32) - 1
 
 _MAX_INT32, _MAX_INT64 = (1 << 31) - 1, (1 << 63) - 1
 _LONGEST_CODE = 64  # of a language; Wikimedia's longest have some 15
-_LONGEST_MIME = 255  # RFC 6838: 127 characters on each side of the slash
 _CACHED = 1 << 16  # items that are remembered: licences, creators and classes repeat
 _MOST_CAPTIONS = 1_000  # Wikimedia has some 600 languages
+_MOST_NAMED = 20  # licences, statuses and creators of a file: who wrote more wrote no credit
 _SURELY_SHORT = 64  # characters, of four bytes at most
-_SURELY_INT32 = 10  # digits, one more than what always fits
+_SURELY_INT64 = 19  # digits, one more than what always fits
 _SHA1 = f"Q{SHA1}"
 _FILE = "File:"
 _OF_FILES = (6, None)  # namespace; None in dumps before June 2022
@@ -59,6 +59,8 @@ _page_id = re.compile(r"M([1-9][0-9]{0,9})\Z").match
 _item_id = re.compile(r"Q([1-9][0-9]{0,16})\Z").match
 _whole_number = re.compile(r"\+?([0-9]{1,19})(?:\.0+)?\Z").match
 _hex_digest = re.compile(r"[0-9A-Fa-f]{40}\Z").match
+_NAME_OF_TYPE = r"[A-Za-z0-9][-A-Za-z0-9!#$&^_.+]{0,126}"  # RFC 6838, 4.2
+_is_mime = re.compile(rf"{_NAME_OF_TYPE}/{_NAME_OF_TYPE}\Z").match
 
 
 #: Item, property, whether the statement's rank is preferred ("prominent" on the file's page).
@@ -185,12 +187,14 @@ class _NarrowId(Struct, gc=False):
     id: str
 
 
-class _NarrowQuantity(Struct, gc=False):
+class _NarrowPixels(Struct, gc=False):
     amount: str
-    unit: Literal["http://www.wikidata.org/entity/Q355198", "http://www.wikidata.org/entity/Q8799"]
+    unit: Literal["http://www.wikidata.org/entity/Q355198"]
 
 
-_NARROW_UNITS = {unit: f"http://www.wikidata.org/entity{unit}" for unit in (PIXEL, BYTE)}
+class _NarrowBytes(Struct, gc=False):
+    amount: str
+    unit: Literal["http://www.wikidata.org/entity/Q8799"]
 
 
 def _narrow_snak(type_: str, value: Any, *, valueless: bool = False) -> Any:
@@ -229,14 +233,16 @@ _NarrowMethod: Any = msgspec.defstruct(
     "NarrowMethod", [("P459", _tuple_of(_narrow_id), ())], gc=False
 )
 _items = _narrow_statements(_narrow_id)
-_quantities = _narrow_statements(_narrow_snak("quantity", _NarrowQuantity))
+_pixels = _narrow_statements(_narrow_snak("quantity", _NarrowPixels))
 _TYPES = {
     **dict.fromkeys(("P180", "P921", "P6243", "P275", "P6216"), _items),
     "P170": _narrow_statements(
         _narrow_snak("wikibase-entityid", _NarrowId, valueless=True),
         ("qualifiers", _NarrowNaming | tuple[()], ()),
     ),
-    **dict.fromkeys(("P2049", "P2048", "P3575"), _quantities),
+    "P2049": _pixels,
+    "P2048": _pixels,
+    "P3575": _narrow_statements(_narrow_snak("quantity", _NarrowBytes)),
     "P1163": _narrow_statements(_narrow_text),
     "P4092": _narrow_statements(_narrow_text, ("qualifiers", _NarrowMethod | tuple[()], ())),
 }
@@ -368,17 +374,17 @@ def _is_normal(statement: _Statement) -> bool:
 
 
 def _ids(statements: Sequence[_Statement]) -> Texts:
-    """Items that statements name, each once."""
+    """The first items that statements name, each once."""
     used = _used(statements)
     if len(used) == 1:
         number = _item(used[0].mainsnak)
         return (f"Q{number}",) if number else ()
     found = [f"Q{number}" for s in used if (number := _item(s.mainsnak))]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))[:_MOST_NAMED]
 
 
 def _creators(statements: Sequence[_Creation]) -> Texts:
-    """Ids of creators, or what the qualifiers call those who have none."""
+    """Ids of the first creators, or what the qualifiers call those who have none."""
     found: list[str] = []
     for statement in _used(statements):
         snak = statement.mainsnak
@@ -388,7 +394,7 @@ def _creators(statements: Sequence[_Creation]) -> Texts:
                 found.append(name)
         elif number := _item(snak):
             found.append(f"Q{number}")
-    return tuple(found if len(found) < 2 else dict.fromkeys(found))
+    return tuple(found if len(found) < 2 else dict.fromkeys(found))[:_MOST_NAMED]
 
 
 def _name(qualifiers: _Naming) -> str:
@@ -414,7 +420,7 @@ def _depicted(statements: Sequence[_Statement], property_: int) -> list[Depicted
 
 
 def _quantity(statements: Sequence[_Statement], unit: str, most: int) -> int | None:
-    """The first number in the unit; what is negative, a fraction or above ``most`` is none."""
+    """The first number in the unit, from 1 to ``most``: 0 is said of what nobody measured."""
     for statement in _used(statements):
         snak = statement.mainsnak
         value = _value(snak, "quantity")
@@ -423,7 +429,7 @@ def _quantity(statements: Sequence[_Statement], unit: str, most: int) -> int | N
         if not isinstance(value.amount, str) or not isinstance(value.unit, str):
             raise RejectedLineError("a quantity without an amount or a unit")
         number = _whole_number(value.amount)
-        if number and value.unit.endswith(unit) and (found := int(number[1])) <= most:
+        if number and value.unit.endswith(unit) and 0 < (found := int(number[1])) <= most:
             return found
     return None
 
@@ -431,7 +437,7 @@ def _quantity(statements: Sequence[_Statement], unit: str, most: int) -> int | N
 def _mime(statements: Sequence[_Statement]) -> str | None:
     for statement in _used(statements):
         text = _text(statement.mainsnak)
-        if text and len(text) <= _LONGEST_MIME:
+        if text and _is_mime(text):
             return text
     return None
 
@@ -473,9 +479,9 @@ def _narrow_file(raw: Any) -> File | NoFile:
         _narrow_ids(found) if (found := statements.P275) else (),
         _narrow_ids(found) if (found := statements.P6216) else (),
         _narrow_creators(found) if (found := statements.P170) else (),
-        _narrow_quantity(found, PIXEL, _MAX_INT32) if (found := statements.P2049) else None,
-        _narrow_quantity(found, PIXEL, _MAX_INT32) if (found := statements.P2048) else None,
-        _narrow_quantity(found, BYTE, _MAX_INT64) if (found := statements.P3575) else None,
+        _narrow_pixels(found) if (found := statements.P2049) else None,
+        _narrow_pixels(found) if (found := statements.P2048) else None,
+        _narrow_bytes(found) if (found := statements.P3575) else None,
         _narrow_mime(found) if (found := statements.P1163) else None,
         _narrow_sha1(found) if (found := statements.P4092) else None,
         depicted,
@@ -511,16 +517,33 @@ def _narrow_creators(statements: Any) -> Texts:
     return _creators(statements)
 
 
-def _narrow_quantity(statements: Any, unit: str, most: int) -> int | None:
-    if len(statements) == 1:
-        statement = statements[0]
-        value = statement.mainsnak.datavalue.value
-        amount = value.amount
-        if statement.rank == "normal" and value.unit == _NARROW_UNITS[unit] and amount[:1] == "+":
-            digits = amount[1:]
-            if len(digits) < _SURELY_INT32 and digits.isdecimal() and digits.isascii():
-                return int(digits)
-    return _quantity(statements, unit, most)
+def _narrow_pixels(statements: Any) -> int | None:
+    statement = statements[0]
+    if len(statements) == 1 and statement.rank == "normal":
+        amount = statement.mainsnak.datavalue.value.amount
+        known = _sizes.get(amount)
+        if known is not None:
+            return known
+        found = _quantity(statements, PIXEL, _MAX_INT32)
+        if found is not None:
+            if len(_sizes) >= _CACHED:
+                _sizes.clear()
+            _sizes[amount] = found
+        return found
+    return _quantity(statements, PIXEL, _MAX_INT32)
+
+
+_sizes: dict[str, int] = {}  # amount of pixels → number
+
+
+def _narrow_bytes(statements: Any) -> int | None:
+    if len(statements) == 1 and statements[0].rank == "normal":
+        amount: str = statements[0].mainsnak.datavalue.value.amount
+        digits = amount[1:]
+        if amount[:1] == "+" and len(digits) < _SURELY_INT64:
+            if digits.isdecimal() and digits.isascii():
+                return int(digits) or None
+    return _quantity(statements, BYTE, _MAX_INT64)
 
 
 def _narrow_depicted(statements: Any, property_: int) -> list[Depicted]:
@@ -536,9 +559,17 @@ def _narrow_depicted(statements: Any, property_: int) -> list[Depicted]:
 def _narrow_mime(statements: Any) -> str | None:
     if len(statements) == 1 and statements[0].rank == "normal":
         mime: str = statements[0].mainsnak.datavalue.value
-        if 0 < len(mime) <= _LONGEST_MIME:
+        if mime in _mimes:
+            return mime
+        if _is_mime(mime):
+            if len(_mimes) >= _CACHED:
+                _mimes.clear()
+            _mimes.add(mime)
             return mime
     return _mime(statements)
+
+
+_mimes: set[str] = set()  # that are of a type's form
 
 
 def _narrow_sha1(statements: Any) -> str | None:

@@ -1,9 +1,8 @@
 """A reading of Commons' mediainfo dump in DuckDB: its files, with titles, and what they depict.
 
 The views ``files`` and ``depicts`` have the columns of the reading's tables
-(``download/reading.py``). Dumps from before June 2022 have no titles (operations/puppet,
-0ce27bc349f); there the names come from a dump of MediaWiki's table ``page``, whose ``page_id`` is
-the number in M76.
+(``download/reading.py``). In ``files`` no name comes twice and each is one (or null):
+``download/file_names.py`` says how.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-    from etl.dump import Input
+    from download.file_names import Names
 
 #: Where a dump is read to, in the directory of images, unless an earlier reading is given.
 READING: Final = "mediainfo"
@@ -37,29 +36,34 @@ _PUBLISHED: Final = (
 
 
 def inputs(request: Request) -> Mapping[str, Any]:
-    """What a source that reads the mediainfo dump is made from.
+    """What a source that reads the mediainfo dump is made from: its reading, which this begins.
 
-    Raises MissingInputError where no dump is given, and none was read before.
+    Raises MissingInputError where no dump is given, and none was read before; UserError for all
+    that can be wrong with a dump.
     """
-    from etl.dump import MEDIAINFO, find_inputs
-    from etl.sql import describe
+    from download.reading import DEPICTS_FILE, FILES_FILE
 
-    dumps = _dumps(request)
-    earlier = _earlier(request)
-    if earlier is not None:
-        files: Sequence[Any] = earlier[1]["plan"]["inputs"]
-    elif dumps:
-        files = find_inputs(dumps, kind=MEDIAINFO)
-    else:
-        raise MissingInputError(
-            f"Commons' mediainfo dump is missing: give --mediainfo FILE, {_PUBLISHED}."
-        )
-    made_from: dict[str, Any] = {"mediainfo": [_identified(file) for file in files]}
-    if request.given["pages"]:
-        made_from["pages"] = _identified(describe(local_file("pages", request.given["pages"][0])))
+    _, manifest = _reading(request)
+    tables = (FILES_FILE, DEPICTS_FILE)
+    made_from: dict[str, Any] = {
+        "mediainfo": {name: manifest["outputs"][name]["sha256"] for name in tables}
+    }
+    if manifest["counts"]["untitled"]:
+        made_from["pages"] = _pages(request)
     if request.store is not None:
         made_from["store"] = _contents(request.store)
     return made_from
+
+
+def _pages(request: Request) -> dict[str, Any] | None:
+    """Size and digest of the dump of table page: disks move and files are renamed."""
+    from etl.sql import describe
+
+    given = request.given["pages"]
+    if not given:
+        return None
+    dump = describe(local_file("pages", given[0]))
+    return {"size": dump.size, "digest": dump.digest}
 
 
 def _dumps(request: Request) -> tuple[str, ...]:
@@ -76,27 +80,19 @@ def _contents(store: Path) -> dict[str, Any]:
     return {"contents": manifest["contents"], "redirects": redirects}
 
 
-def _identified(file: Input | Mapping[str, Any]) -> dict[str, Any]:
-    """Size and digest: disks move and files are renamed."""
-    if isinstance(file, Mapping):
-        return {name: file[name] for name in ("size", "digest")}
-    return {"size": file.size, "digest": file.digest}
-
-
 def _earlier(request: Request) -> tuple[Path, dict[str, Any]] | None:
     """The reading that is given in place of a dump, or stands where no dump is given.
 
     With its manifest; None where there is a dump to read.
     """
-    from etl.manifest import MANIFEST, check_whole, read_manifest
+    from download.reading import standing
+    from etl.manifest import MANIFEST
 
     dumps = _dumps(request)
     directory = Path(dumps[0]) if dumps else request.images / READING
     if len(dumps) > 1 or not (directory / MANIFEST).is_file():
         return None
-    manifest = read_manifest(directory, READING)
-    check_whole(directory, manifest, "read the dump again: --mediainfo FILE --fresh")
-    return directory, manifest
+    return directory, standing(directory)
 
 
 @dataclass
@@ -130,17 +126,19 @@ def opened(request: Request) -> Iterator[Files]:
 
     Raises UserError for all that can be wrong with a dump.
     """
-    from download.joining import connect, literally
+    from download.file_names import names_of
+    from download.joining import connect, view
     from download.reading import DEPICTS_FILE, FILES_FILE
 
     directory, manifest = _reading(request)
+    names = names_of(request, directory, manifest, _pages(request))
     with connect(request.scratch) as database:
-        database.read_parquet(literally(directory / FILES_FILE)).create_view("read")
-        database.read_parquet(literally(directory / DEPICTS_FILE)).create_view("depicts")
+        view(database, "read", directory / FILES_FILE)
+        view(database, "depicts", directory / DEPICTS_FILE)
+        names.create_view(database)
         told = {key: manifest[key] for key in ("plan", "counts", "damage")}
-        files = Files(database, told, _warnings(directory, manifest))
-        _name_files(files, request, manifest["counts"])
-        yield files
+        warnings = _warnings(directory, manifest, names)
+        yield Files(database, {**told, "names": dict(names.counts)}, warnings)
 
 
 def _reading(request: Request) -> tuple[Path, dict[str, Any]]:
@@ -156,49 +154,34 @@ def _reading(request: Request) -> tuple[Path, dict[str, Any]]:
             fresh=request.fresh,
             quiet=request.quiet,
         )
-        found = _earlier(request) or (directory, read(_dumps(request), directory, options))
-        request.shared[READING] = found
+        dumps = _dumps(request)
+        found = _earlier(request)
+        if found is None and not dumps:
+            raise MissingInputError(
+                f"Commons' mediainfo dump is missing: give --mediainfo FILE, {_PUBLISHED}."
+            )
+        request.shared[READING] = found or (directory, read(dumps, directory, options))
     directory, manifest = request.shared[READING]
     return directory, manifest
 
 
-def _warnings(directory: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """What of the dump is not in the reading, though it should be."""
+def _warnings(directory: Path, manifest: Mapping[str, Any], names: Names) -> list[str]:
+    """What of the dump is not in the reading or not in ``files``, though it should be."""
     from etl.dump import Damage
     from etl.losses import REJECTS, told
     from etl.show import counted
 
-    rejects = manifest["counts"]["rejects"]
+    counts = manifest["counts"]
     found = [f"{told(Damage(**lost))}." for lost in manifest["damage"]]
-    if rejects:
+    if rejects := counts["rejects"]:
         lines = counted(rejects, "line")
         found.insert(0, f"{lines} of the dump can't be read: see {directory / REJECTS}.")
+    if counts["untitled"] and not names.counts["named"]:
+        found.append(_untitled(counts["untitled"], counts["files"]))
+    if wrong := names.counts["not_names"]:
+        files = counted(wrong, "file was", "files were")
+        found.append(f"{files} left out: what the dump calls them can't be the name of a file.")
     return found
-
-
-def _name_files(files: Files, request: Request, counts: Mapping[str, int]) -> None:
-    """Makes the view ``files``: what was read, with the names that MediaWiki's table knows."""
-    database, pages, untitled = files.database, request.given["pages"], counts["untitled"]
-    if not untitled or not pages:
-        database.sql("FROM read").create_view("files")
-        if untitled:
-            files.warnings.append(_untitled(untitled, counts["files"]))
-        return
-    from download.joining import literally
-    from download.tables import titles
-    from etl.progress import Progress
-
-    wanted = database.sql("SELECT page FROM read WHERE file IS NULL ORDER BY page")
-    ids = wanted.fetchnumpy()["page"]
-    out = request.scratch / "titles.parquet"
-    table = Path(pages[0])
-    with Progress("reading names", table.stat().st_size, quiet=request.quiet) as progress:
-        titles(table, ids, out, progress.add)
-    database.read_parquet(literally(out)).create_view("title")
-    database.sql(
-        "SELECT read.* REPLACE (coalesce(read.file, title.file) AS file) "
-        "FROM read LEFT JOIN title USING (page)"
-    ).create_view("files")
 
 
 def _untitled(untitled: int, files: int) -> str:

@@ -49,6 +49,7 @@ from etl.manifest import (
     digests,
     discard,
     flush,
+    is_untouched,
     read_manifest,
     tool_versions,
     write_json,
@@ -64,8 +65,9 @@ from etl.store import LOCK
 from etl.tables import ROW_GROUP, TableWriter
 from etl.writing import disk_errors, locked
 
-#: Version of what stands in such a directory.
-FORMAT: Final = 1
+#: Version of what stands in such a directory: another one for each change of what is read of a
+#: line, since a reading outlives the code that made it.
+FORMAT: Final = 2
 STEP: Final = "mediainfo"
 FILES_FILE: Final = "files.parquet"
 DEPICTS_FILE: Final = "depicts.parquet"
@@ -200,7 +202,7 @@ def read(names: Sequence[str], out: Path, options: Options = DEFAULTS) -> dict[s
         if options.fresh:
             _remove(out)
         if (out / MANIFEST).exists():
-            manifest = _finished(out, plan)
+            manifest = _finished(out, plan, allow_damage=options.allow_damage)
             discard(out / _WORK)  # of a run that was killed when all was done
             return manifest
         _settle_plan(out / _WORK / _PLAN, plan)
@@ -246,18 +248,60 @@ def _settle_plan(path: Path, plan: Plan) -> None:
     if plan.inputs[0].path == STDIN and path.parent.exists():
         discard(path.parent)  # what stood on it then can't be compared with what stands now
     try:
-        standing = ujson.loads(path.read_bytes())
+        earlier = ujson.loads(path.read_bytes())
     except FileNotFoundError:
         path.parent.mkdir(exist_ok=True)
         write_json(path, encoded)
         return
     except ValueError as error:
         raise UserError(f"{path} can't be read ({error}); start over with --fresh.") from error
-    check_same(path.parents[1], standing, encoded, "holds a half-done reading", "--out")
+    check_same(path.parents[1], earlier, encoded, "holds a half-done reading", "--out")
+    if _times(earlier) != _times(encoded):
+        _forget_damaged(path.parent)
+        write_json(path, encoded)
 
 
-def _finished(out: Path, plan: Plan) -> dict[str, Any]:
+def _times(plan: Mapping[str, Any]) -> list[int]:
+    """When the files of a plan were last written to."""
+    return [file["mtime_ns"] for file in plan["inputs"]]
+
+
+def _forget_damaged(work: Path) -> None:
+    """Forgets slices that lost bytes or lines: their file was fetched again, as one is told to."""
+    for directory in sorted(work.glob("[0-9]*")):
+        report = report_of(work, int(directory.name), SliceReport)
+        if report is None or report.damage or report.rejected:
+            discard(directory)
+
+
+def standing(out: Path) -> dict[str, Any]:
+    """The manifest of a finished reading.
+
+    Raises UserError where it was changed, has lost a table, or is of another version of this
+    program, which took other things of a line.
+    """
     manifest = read_manifest(out, STEP)
+    if manifest.get("format") != FORMAT:
+        raise UserError(
+            f"{out} holds a reading of format {manifest.get('format')!r}, made by another version "
+            f"of sparqless; this one's is {FORMAT}: {_AGAIN}."
+        )
+    if not is_untouched(out):
+        raise UserError(f"{out / MANIFEST} was changed after it was written: {_AGAIN}.")
+    check_whole(out, manifest, _AGAIN)
+    return manifest
+
+
+_AGAIN: Final = "read the dump again, --mediainfo FILE --fresh"
+
+
+def _finished(out: Path, plan: Plan, *, allow_damage: bool) -> dict[str, Any]:
+    """The manifest of the finished reading of the same dump.
+
+    One that lost bytes is the reading of the very file it was made from: a file of the same size
+    that was written since may be the whole one.
+    """
+    manifest = standing(out)
     if plan.inputs[0].path == STDIN:
         raise UserError(
             f"{out} holds a finished reading, and standard input can't be compared with what it "
@@ -265,7 +309,13 @@ def _finished(out: Path, plan: Plan) -> dict[str, Any]:
         )
     wanted = {k: v for k, v in as_json(plan).items() if k not in _OF_THE_WORK}
     check_same(out, manifest["plan"], wanted, "holds a finished reading", "--out")
-    check_whole(out, manifest, "read the dump again with --fresh")
+    damage = [msgspec.convert(lost, Damage) for lost in manifest["damage"]]
+    if damage and _times(manifest["plan"]) != _times(as_json(plan)):
+        raise UserError(
+            f"{out} holds what could be read of a damaged dump, and {plan.inputs[0].path} was "
+            "written since: read it again with --fresh."
+        )
+    check_damage(damage, allow_damage, "a table")
     return manifest
 
 

@@ -12,23 +12,18 @@ from typing import Any, Final
 from download.mediainfo_files import OPTIONS, inputs
 from download.sources import Request, Source
 
-#: The files that are named and known; of two pages with one title the later revision.
-_ROWS: Final = """
-WITH wanted AS (SELECT DISTINCT file FROM read_parquet($tables) WHERE file IS NOT NULL),
-known AS (
-    SELECT files.*, row_number() OVER (
-        PARTITION BY files.file ORDER BY files.revision DESC, files.page DESC
-    ) AS place
-    FROM files SEMI JOIN wanted USING (file)
-)
-SELECT * EXCLUDE (place) FROM known WHERE place = 1 ORDER BY file
+_WANTED: Final = """
+CREATE TABLE wanted AS
+SELECT DISTINCT file FROM read_parquet($tables, hive_partitioning = false) WHERE file IS NOT NULL
 """
+
+_ROWS: Final = "SELECT files.* FROM files SEMI JOIN wanted USING (file) ORDER BY file"
 
 
 def find(request: Request) -> Mapping[str, Any]:
     """Writes what the dump knows of each file, ordered by file."""
     from download.candidates import FACTS, FACTS_FILE
-    from download.joining import literally, record_batches
+    from download.joining import count, literally, record_batches
     from download.mediainfo_files import Describer, opened
     from etl.progress import Progress
     from etl.tables import TableWriter
@@ -37,21 +32,18 @@ def find(request: Request) -> Mapping[str, Any]:
     counts = {"wanted": 0, "found": 0, "with_licence": 0}
     with opened(request) as files:
         if tables:
-            query = "SELECT count(DISTINCT file) FROM read_parquet($tables)"
-            ((counts["wanted"],),) = files.database.execute(query, {"tables": tables}).fetchall()
+            files.database.execute(_WANTED, {"tables": tables})
+            counts["wanted"] = count(files.database, "SELECT count(*) FROM wanted")
         with (
             Describer(request) as describer,
             Progress("matching", counts["wanted"], unit=" files", quiet=request.quiet) as progress,
             TableWriter(request.out / FACTS_FILE, FACTS) as writer,
         ):
-            if tables:
-                for batch in record_batches(
-                    files.database, _ROWS, {"tables": tables}, rows=1 << 15
-                ):
-                    facts = describer.facts(batch)
-                    writer.write(facts)
-                    counts["with_licence"] += facts.num_rows - facts["licence"].null_count
-                    progress.add(batch.num_rows)
+            for batch in record_batches(files.database, _ROWS, rows=1 << 15) if tables else ():
+                facts = describer.facts(batch)
+                writer.write(facts)
+                counts["with_licence"] += facts.num_rows - facts["licence"].null_count
+                progress.add(batch.num_rows)
         counts["found"] = writer.rows
         return {"counts": counts, "mediainfo": files.manifest, "warnings": files.warnings}
 

@@ -14,6 +14,22 @@ AMOUNTS = ("+640", "+640", "+480", "+1", "+0", "640", "-5", "+1.5", "+7.0", "+21
            " 5")  # fmt: skip
 NAMES = ("Ä", "A b", "Über “q” 😀 & co?", "x" * 80, "é" * 70)
 TEXTS = ("Ann", "Ann", "Bo / Ö", "", "😀 é", "x" * 3000, "image/jpeg", "http://example.org/u/Ann")
+MIMES = (
+    "image/jpeg",
+    "image/jpeg",
+    "image/svg+xml",
+    "x" * 127 + "/vnd.a-b",
+    "x/" + "y" * 128,
+    "",
+    "image/",
+    "/jpeg",
+    "image",
+    "<script>\x1b[2J",
+    "image/jpeg\n",
+    "a/b/c",
+    "é/b",
+    ".a/b",
+)
 DIGESTS = ("a" * 40, "0123456789ABCDEFabcdef012345678901234567", "b" * 39, "g" * 40, "")
 
 
@@ -55,7 +71,7 @@ def value(rng: random.Random, kind: str, property_id: str) -> Any:
             made.pop(rng.choice(sorted(made)))
         return made
     if kind == "string":
-        return rng.choice(DIGESTS if property_id == "P4092" else TEXTS)
+        return rng.choice({"P4092": DIGESTS, "P1163": MIMES}.get(property_id, TEXTS))
     return {"text": "Ann", "language": "en"}
 
 

@@ -64,9 +64,9 @@ def taken(text: bytes) -> dict[str, Any] | str:
         "file": name,
         "captions": [label["value"][:2000] for label in labels.values()],
         "caption_langs": list(labels),
-        "licences": once(items(statements, "P275")),
-        "statuses": once(items(statements, "P6216")),
-        "creators": once(creators(statements)),
+        "licences": once(items(statements, "P275"))[:20],
+        "statuses": once(items(statements, "P6216"))[:20],
+        "creators": once(creators(statements))[:20],
         "width": first(numbers(statements, "P2049", "Q355198", 2**31)),
         "height": first(numbers(statements, "P2048", "Q355198", 2**31)),
         "bytes": first(numbers(statements, "P3575", "Q8799", 2**63)),
@@ -188,15 +188,23 @@ def numbers(statements: dict[str, Any], property_id: str, unit: str, limit: int)
         need(isinstance(value.get("amount"), str) and isinstance(value.get("unit"), str))
         if re.fullmatch(r"\+?[0-9]{1,19}(\.0+)?", value["amount"]):
             number = int(value["amount"].split(".")[0])
-            if value["unit"].split("/")[-1] == unit and "/" in value["unit"] and number < limit:
+            if value["unit"].split("/")[-1] == unit and "/" in value["unit"] and 0 < number < limit:
                 yield number
 
 
 def mimes(statements: dict[str, Any]) -> Iterator[str]:
     for statement in used(statements, "P1163"):
         text = value_of(statement["mainsnak"], "string")
-        if text and len(text) <= 255:
+        if text and text.count("/") == 1 and all(map(names_type, text.split("/"))):
             yield text
+
+
+def names_type(word: str) -> bool:
+    """RFC 6838, 4.2."""
+    allowed = set("!#$&-^_.+")
+    letters = [c for c in word if c not in allowed]
+    begins = word[:1] not in ("", *allowed)
+    return begins and len(word) <= 127 and all(c.isascii() and c.isalnum() for c in letters)
 
 
 def digests(statements: dict[str, Any]) -> Iterator[str]:

@@ -6,18 +6,29 @@ import gzip
 import hashlib
 import json
 import random
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from download import file_names
+from download.commons import normal_name
 from download.find import Options, find
+from download.joining import connect, record_batches
+from download.sources import commons_depicts
 from etl.errors import UserError
+from etl.manifest import digests, write_manifest
 from graph.build import build
 from graph.recipe import load
 from tests.download.commons_dump import Line, file_line, write_mediainfo
+from tests.download.commons_dumps import page_dump
 from tests.etl.mysqldump import table_of
 from tests.graph.small_dump import entity, ranked, recipe_of, redirect, store_of
 
@@ -155,6 +166,64 @@ def test_files_are_those_that_the_dump_says_show_an_entity(
     assert counts["with_images"] == len(expected)
 
 
+def test_the_best_reasons_of_a_file_are_kept_and_memory_does_for_all(tmp_path: Path) -> None:
+    """50,000 files with 12 reasons each, under a limit that their lists would not stay below."""
+    pairs, each = 50_000, 12
+    with connect(tmp_path, "32MB") as database:
+        database.execute(f"""
+            CREATE TABLE chosen AS
+            SELECT n // 50 AS entity, n AS page, n % 50 + 1 AS place FROM range({pairs}) t(n);
+            CREATE TABLE depicts AS
+            SELECT n // {each} AS page, n % {each} AS item, 180::SMALLINT AS property,
+                n % {each} = 11 AS preferred
+            FROM range({each} * {pairs}) t(n);
+            CREATE TABLE target AS
+            SELECT entity, item, item::SMALLINT AS distance
+            FROM range({pairs} // 50) a(entity), range({each}) b(item);
+        """)
+        lists = [
+            reasons
+            for column in commons_depicts._reasons(
+                record_batches(database, commons_depicts._REASONS, rows=1000)
+            )
+            for reasons in column.to_pylist()
+        ]
+    further = [f"P180 via Q{item} {item}" for item in range(7)]
+    assert len(lists) == pairs
+    assert lists[49_999] == ["P180 preferred via Q11 11", *further]
+    assert lists[100] == ["P180 preferred via Q11 11", *further[:2], "P180", *further[3:]]
+    assert {len(reasons) for reasons in lists} == {8}
+
+
+@settings(max_examples=60)
+@given(sizes=st.lists(st.integers(1, 30), max_size=12), rows=st.integers(1, 12))
+def test_reasons_are_cut_into_pieces_anywhere(sizes: list[int], rows: int) -> None:
+    pairs = [(n // 3, n % 3 + 1, item) for n, size in enumerate(sizes) for item in range(size)]
+    entity, place, item = ([pair[i] for pair in pairs] for i in range(3))
+    table = pa.table(
+        {
+            "entity": pa.array(entity, pa.int64()),
+            "place": pa.array(place, pa.int64()),
+            "property": pa.array([921] * len(pairs), pa.int16()),
+            "preferred": pa.array([False] * len(pairs), pa.bool_()),
+            "item": pa.array([n + 100 for n in item], pa.int64()),
+            "distance": pa.array(item, pa.int16()),
+        }
+    )
+    batches = iter(table.to_batches(max_chunksize=rows))
+    found = [list_ for column in commons_depicts._reasons(batches) for list_ in column.to_pylist()]
+    assert found == [[f"P921 via Q{n + 100} {n}" for n in range(min(size, 8))] for size in sizes]
+    columns = iter([pa.array(found[n : n + 2]) for n in range(0, len(found), 2)])
+    others = pa.RecordBatch.from_pydict({"n": pa.array(range(len(found)))})
+    cut = (others.slice(n, rows) for n in range(0, len(found), rows))
+    beside = [
+        pair
+        for batch, some in commons_depicts._beside(cut, columns)
+        for pair in zip(batch["n"].to_pylist(), some.to_pylist(), strict=True)
+    ]
+    assert beside == list(enumerate(found))
+
+
 def test_without_a_store_what_the_data_set_keeps_counts(tmp_path: Path) -> None:
     """Its hierarchy has nothing below an entity but other entities and what leads to them."""
     entities = [
@@ -209,6 +278,165 @@ def test_credits_are_of_the_files_that_other_sources_name(graph: Path, tmp_path:
         tmp_path / "images/candidates/candidates.parquet").to_pylist()}  # fmt: skip
     assert rows["Known.jpg"]["licence"] == "CC BY-SA 4.0"
     assert rows["Unknown.jpg"]["licence"] is None
+
+
+def test_of_two_files_with_one_name_the_later_revision_counts(graph: Path, tmp_path: Path) -> None:
+    """For both sources, whether a file depicts anything or not; then the higher page."""
+    depicting = {"P180": ["Q1"]}
+    lines = [
+        file_line(1, "Twice.jpg", claims=depicting, revision=5),
+        file_line(2, "Twice.jpg", claims=depicting, revision=9),
+        file_line(9, "Twice.jpg", claims=depicting, revision=8),
+        file_line(3, "Known.jpg", claims=depicting, revision=7),
+        file_line(4, "Known.jpg", revision=8),
+        file_line(6, "Even.jpg", claims=depicting, revision=7),
+        file_line(5, "Even.jpg", claims=depicting, revision=7),
+        file_line(7, "Once.jpg", claims=depicting),
+    ]
+    given_ = {"mediainfo": (str(write_mediainfo(tmp_path / "m.json", lines)),)}
+    names = ("commons-p18", "commons-depicts", "commons-credits")
+    manifest = find(graph, tmp_path / "images", Options(names, given_, quiet=True))
+    rows = found_in(tmp_path / "images", "commons-depicts")
+    assert {row["source_id"] for row in rows} == {"M2", "M6", "M7"}
+    facts = found_in(tmp_path / "images", "commons-credits", "facts")
+    assert [(row["file"], row["source_id"]) for row in facts] == [
+        ("Even.jpg", "M6"), ("Known.jpg", "M4"), ("Once.jpg", "M7"), ("Twice.jpg", "M2")
+    ]  # fmt: skip
+    assert not manifest["warnings"]
+
+
+BAD = ["A_b.jpg", "A\0b.jpg", "A\nb.jpg", "../../etc.jpg", "lower.jpg", "A%41.jpg", "A  b.jpg",
+       "A b.jpg ", "A|b.jpg", "A~~~b.jpg", "A&amp;b.jpg", "E\u0301.jpg", "File:A.jpg", "éa.jpg",
+       "x" * 230 + "A.jpg", "É" * 130 + ".jpg", "A\u200eb.jpg", "A\u3000b.jpg"]  # fmt: skip
+GOOD = [
+    "A b.jpg",
+    "100% & ~ more.jpg",
+    "École.jpg",
+    "ßa.jpg",
+    "Ω (1).jpg",
+    "\u30c6スト.jpg",
+    "Ab,c.jpg",
+]
+
+
+def test_what_cannot_be_a_name_is_no_file(graph: Path, tmp_path: Path) -> None:
+    """Neither a title of the dump nor one of the table page."""
+    claims = {"P180": ["Q1"]}
+    names = [*BAD, *GOOD]
+    titled = [file_line(n, name, claims=claims) for n, name in enumerate(names, 1)]
+    untitled = [file_line(n, None, claims=claims) for n, _ in enumerate(names, 1)]
+    pages = [(n, 6, name.replace(" ", "_").encode(), 0) for n, name in enumerate(names, 1)]
+    underscored = {"A_b.jpg"}  # which the table writes so
+    for lines, bad in ((titled, set(BAD)), (untitled, set(BAD) - underscored)):
+        given_ = {"mediainfo": (str(write_mediainfo(tmp_path / "m.json", lines)),)}
+        if lines is untitled:
+            given_["pages"] = (str(page_dump(tmp_path, pages)),)
+        options = Options(("commons-depicts",), given_, quiet=True, fresh=True, max_rejects=9)
+        manifest = find(graph, tmp_path / "images", options)
+        rows = found_in(tmp_path / "images", "commons-depicts")
+        assert {row["file"] for row in rows} == set(GOOD)
+        said = json.loads((tmp_path / "images/mediainfo-names/manifest.json").read_text())
+        # a title of 264 bytes is none: the line is rejected
+        assert said["counts"]["not_names"] == len(bad) - (lines is titled)
+        assert "can't be the name of a file" in manifest["warnings"][-1]
+
+
+@settings(max_examples=300)
+@given(name=st.text(st.characters(codec="utf-8"), min_size=1, max_size=8))
+def test_plain_names_are_names(name: str) -> None:
+    for text in (name, f"A{name}"):
+        if re.fullmatch(file_names._PLAIN, text):
+            assert normal_name(text) == text
+
+
+def test_every_letter_of_a_plain_name_stands_by_itself() -> None:
+    first, further = (re.compile(f"[{c}]") for c in (file_names._FIRST, file_names._FURTHER))
+    for letter in map(chr, range(0x10000)):
+        if further.match(letter):
+            names = [
+                f"A{before}{letter}"
+                for before in ("", *"eaoui\u0438\u05d0\u0627\u304b\u30cf\uac00")
+            ]
+            assert [normal_name(name) for name in names] == names
+        if first.match(letter):
+            assert normal_name(letter) == letter
+
+
+def test_names_are_found_once(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [file_line(n, None, claims={"P180": ["Q1"]}) for n in (1, 2, 3)]
+    pages = [(1, 6, b"One.jpg", 0), (2, 6, b"Two.jpg", 0)]
+    given_ = {
+        "mediainfo": (str(write_mediainfo(tmp_path / "m.json", lines)),),
+        "pages": (str(page_dump(tmp_path, pages)),),
+    }
+    read = []
+    titles = file_names.titles
+    monkeypatch.setattr(file_names, "titles", lambda *some: read.append(titles(*some)))
+    both = ("commons-depicts", "commons-credits")
+    find(graph, tmp_path / "images", Options(both, given_, quiet=True))
+    find(graph, tmp_path / "images", Options(both, given_, quiet=True, shorter_side=512))
+    shutil.rmtree(tmp_path / "images/candidates/commons-depicts")
+    find(graph, tmp_path / "images", Options(both, given_, quiet=True))
+    assert len(read) == 1
+    assert {row["file"] for row in found_in(tmp_path / "images", "commons-depicts")} == {
+        "One.jpg", "Two.jpg"
+    }  # fmt: skip
+    given_["pages"] = (str(page_dump(tmp_path, [*pages, (3, 6, b"Three.jpg", 0)])),)
+    find(graph, tmp_path / "images", Options(both, given_, quiet=True))
+    assert len(read) == 2
+    assert len(found_in(tmp_path / "images", "commons-depicts")) == 3
+
+
+def test_a_page_that_comes_twice_is_refused(graph: Path, tmp_path: Path) -> None:
+    lines = [file_line(n, None, claims={"P180": ["Q1"]}) for n in (1, 2)]
+    pages = [(1, 6, b"One.jpg", 0), (2, 6, b"Two.jpg", 0), (1, 6, b"One_more.jpg", 0)]
+    given_ = {
+        "mediainfo": (str(write_mediainfo(tmp_path / "m.json", lines)),),
+        "pages": (str(page_dump(tmp_path, pages)),),
+    }
+    options = Options(("commons-depicts",), given_, quiet=True)
+    with pytest.raises(UserError, match=r"has two rows of the page 1, .*fetch it again"):
+        find(graph, tmp_path / "images", options)
+    assert not (tmp_path / "images/mediainfo-names").exists()
+
+
+def test_another_reading_is_other_candidates(graph: Path, tmp_path: Path) -> None:
+    """Though the dump has the same size, head and tail."""
+    lines = [file_line(n, claims={"P180": ["Q1"]}) for n in (1, 2)]
+    dump = write_mediainfo(tmp_path / "m.json", lines)
+    options = Options(("commons-depicts",), {"mediainfo": (str(dump),)}, quiet=True)
+    first = find(graph, tmp_path / "images", options)
+    assert find(graph, tmp_path / "images", options)["made_from"] == first["made_from"]
+    folder = tmp_path / "images/mediainfo"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["manifest_sha256"]
+    files = pq.read_table(folder / "files.parquet").slice(0, 1)
+    pq.write_table(files, folder / "files.parquet")
+    with pytest.raises(UserError, match=r"damaged: files\.parquet"):
+        find(graph, tmp_path / "images", options)
+    manifest["outputs"] = digests(folder, ["files.parquet", "depicts.parquet", "rejects.ndjson"])
+    write_manifest(folder, manifest)
+    find(graph, tmp_path / "images", options)
+    assert len(found_in(tmp_path / "images", "commons-depicts")) == 1
+
+
+@pytest.mark.parametrize("dump", [True, False])
+def test_a_reading_of_another_version_or_that_was_changed_is_refused(
+    dump: bool, graph: Path, tmp_path: Path
+) -> None:
+    lines = [file_line(1, claims={"P180": ["Q1"]})]
+    given_ = {"mediainfo": (str(write_mediainfo(tmp_path / "m.json", lines)),)}
+    find(graph, tmp_path / "images", Options(("commons-depicts",), given_, quiet=True))
+    folder = tmp_path / "images/mediainfo"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["manifest_sha256"]
+    options = Options(("commons-depicts",), given_ if dump else {}, quiet=True)
+    write_manifest(folder, {**manifest, "format": 1})
+    with pytest.raises(UserError, match=r"reading of format 1.*--fresh"):
+        find(graph, tmp_path / "images", options)
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "counts": {}}))
+    with pytest.raises(UserError, match=r"was changed after it was written.*--fresh"):
+        find(graph, tmp_path / "images", options)
 
 
 def test_the_dump_is_read_once_for_all_recipes(
@@ -291,7 +519,7 @@ def test_another_dump_wants_fresh_and_is_read_once_then(graph: Path, tmp_path: P
     assert len(found_in(tmp_path / "images", "commons-depicts")) == 1
     manifest = find(graph, tmp_path / "images", replace(second, fresh=True))
     assert len(found_in(tmp_path / "images", "commons-depicts")) == 2
-    assert manifest["sources"] == list(names)
+    assert [*manifest["sources"], *manifest["facts"]] == list(names)
 
 
 @pytest.mark.parametrize(

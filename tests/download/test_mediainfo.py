@@ -171,11 +171,31 @@ def test_sizes_are_pixels_and_bytes_and_whole_numbers() -> None:
     assert about("P2048", pixels, quantity("+4", "Q355198", "preferred"))["height"] == 4
     assert about("P2048", pixels, quantity("+4", "Q355198"))["height"] == 3240
     assert about("P2048", quantity("+4", "Q355198", "deprecated"))["height"] is None
-    for amount in ("-3", "+1.5", "+2147483648", "many"):
+    for amount in ("-3", "+1.5", "+2147483648", "many", "+0", "0", "+0.0"):
         assert about("P2049", quantity(amount, "Q355198"))["width"] is None
     assert about("P3575", quantity("+2147483648", "Q8799"))["bytes"] == 2**31
     assert about("P3575", quantity(f"+{2**63}", "Q8799"))["bytes"] is None
     assert about("P3575", quantity("+5", "Q79726"))["bytes"] is None  # kilobytes
+    assert about("P3575", quantity("+0", "Q8799"))["bytes"] is None
+    assert about("P2049", quantity("+0", "Q355198"), pixels)["width"] == 3240
+
+
+def test_a_type_is_of_a_types_form() -> None:
+    def mime(text: str) -> Any:
+        return about("P1163", {"mainsnak": snak(text, "string"), "rank": "normal"})["mime"]
+
+    for text in ("image/jpeg", "image/svg+xml", "model/vnd.sealed-3d"):
+        assert mime(text) == text
+    for text in ("<script>\x1b[2J", "image", "image/", "/png", "image/png\n", "a/b/c", "é/é", ""):
+        assert mime(text) is None
+
+
+def test_a_file_has_no_thousands_of_licences_and_creators() -> None:
+    many = [item(number) for number in range(1, 50_001)]
+    names = [f"Q{number}" for number in range(1, 21)]
+    assert about("P275", *many)["licences"] == names
+    assert about("P6216", *many)["statuses"] == names
+    assert about("P170", *many)["creators"] == names
 
 
 def test_a_checksum_counts_where_its_method_is_sha1() -> None:

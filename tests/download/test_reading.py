@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import bz2
 import fcntl
+import hashlib
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from download import reading as reading_module
 from download import repeats
-from download.reading import FILES, Options, read
+from download.mediainfo import read as read_line
+from download.reading import FILES, FORMAT, Options, read
+from etl.entity import RejectedLineError
 from etl.errors import UserError
-from etl.manifest import read_manifest
+from etl.manifest import read_manifest, write_manifest
 from etl.verify import verify
 from tests.download import invented
 from tests.download.plain_mediainfo import WrongError, taken
@@ -32,7 +38,7 @@ TABLES = ("files.parquet", "depicts.parquet", "rejects.ndjson")
 
 
 def reading(path: Path, out: Path, **more: Any) -> dict[str, Any]:
-    given_ = {"workers": 0, "quiet": True, "max_rejects": 10**6, "slice_bytes": 20_000, **more}
+    given_ = {"workers": 0, "quiet": True, "max_rejects": 10**6, "slice_bytes": 90_000, **more}
     return read([str(path)], out, Options(**given_))
 
 
@@ -108,7 +114,7 @@ def test_the_tables_hold_what_a_plain_reader_finds(tmp_path: Path, lines: list[b
 
 
 @pytest.mark.parametrize("form", [".json", ".gz", ".bz2", ".zst"])
-@pytest.mark.parametrize(("workers", "slice_bytes"), [(1, 9_000), (3, 25_000)])
+@pytest.mark.parametrize(("workers", "slice_bytes"), [(1, 30_000), (2, 70_000)])
 def test_any_form_number_of_workers_and_slice_size_gives_the_same_bytes(
     tmp_path: Path,
     lines: list[bytes],
@@ -212,6 +218,84 @@ def test_a_truncated_dump_is_damage_unless_allowed(
     assert manifest["counts"]["files"] > 300
 
 
+def touched(path: Path, content: bytes) -> None:
+    """Fetches the file again, a second later."""
+    later = path.stat().st_mtime_ns + 10**9
+    path.write_bytes(content)
+    os.utime(path, ns=(later, later))
+
+
+def corrupt(whole: bytes) -> bytes:
+    """Of the same size, head and tail at scale."""
+    made = bytearray(whole)
+    made[len(made) // 2] ^= 0x40
+    return bytes(made)
+
+
+@pytest.fixture
+def only_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest of a dump's first and last MiB says nothing of what is between."""
+    described = reading_module.find_inputs
+
+    def found(*names: Any, **more: Any) -> Any:
+        return [msgspec.structs.replace(file, digest="") for file in described(*names, **more)]
+
+    monkeypatch.setattr(reading_module, "find_inputs", found)
+
+
+@pytest.mark.usefixtures("only_sizes")
+def test_a_dump_fetched_again_after_damage_is_read_again(
+    tmp_path: Path, lines: list[bytes], expected: dict[str, bytes]
+) -> None:
+    path, out = dumps.write(tmp_path / "dump.gz", lines), tmp_path / "out"
+    whole = path.read_bytes()
+    path.write_bytes(corrupt(whole))
+    with pytest.raises(UserError, match="--allow-damage"):
+        reading(path, out, slice_bytes=3_000)
+    slices = sum(1 for _ in out.glob("reading/0*"))
+    touched(path, whole)
+    manifest = reading(path, out, slice_bytes=3_000)
+    assert manifest["damage"] == []
+    assert 0 < manifest["seconds"]["slices_read_earlier"] < slices
+    assert {**tables(out), "rejects.ndjson": b""} == {**expected, "rejects.ndjson": b""}
+
+
+@pytest.mark.usefixtures("only_sizes")
+def test_what_could_be_read_of_a_damaged_dump_is_not_taken_for_the_whole_one(
+    tmp_path: Path, lines: list[bytes]
+) -> None:
+    path, out = dumps.write(tmp_path / "dump.gz", lines), tmp_path / "out"
+    whole = path.read_bytes()
+    path.write_bytes(corrupt(whole))
+    damaged = reading(path, out, allow_damage=True)
+    assert reading(path, out, allow_damage=True)["counts"] == damaged["counts"]
+    with pytest.raises(UserError, match="--allow-damage"):
+        reading(path, out)
+    touched(path, whole)
+    with pytest.raises(UserError, match=r"damaged dump, and .* was written since.*--fresh"):
+        reading(path, out, allow_damage=True)
+    assert reading(path, out, fresh=True)["damage"] == []
+
+
+def test_a_reading_of_another_version_is_refused(tmp_path: Path, lines: list[bytes]) -> None:
+    path, out = dumps.write(tmp_path / "dump.json", lines[:9]), tmp_path / "out"
+    manifest = reading(path, out)
+    write_manifest(out, {**manifest, "format": 1})
+    with pytest.raises(UserError, match=r"reading of format 1.*--fresh"):
+        reading(path, out)
+    reading(path, out, fresh=True)
+
+
+def test_a_change_of_what_is_read_is_another_format() -> None:
+    """Who changes the digest raises the format, lest readings that stand be taken for new ones."""
+    found = []
+    for entity in invented.files(300, seed=7):
+        with suppress(RejectedLineError):
+            found.append(read_line(dumps.as_line(entity)))
+    digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()
+    assert (FORMAT, digest[:16]) == (2, "a6358068ffd3bf61")
+
+
 def test_a_corrupt_member_gives_nothing(tmp_path: Path, lines: list[bytes]) -> None:
     path = dumps.write(tmp_path / "dump.gz", lines)
     whole = bytearray(path.read_bytes())
@@ -274,11 +358,12 @@ def test_the_highest_revision_wins_then_the_later_row(
 # --- killed and gone on with
 
 
-def start(path: Path, out: Path) -> subprocess.Popen[bytes]:
+def start(path: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
     code = (
         "from pathlib import Path; from tests.download.test_reading import reading\n"
         "if __name__ == '__main__':\n"
-        f"    reading(Path({str(path)!r}), Path({str(out)!r}), workers=2, slice_bytes=6_000)\n"
+        f"    reading(Path({str(path)!r}), Path({str(out)!r}), workers={workers}, "
+        "slice_bytes=50_000)\n"
     )
     script = out.parent / "run.py"
     script.write_text(code)
@@ -293,17 +378,16 @@ def wait_for_work(process: subprocess.Popen[bytes], out: Path, amount: int) -> N
         os.sched_yield()
 
 
-def test_killed_at_random_points_and_gone_on_with_it_is_the_same(
-    tmp_path: Path, lines: list[bytes], expected: dict[str, bytes]
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_at_a_random_point_and_gone_on_with_it_is_the_same(
+    tmp_path: Path, lines: list[bytes], expected: dict[str, bytes], workers: int
 ) -> None:
-    rng = random.Random(1)
     path, out = dumps.write(tmp_path / "dump.json", lines), tmp_path / "out"
-    for amount in (rng.randint(1, 4), rng.randint(3, 12), rng.randint(5, 20)):
-        process = start(path, out)
-        wait_for_work(process, out, amount)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert start(path, out).wait() == 0
+    process = start(path, out, workers)
+    wait_for_work(process, out, random.Random(workers).randint(3, 12))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    reading(path, out, slice_bytes=50_000)
     assert tables(out) == expected
 
 
@@ -343,7 +427,7 @@ def test_a_finished_reading_stands_and_one_of_another_dump_is_refused(
 def test_a_half_done_reading_is_not_gone_on_with_another_dump(
     tmp_path: Path, lines: list[bytes]
 ) -> None:
-    path, out = dumps.write(tmp_path / "dump.json", lines), tmp_path / "out"
+    path, out = dumps.write(tmp_path / "dump.json", lines[:110]), tmp_path / "out"
     with pytest.raises(UserError):
         reading(path, out, max_rejects=0)
     with pytest.raises(UserError, match="half-done reading made with another slice_bytes"):
