@@ -105,3 +105,17 @@ def _with_merged(
         np.concatenate([item, np.repeat(redirects.ids, count)]),
         np.concatenate([distance, distance[rows]]),
     )
+
+
+def unwalked(settings: ImageSettings, graph: Path, store: Path | None) -> list[str]:
+    """What to warn of: statements that the recipe names and a hierarchy without a store lacks."""
+    if store is not None or not settings.distance:
+        return []
+    there = {block.property_id for block in hierarchy(graph).blocks}
+    missing = [property_id for property_id in settings.below if property_id not in there]
+    if not missing:
+        return []
+    return [
+        f"`below` in the recipe's [images] names {', '.join(missing)}, of which the data set's "
+        "hierarchy has no statement; name its --store."
+    ]

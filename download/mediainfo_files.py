@@ -217,33 +217,26 @@ class Describer:
 
     def facts(self, batch: pa.RecordBatch) -> pa.Table:
         """Rows of the columns FACTS."""
-        import pyarrow as pa
+        from download.candidates import FACTS, filled
 
-        from download.candidates import FACTS
-
-        nothing = pa.nulls(batch.num_rows, pa.bool_())  # a dump doesn't say what it doesn't have
-        return pa.table({**self._columns(batch), "gone": nothing}, schema=FACTS)
+        return filled(FACTS, self._columns(batch))
 
     def found(self, batch: pa.RecordBatch) -> pa.Table:
         """Rows of the columns FOUND, of a batch that has ``entity``, ``place`` and ``reasons``."""
         import numpy as np
         import pyarrow as pa
 
-        from download.candidates import FOUND
+        from download.candidates import FOUND, filled
         from graph.tables import id_strings
 
-        nothing = pa.nulls(batch.num_rows)
         place = batch.column("place").to_numpy()
         columns = {
-            **dict.fromkeys(FOUND.names, nothing),
             **self._columns(batch),
             "entity": id_strings(batch.column("entity").to_numpy()),
             "reasons": batch.column("reasons"),
             "score": pa.array((1 / place).astype(np.float32)),
         }
-        return pa.table(
-            [columns[name].cast(FOUND.field(name).type) for name in FOUND.names], schema=FOUND
-        )
+        return filled(FOUND, columns)
 
     def _columns(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         import pyarrow as pa

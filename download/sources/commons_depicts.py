@@ -91,7 +91,7 @@ def find(request: Request) -> Mapping[str, Any]:
     """
     import pyarrow as pa
 
-    from download.below import targets
+    from download.below import targets, unwalked
     from download.candidates import (
         AVAILABLE,
         AVAILABLE_FILE,
@@ -163,7 +163,7 @@ def find(request: Request) -> Mapping[str, Any]:
                 "items_looked_for": looked_for.num_rows,
             },
             "mediainfo": files.manifest,
-            "warnings": files.warnings,
+            "warnings": [*files.warnings, *unwalked(settings, request.graph, request.store)],
         }
 
 
@@ -228,7 +228,7 @@ def _column(path: Path) -> Iterator[pa.Array]:
     """The only column of a table, in pieces."""
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(path).iter_batches():
+    for batch in pq.ParquetFile(path, pre_buffer=False).iter_batches():
         yield batch.column(0)
 
 

@@ -574,3 +574,16 @@ def test_another_steps_directory_is_refused(graph: Path, tmp_path: Path) -> None
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="file is a file; choose another --out"):
         find(graph, tmp_path / "file" / "images", options)
+
+
+def test_statements_that_the_hierarchy_lacks_are_named(tmp_path: Path) -> None:
+    store = store_of(tmp_path, [entity("Q1"), entity("Q2", claims={"P279": ["Q1"]})])
+    text = f'{ROOT}\n[images]\ndistance = 1\nbelow = ["P279", "P361"]\nvisual = false\n'
+    build(store, load(recipe_of(tmp_path, text)), tmp_path / "graph", quiet=True)
+    dump = write_mediainfo(tmp_path / "m.json", [file_line(1, claims={"P180": ["Q2"]})])
+    options = Options(("commons-depicts",), {"mediainfo": (str(dump),)}, quiet=True)
+    (warning,) = find(tmp_path / "graph", tmp_path / "images", options)["warnings"]
+    assert "names P361, of which the data set's hierarchy has no statement" in warning
+    assert not find(tmp_path / "graph", tmp_path / "images", replace(options, store=store))[
+        "warnings"
+    ]

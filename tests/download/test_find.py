@@ -239,6 +239,20 @@ main()
 """
 
 
+def test_a_directory_may_be_called_as_partitions_and_patterns_are(
+    sample: Path, tmp_path: Path
+) -> None:
+    names = ("commons-p18", "commons-depicts", "commons-sizes", "commons-credits")
+    given = {
+        "mediainfo": (str(sample / "commons-mediainfo.json.gz"),),
+        "image": (str(sample / "commonswiki-image.sql.gz"),),
+    }
+    plain, odd = tmp_path / "plain", tmp_path / "file=x" / "row=7" / "a[1]*"
+    for out in (plain, odd):
+        find(sample / "graph", out, Options(names, given, workers=0, quiet=True))
+    assert table(odd) == table(plain) != []
+
+
 def test_nothing_is_asked_of_a_network(sample: Path, tmp_path: Path) -> None:
     names = "commons-p18,commons-depicts,commons-sizes,commons-credits"
     find_ = f"images find --graph {sample}/graph --store {sample}/store --source {names} --out im"
