@@ -540,9 +540,9 @@ def _narrow_bytes(statements: Any) -> int | None:
     if len(statements) == 1 and statements[0].rank == "normal":
         amount: str = statements[0].mainsnak.datavalue.value.amount
         digits = amount[1:]
-        if amount[:1] == "+" and len(digits) < _SURELY_INT64:
-            if digits.isdecimal() and digits.isascii():
-                return int(digits) or None
+        whole = digits.isdecimal() and digits.isascii() and len(digits) < _SURELY_INT64
+        if whole and amount[:1] == "+":
+            return int(digits) or None
     return _quantity(statements, BYTE, _MAX_INT64)
 
 
