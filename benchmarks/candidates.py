@@ -22,7 +22,7 @@ from benchmarks.options import ROOT, Options
 from benchmarks.report import megabytes, table
 from benchmarks.watch import run
 from download.candidates import CANDIDATES_FILE, FOLDER
-from download.reading import DEPICTS, DEPICTS_FILE, FILES, FILES_FILE, STEP
+from download.reading import DEPICTS, DEPICTS_FILE, FILES, FILES_FILE, FORMAT, STEP
 from etl.manifest import MANIFEST, digests, write_manifest
 from etl.tables import TableWriter
 from graph.tables import ENTITIES, id_strings
@@ -96,10 +96,9 @@ def _make_reading(folder: Path, files: int, seed: int) -> None:
                     writer.write(pa.Table.from_batches([batch]).cast(schema))
     outputs = digests(folder, [FILES_FILE, DEPICTS_FILE], quiet=True)
     plan = {"inputs": [{"size": files, "digest": str(seed)}]}
-    counts = {"files": files, "untitled": 0}
-    write_manifest(
-        folder, {"step": STEP, "plan": plan, "counts": counts, "damage": [], "outputs": outputs}
-    )
+    counts = {"files": files, "untitled": 0, "rejects": 0}
+    manifest = {"step": STEP, "format": FORMAT, "plan": plan, "counts": counts, "damage": []}
+    write_manifest(folder, {**manifest, "outputs": outputs})
 
 
 def _make_graph(folder: Path, entities: int, files: int, seed: int) -> None:

@@ -70,7 +70,9 @@ def connect(work: Path, memory: str = MEMORY) -> Iterator[duckdb.DuckDBPyConnect
         settings: dict[str, Any] = {**_SETTINGS, "memory_limit": memory, "temp_directory": spill}
         with duckdb.connect(":memory:", config=settings) as database:
             yield database
-    except duckdb.Error as error:
+    except (duckdb.Error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's own, of a file that was being written
         raise _told(error, work, memory) from error
     finally:
         shutil.rmtree(spill, ignore_errors=True)
@@ -97,7 +99,7 @@ def shown(database: duckdb.DuckDBPyConnection, what: str, *, quiet: bool) -> Ite
             thread.join()
 
 
-def _told(error: duckdb.Error, work: Path, memory: str) -> Exception:
+def _told(error: Exception, work: Path, memory: str) -> Exception:
     """An error of a join in a sentence; one that is no user's is left as it is."""
     reason = str(error).partition("\n")[0].rstrip(".")
     if "failed to offload" in reason or "No space left" in reason:
@@ -108,7 +110,8 @@ def _told(error: duckdb.Error, work: Path, memory: str) -> Exception:
         )
     if isinstance(error, duckdb.OutOfMemoryException):
         return UserError(f"a join needs more memory than its limit, {memory} ({reason}).")
-    if isinstance(error, duckdb.IOException | duckdb.DataError | duckdb.InvalidInputException):
+    unreadable = (duckdb.IOException, duckdb.DataError, duckdb.InvalidInputException, OSError)
+    if isinstance(error, unreadable) or type(error) is duckdb.Error:
         return UserError(f"a table can't be read ({reason}): `sparqless verify` says which it is.")
     return error
 
