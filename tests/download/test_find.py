@@ -87,6 +87,9 @@ def test_every_source_has_a_directory_with_a_manifest(
     assert {p.name for p in folder.iterdir()} == {
         "cats", "dogs", "sizes", "candidates.parquet", "entities.parquet", "manifest.json",
     }  # fmt: skip
+    assert not any(check.problem for check in verify(tmp_path))  # all steps below
+    (folder / "cats" / CANDIDATES_FILE).write_bytes(b"changed")
+    assert [c.name for c in verify(tmp_path) if c.problem] == [f"candidates/cats/{CANDIDATES_FILE}"]
     cat, dog = sorted(table(tmp_path), key=lambda row: row["reasons"])
     assert (cat["sources"], dog["sources"]) == (["cats"], ["dogs"])
     assert (cat["width"], "/thumb/" in cat["url"]) == (10, False)
