@@ -14,7 +14,14 @@ TARGET = Path(__file__).with_name("commands.md")
 
 def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
     """Every command by its full name, those of a group after the group, with its context."""
-    root = click.Context(cli, info_name="sparqless", terminal_width=100, max_content_width=100)
+    # with the settings that it runs with: click keeps the first help option it is asked for
+    root = click.Context(
+        cli,
+        info_name="sparqless",
+        terminal_width=100,
+        max_content_width=100,
+        **cli.context_settings,
+    )
     yield from _below(cli, root, "")
 
 

@@ -37,7 +37,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def help_of(name: str) -> str:
-    return BY_NAME[name].get_help(click.Context(BY_NAME[name], info_name=name))
+    return BY_NAME[name].get_help(
+        click.Context(BY_NAME[name], info_name=name, **cli.context_settings)
+    )
 
 
 def examples(text: str) -> list[str]:
@@ -56,7 +58,9 @@ def test_every_command_says_what_it_does_in_one_line_and_shows_an_example(name: 
 def test_the_list_of_commands_fits_a_terminal(name: str) -> None:
     group = cli if name == "cli" else BY_NAME[name]
     assert isinstance(group, click.Group)
-    text = group.get_help(click.Context(group, info_name=name, terminal_width=80))
+    text = group.get_help(
+        click.Context(group, info_name=name, terminal_width=80, **cli.context_settings)
+    )
     listed = text.split("Commands:")[1].split("\n\n")[0]
     assert len(listed.split("\n  ")) == len(group.commands) + 1
     assert "..." not in listed
@@ -86,7 +90,9 @@ def test_an_option_of_one_name_means_the_same_everywhere() -> None:
 
 @pytest.mark.parametrize("name", ["cli", *COMMANDS])
 def test_examples_run(built: Path, name: str) -> None:
-    text = help_of(name) if name != "cli" else cli.get_help(click.Context(cli))
+    text = (
+        help_of(name) if name != "cli" else cli.get_help(click.Context(cli, **cli.context_settings))
+    )
     for example in examples(text):
         done = run(example, built)
         assert done.returncode == 0, done.stderr
