@@ -31,12 +31,10 @@ from etl.manifest import (
     MANIFEST,
     digest_of_code,
     digests,
-    discard,
-    flush,
     misshapen,
     read_manifest,
+    settle,
     tool_versions,
-    write_manifest,
 )
 from etl.merged_ids import Ids
 from etl.progress import Progress
@@ -168,10 +166,7 @@ def _make(
         "counts": counts,
         "outputs": digests(out, outputs, quiet=request.quiet),
     }
-    write_manifest(out, manifest)
-    flush(out, outputs)
-    discard(final)
-    out.rename(final)
+    settle(out, final, manifest)
     return counts
 
 

@@ -38,12 +38,10 @@ from etl.manifest import (
     digest_of_code,
     digest_of_data,
     digests,
-    discard,
-    flush,
     misshapen,
     read_manifest,
+    settle,
     tool_versions,
-    write_manifest,
 )
 from etl.plan import DEFAULT_MAX_REJECTS
 from etl.tables import TableWriter
@@ -91,7 +89,7 @@ def find(graph: Path, images: Path, options: Options) -> dict[str, Any]:
     _check_directory(images)
     with building(folder, "sparqless images find", clear=_emptied) as work:
         entities = work / ENTITIES_FILE
-        _write_entities(graph, entities, only_visual=recipe.images.visual)
+        wanted = _write_entities(graph, entities, only_visual=recipe.images.visual)
         run = _Run(graph, made_by, recipe, commons, entities, images, work, options)
         done, failed = _run_all(run, chosen)
         finished = [source for source in chosen if source.name in done]
@@ -121,7 +119,7 @@ def find(graph: Path, images: Path, options: Options) -> dict[str, Any]:
             "failed": failed,
             "left_out": _left_out(folder, [*done, *failed]),
             "counts": {
-                "entities": run.wanted,
+                "entities": wanted,
                 **counts,
                 "by_source": {name: made["counts"] for name, made in done.items()},
             },
@@ -185,13 +183,14 @@ def _emptied(directory: Path) -> None:
             path.unlink()
 
 
-def _write_entities(graph: Path, out: Path, *, only_visual: bool) -> None:
-    """Writes the entities that images are wanted of; what isn't known to be unseen is."""
+def _write_entities(graph: Path, out: Path, *, only_visual: bool) -> int:
+    """Writes the entities that images are wanted of; what isn't known to be unseen is. How many."""
     with TableWriter(out, ENTITIES) as writer:
         for rows in batches(graph, "entities", ["id", "name", "roots", "visual"]):
             if only_visual:
                 rows = rows.filter(pc.fill_null(rows["visual"], True))
             writer.write(rows.select(ENTITIES.names).cast(ENTITIES))
+    return writer.rows
 
 
 def _of_graph(made_by: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,12 +234,6 @@ class _Run:
     @property
     def folder(self) -> Path:
         return self.images / FOLDER
-
-    @property
-    def wanted(self) -> int:
-        import pyarrow.parquet as pq
-
-        return int(pq.read_metadata(self.entities).num_rows)
 
     def request(self, source: Source, found: Mapping[str, Path]) -> Request:
         return Request(
@@ -310,6 +303,7 @@ def _done(run: _Run, source: Source, found: Mapping[str, Path]) -> dict[str, Any
         standing = read_manifest(final, "source")
         if standing.get("key") == key and not misshapen(final, standing):
             return standing
+    _check_own(final)
     with _directories(request):
         said = dict(source.find(request))
         names = [p.name for p in sorted(request.out.iterdir())]
@@ -325,11 +319,7 @@ def _done(run: _Run, source: Source, found: Mapping[str, Path]) -> dict[str, Any
             "outputs": digests(request.out, names, quiet=run.options.quiet),
             "seconds": round(time.perf_counter() - started, 2),
         }
-        write_manifest(request.out, manifest)
-        flush(request.out, names)
-        _check_own(final)
-        discard(final)
-        request.out.rename(final)
+        settle(request.out, final, manifest)
     return read_manifest(final, "source")
 
 

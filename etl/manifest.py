@@ -138,6 +138,14 @@ def write_manifest(directory: Path, data: dict[str, Any]) -> None:
     write_json(directory / MANIFEST, {**data, "manifest_sha256": digest})
 
 
+def settle(made: Path, final: Path, data: dict[str, Any]) -> None:
+    """Puts a finished directory in the place of what stands there; ``data`` is its manifest."""
+    flush(made, data["outputs"])
+    write_manifest(made, data)
+    discard(final)
+    made.rename(final)
+
+
 def misshapen(directory: Path, manifest: dict[str, Any]) -> list[str]:
     """Outputs that are missing or of another size: a look that costs nothing, unlike `verify`."""
     wrong = []
