@@ -29,7 +29,7 @@ ENTITIES_FILE: Final = "entities.parquet"
 FACTS_FILE: Final = "facts.parquet"
 
 #: What is known of one image, besides how it came to be a candidate.
-_IMAGE = [
+IMAGE: Final = [
     ("fallback_urls", _STRINGS),  # tried in this order where `url` gives nothing
     ("file", pa.string()),  # name on Wikimedia Commons, with spaces; null for images elsewhere
     ("source_id", pa.string()),  # what the source calls it: M76, or a key of the user's own
@@ -54,7 +54,7 @@ FOUND: Final = pa.schema(
         ("url", pa.string()),
         ("reasons", _STRINGS),  # P18; P180; "P180 preferred"; "P180 via Q25324 1"; url-list
         ("query_hashes", _STRINGS),
-        *_IMAGE,
+        *IMAGE,
     ]
 )
 
@@ -66,7 +66,7 @@ CANDIDATES: Final = pa.schema(
         ("sources", _STRINGS),
         ("reasons", _STRINGS),
         ("query_hashes", _STRINGS),
-        *_IMAGE,
+        *IMAGE,
     ]
 )
 
@@ -81,17 +81,7 @@ ENTITIES: Final = pa.schema([("id", pa.string()), ("name", pa.string()), ("roots
 #: What is known of files on Wikimedia Commons, each once; columns as in the candidates.
 FACTS: Final = pa.schema(
     [
-        ("file", pa.string()),
-        ("source_id", pa.string()),
-        ("texts", _STRINGS),
-        ("text_langs", _STRINGS),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("mime", pa.string()),
-        ("bytes", pa.int64()),
-        ("sha1", pa.string()),
-        ("licence", pa.string()),
-        ("creator", pa.string()),
+        *(column for column in IMAGE if column[0] not in ("fallback_urls", "page_url", "score")),
         ("gone", pa.bool_()),  # no such file any more
     ]
 )

@@ -42,6 +42,8 @@ def inputs(request: Request) -> Mapping[str, Any]:
     that can be wrong with a dump.
     """
     from download.reading import DEPICTS_FILE, FILES_FILE
+    from etl.manifest import read_manifest
+    from etl.store import contents_of
 
     _, manifest = _reading(request)
     tables = (FILES_FILE, DEPICTS_FILE)
@@ -51,7 +53,7 @@ def inputs(request: Request) -> Mapping[str, Any]:
     if manifest["counts"]["untitled"]:
         made_from["pages"] = _pages(request)
     if request.store is not None:
-        made_from["store"] = _contents(request.store)
+        made_from["store"] = contents_of(read_manifest(request.store, "store"))
     return made_from
 
 
@@ -68,16 +70,6 @@ def _pages(request: Request) -> dict[str, Any] | None:
 
 def _dumps(request: Request) -> tuple[str, ...]:
     return tuple(str(local_file("mediainfo", name)) for name in request.given["mediainfo"])
-
-
-def _contents(store: Path) -> dict[str, Any]:
-    """What identifies a store's statements, names and merged ids."""
-    from etl.manifest import read_manifest
-    from etl.store import REDIRECTS
-
-    manifest = read_manifest(store, "store")
-    redirects = manifest["outputs"].get(REDIRECTS, {}).get("sha256")
-    return {"contents": manifest["contents"], "redirects": redirects}
 
 
 def _earlier(request: Request) -> tuple[Path, dict[str, Any]] | None:

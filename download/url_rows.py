@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from download.candidates import IMAGE
 from download.commons import Commons, file_of, form_of
 from download.url_files import Batch
 from etl.merged_ids import Redirects
@@ -32,20 +33,8 @@ ROWS: Final = pa.schema(
         ("entity", pa.int64()),
         ("hashes", _STRINGS),
         ("url", pa.string()),  # null where there is a file
-        ("fallback_urls", _STRINGS),
-        ("file", pa.string()),
-        ("source_id", pa.string()),
-        ("page_url", pa.string()),
-        ("texts", _STRINGS),
-        ("text_langs", _STRINGS),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("mime", pa.string()),
-        ("bytes", pa.int64()),
-        ("sha1", pa.string()),
-        ("licence", pa.string()),
-        ("creator", pa.string()),
-        ("score", pa.float64()),
+        *(column for column in IMAGE if column[0] != "score"),
+        ("score", pa.float64()),  # the user's own
     ]
 )
 

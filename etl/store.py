@@ -93,6 +93,14 @@ def databases_of(kept: Kept) -> list[bytes]:
     return [ENTITIES, FULL] if kept.full else [ENTITIES]
 
 
+def contents_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What identifies a store's contents, by its manifest: records, and ids that were merged."""
+    return {
+        "contents": manifest["contents"],
+        "redirects": manifest["outputs"].get(REDIRECTS, {}).get("sha256"),
+    }
+
+
 class EntityStore:
     """A finished store, for reading: ``with EntityStore(path) as store: store.get("Q144")``.
 

@@ -33,7 +33,7 @@ from etl.manifest import (
     tool_versions,
 )
 from etl.progress import Progress
-from etl.store import REDIRECTS, EntityStore
+from etl.store import REDIRECTS, EntityStore, contents_of
 from graph.above import Nodes
 from graph.attributes import Attribute, of_model
 from graph.checks import emptied, refuse_if_strict, warnings_of
@@ -239,11 +239,7 @@ class Work:
     @cached_property
     def contents(self) -> dict[str, Any]:
         """What identifies the store's contents, redirects included."""
-        manifest = self.store.manifest
-        return {
-            "contents": manifest["contents"],
-            "redirects": manifest["outputs"].get(REDIRECTS, {}).get("sha256"),
-        }
+        return contents_of(self.store.manifest)
 
     def progress(self, what: str, total: int, unit: str) -> Progress:
         return Progress(what, total, unit=unit, quiet=self.quiet)

@@ -36,10 +36,10 @@ _ROWS_AT_ONCE: Final = 1 << 14
 
 def _inputs(request: Request) -> Mapping[str, Any]:
     """The lists by name and digest: a list that a person edits may keep its size."""
-    from download.mediainfo_files import _contents
     from download.url_files import List, files_of
-    from etl.manifest import digest_of_file
+    from etl.manifest import digest_of_file, read_manifest
     from etl.progress import Progress
+    from etl.store import contents_of
 
     files = files_of(_given(request))
     queries = _queries(request)
@@ -53,7 +53,7 @@ def _inputs(request: Request) -> Mapping[str, Any]:
         "hosts": [request.commons.originals, request.commons.thumbnails],
     }
     if request.store is not None:
-        made_from["store"] = _contents(request.store)
+        made_from["store"] = contents_of(read_manifest(request.store, "store"))
     return made_from
 
 
