@@ -12,12 +12,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from etl.errors import UserError
 from etl.merged_ids import Redirects
 from etl.store import EntityStore
 from graph.ontology import ArrayGraph, Ids, Ontology, among, distinct, pack, unpack
-from graph.read import hierarchy
+from graph.read import batches, hierarchy
 from graph.records import check_walkable
 from graph.settings import ImageSettings
 
@@ -111,7 +112,9 @@ def unwalked(settings: ImageSettings, graph: Path, store: Path | None) -> list[s
     """What to warn of: statements that the recipe names and a hierarchy without a store lacks."""
     if store is not None or not settings.distance:
         return []
-    there = {block.property_id for block in hierarchy(graph).blocks}
+    there: set[str] = set()
+    for rows in batches(graph, "hierarchy", ["property"]):
+        there |= {*pc.unique(rows["property"]).to_pylist()}
     missing = [property_id for property_id in settings.below if property_id not in there]
     if not missing:
         return []
