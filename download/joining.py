@@ -69,6 +69,8 @@ def connect(work: Path, memory: str = MEMORY) -> Iterator[duckdb.DuckDBPyConnect
     try:
         settings: dict[str, Any] = {**_SETTINGS, "memory_limit": memory, "temp_directory": spill}
         with duckdb.connect(":memory:", config=settings) as database:
+            # else a statement that takes seconds draws a bar on standard output; see `shown`
+            database.execute("SET enable_progress_bar = false")
             yield database
     except (duckdb.Error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:

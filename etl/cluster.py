@@ -42,8 +42,8 @@ _IN_FLIGHT = 1024  # tasks handed to Ray at once; more than a plan has slices, m
 _FETCHES = 8  # slices brought here at once
 _CONNECT_SECONDS = 10.0
 
-#: What decides about the bytes of a slice, and so has to be the same on every node.
-_SAME = ("python", "pyarrow", "numpy", "msgspec", "isal", "zstandard")
+#: What decides about bytes, of slices and of images, and so has to be the same on every node.
+_SAME = ("python", "pyarrow", "numpy", "msgspec", "isal", "zstandard", "pillow", "webdataset")
 
 #: What of this environment nodes are given: which storage, and by what right. Paths are not
 #: given, since they would be of this machine, nor what a node is told by its own cloud.
@@ -82,8 +82,16 @@ def location_of(cluster: Cluster, plan: Any, work: Path) -> str:
 class Nodes:
     """The nodes of a cluster; connected to when there is work, until the end of the ``with``."""
 
-    def __init__(self, address: str, inputs: Iterable[Input] = (), location: str = "") -> None:
+    def __init__(
+        self,
+        address: str,
+        inputs: Iterable[Input] = (),
+        location: str = "",
+        rooms: Sequence[Path] = (),
+    ) -> None:
+        """``rooms``: folders of packages of this project that tasks need, besides ``etl``."""
         self._address = address
+        self._rooms = rooms
         self._inputs = [file for file in inputs if not is_elsewhere(file.path)]
         self._location = location
         self._ray: Any = None
@@ -136,7 +144,7 @@ class Nodes:
 
     def _connected(self) -> Any:
         if self._ray is None:
-            self._ray = _connect(self._address)
+            self._ray = _connect(self._address, self._rooms)
             self._check_nodes()
         return self._ray
 
@@ -244,7 +252,7 @@ def import_ray() -> Any:
     return ray
 
 
-def _connect(address: str) -> Any:
+def _connect(address: str, rooms: Sequence[Path] = ()) -> Any:
     ray = import_ray()
     _check_address(address)
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
@@ -252,7 +260,7 @@ def _connect(address: str) -> Any:
         ray.init(
             address,
             runtime_env={
-                "py_modules": [str(Path(etl.__file__).parent)],
+                "py_modules": [str(folder) for folder in (Path(etl.__file__).parent, *rooms)],
                 "excludes": ["__pycache__"],
             },
             log_to_driver=False,

@@ -33,6 +33,8 @@ _RECORDED = (
     "isal",
     "zstandard",
     "ujson",
+    "pillow",
+    "webdataset",
 )
 
 
