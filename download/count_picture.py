@@ -1,93 +1,33 @@
-"""A picture of how many images there are: over entities, and for each root.
-
-Drawn by matplotlib without a display. The bytes depend on the counts and the version of matplotlib
-alone. Colours are those of Okabe and Ito (Color Universal Design, 2008), which people with any kind
-of colour vision can tell apart; steps differ by lightness.
-"""
+"""A picture of how many images there are: over entities, and for each root."""
 
 from __future__ import annotations
 
 import math
-import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from download.count import ALL_ROOTS, ALL_SOURCES, Count, Counts, bin_ends
 from download.count_report import bin_name
-from etl.errors import UserError
-from etl.show import counted, fitted, printable
+from download.figures import COLOURS, DARK, GREY, save, shown
+from etl.show import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: What a picture can be written as, by its suffix.
-FORMATS: Final = ("svg", "png", "pdf")
-
 _MOST_ROOTS = 60  # rows that can still be read; the largest are drawn
 _MOST_SOURCES = 6  # columns and colours
 _MOST_BINS = 13  # so that their names don't meet
-_LONGEST_NAME = 28
 _LEGEND = 4  # columns of a legend
-
-#: Okabe and Ito's colours, without black and yellow, which is too light for a line.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_GREY, _DARK = "#C8C8C8", "#444444"
-
-#: For equal bytes, and so that a name with dollars in it stays a name.
-_SETTINGS: Final[dict[str, Any]] = {
-    "text.parse_math": False,
-    "text.usetex": False,
-    "svg.hashsalt": "sparqless",
-    "svg.fonttype": "none",  # texts that can be found and copied
-    "font.family": "DejaVu Sans",  # which comes with matplotlib
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10.0,
-    "axes.titlelocation": "left",
-}
-
-#: What a format would write of the time and the machine.
-_METADATA: Final[dict[str, dict[str, None]]] = {
-    "svg": {"Date": None},
-    "png": {},
-    "pdf": {"CreationDate": None},
-}
-
-
-def format_of(path: Path) -> str:
-    """``svg``, ``png`` or ``pdf``, by the suffix.
-
-    Raises UserError for any other suffix, and where the directory isn't there.
-    """
-    suffix = path.suffix.lower().removeprefix(".")
-    if suffix not in FORMATS:
-        raise UserError(f"{path}: give a name that ends in .svg, .png or .pdf.")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no directory {path.parent}; make it first.")
-    return suffix
 
 
 def draw(counts: Counts, path: Path) -> None:
     """Writes the picture, 1,200 pixels wide where it is a PNG of up to three sources.
 
-    Raises UserError as :func:`format_of`.
+    Raises UserError as :func:`download.figures.format_of`.
     """
-    kind = format_of(path)
-    import matplotlib.style
-
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with matplotlib.style.context(["default", _SETTINGS]), warnings.catch_warnings():
-        # a letter that the font lacks is drawn as a box, or by a browser's own font
-        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
-        try:
-            _figure(counts).savefig(temporary, format=kind, dpi=100, metadata=_METADATA[kind])
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    save(lambda: _figure(counts), path)
 
 
 #: Left, bottom, width and height, as parts of the picture's.
@@ -128,7 +68,7 @@ def _figure(counts: Counts) -> Figure:
     for number, source in enumerate((ALL_SOURCES, *sources)):
         at = place(left + number * (column + gap), bottom, column, rows)
         found = {row.root: row for row in counts.of(source)}
-        title = f"by root: {_shown(_together(counts))}" if number == 0 else _shown(source)
+        title = f"by root: {shown(_together(counts))}" if number == 0 else shown(source)
         axes = figure.add_axes(at, title=title)
         _draw_roots(axes, [found[root] for root in roots], counts.at_least, named=number == 0)
     _draw_legend(figure, counts.at_least, (left / width, 0.1 / height))
@@ -161,10 +101,6 @@ def _roots_drawn(counts: Counts) -> list[str]:
     return [row.root for row in rows if row.root in drawn or row.root == ALL_ROOTS]
 
 
-def _shown(text: str, width: int = _LONGEST_NAME) -> str:
-    return fitted(printable(text), width).rstrip()
-
-
 def _draw_spread(axes: Axes, counts: Counts, sources: Sequence[str]) -> None:
     """How many entities have so many images: bars for all sources, a line for each."""
     every = counts.of(ALL_SOURCES)[-1]
@@ -174,13 +110,13 @@ def _draw_spread(axes: Axes, counts: Counts, sources: Sequence[str]) -> None:
     heights = _heights(every, bins)
     axes.set_ylim(0.7, 2 * max(1, *(max(_heights(row, bins)) for row in rows)))
     axes.set_yscale("log")
-    axes.bar(range(bins), heights, color=_GREY, width=0.8, label=_shown(_together(counts)))
+    axes.bar(range(bins), heights, color=GREY, width=0.8, label=shown(_together(counts)))
     for place, height in enumerate(heights):
         if height:  # at the foot of the bar, where no line runs through it
             foot = axes.get_xaxis_transform()
-            axes.text(place, 0.015, f"{height:,}", size=8, color=_DARK, ha="center", transform=foot)
+            axes.text(place, 0.015, f"{height:,}", size=8, color=DARK, ha="center", transform=foot)
     for row, colour in lines:
-        label = _shown(row.source) + (", before the cap" if row.before_cap else "")
+        label = shown(row.source) + (", before the cap" if row.before_cap else "")
         axes.plot(
             range(bins),
             [n or math.nan for n in _heights(row, bins)],
@@ -207,7 +143,7 @@ def _lines(counts: Counts, sources: Sequence[str]) -> list[tuple[Count, str]]:
     """What is drawn over the bars, in which colour; one source alone is the bars themselves."""
     return [
         (row, colour)
-        for source, colour in zip(sources or counts.sources[:1], _COLOURS, strict=False)
+        for source, colour in zip(sources or counts.sources[:1], COLOURS, strict=False)
         for before in (False, True)
         for row in counts.of(source, before_cap=before)[-1:]
         if sources or before
@@ -234,15 +170,15 @@ def _draw_roots(axes: Axes, rows: Sequence[Count], at_least: Sequence[int], *, n
         axes.barh(places, shares, color=colour, height=0.72)
         if number == 0:
             for place, share in enumerate(shares):
-                axes.text(share + 0.015, place, f"{share:.0%}", va="center", size=8, color=_DARK)
+                axes.text(share + 0.015, place, f"{share:.0%}", va="center", size=8, color=DARK)
     axes.set_xlim(0, 1.16)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
-    labels = [f"{_shown(_name_of(row))}  {row.entities:,}" for row in rows] if named else []
+    labels = [f"{shown(_name_of(row))}  {row.entities:,}" for row in rows] if named else []
     axes.set_yticks(places if named else [], labels)
     axes.tick_params(axis="y", length=0)
     if len(rows) > 1:
-        axes.axhline(len(rows) - 1.5, color=_DARK, linewidth=0.5)
+        axes.axhline(len(rows) - 1.5, color=DARK, linewidth=0.5)
 
 
 def _name_of(row: Count) -> str:

@@ -377,7 +377,7 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(tmp_path: Pat
 def test_a_picture_is_the_same_each_time_and_says_names_as_they_are(
     tmp_path: Path, counts: Counts
 ) -> None:
-    for suffix in ("svg", "png", "pdf"):
+    for suffix in ("svg", "png", "jpg", "pdf"):
         first, second = (tmp_path / f"{n}.{suffix}" for n in "ab")
         draw(counts, first)
         draw(counts, second)
