@@ -1,0 +1,1 @@
+"""Candidates → their images as they were served: politely, safely, each URL once."""
