@@ -1,0 +1,98 @@
+"""What a fetch came to: counts for its manifest, and lines for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from download.fetch.log import STORE_FOLDER, log_file
+from download.fetch.outcomes import rule
+from download.fetch.plan import Plan
+from download.fetch.state import State
+from etl.show import counted, in_bytes
+
+_OUTCOMES: Final = ("ok", "permanent", "transient", "refused")
+_HOSTS: Final = 50  # in a manifest
+_HOSTS_SHOWN: Final = 8
+_REASONS_SHOWN: Final = 12
+
+
+def by_outcome(reasons: Mapping[str, int]) -> dict[str, Any]:
+    """Counts by reason ("": not asked for) → counts by outcome and by reason."""
+    outcomes: Counter[str] = Counter(dict.fromkeys(_OUTCOMES, 0))
+    for reason, count in reasons.items():
+        outcomes[rule(reason).outcome if reason else "not_asked"] += count
+    named = {reason or "not_asked": count for reason, count in reasons.items()}
+    by_count = dict(sorted(named.items(), key=lambda found: (-found[1], found[0])))
+    return {"outcomes": dict(outcomes), "reasons": by_count}
+
+
+def by_host(plan: Plan, state: State) -> list[dict[str, Any]]:
+    """The groups of hosts with the most URLs: how many, and how many had each outcome."""
+    groups = plan.groups()
+    if not groups.num_rows:
+        return []
+    starts = groups["start"].to_numpy()
+    of_reasons = np.array(state.outcomes())
+    counts = {
+        outcome: np.add.reduceat((of_reasons == outcome)[state.of], starts, dtype=np.int64)
+        for outcome in _OUTCOMES
+    }
+    rows = groups["rows"].to_numpy()
+    largest = np.lexsort((np.arange(len(rows)), -rows))[:_HOSTS]
+    return [
+        {
+            "host": groups["group"][int(at)].as_py(),
+            "urls": int(rows[at]),
+            **{outcome: int(counts[outcome][at]) for outcome in _OUTCOMES},
+        }
+        for at in largest
+    ]
+
+
+def log_counts(fetches: Path, parts: Sequence[str]) -> dict[str, int]:
+    """Attempts that were made in all runs, and bytes of the bodies that are stored."""
+    return {
+        "attempts": sum(pq.read_metadata(log_file(fetches, part)).num_rows for part in parts),
+        "bytes": sum(file.stat().st_size for file in (fetches / STORE_FOLDER).glob("*.bodies")),
+    }
+
+
+def lines(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """A manifest for a terminal."""
+    counts = manifest["counts"]
+    candidates, urls = counts["candidates"], counts["urls"]
+    asked = urls["total"] - urls["outcomes"].get("not_asked", 0)
+    total, ok = candidates["total"], candidates["outcomes"]["ok"]
+    yield (
+        f"{counted(total, 'candidate')}: {ok:,} ok{_share(ok, total)}, "
+        f"{counted(counts['images'], 'image')} with {in_bytes(counts['bytes'])}"
+    )
+    yield f"{counted(asked, 'URL')} asked for, {counted(counts['attempts'], 'attempt')}"
+    reasons = [(reason, n) for reason, n in candidates["reasons"].items() if reason != "ok"]
+    for reason, count in reasons[:_REASONS_SHOWN]:
+        yield f"  {count:>11,}  {reason}: {rule(reason).meaning} ({rule(reason).outcome})"
+    if len(reasons) > _REASONS_SHOWN:
+        left = reasons[_REASONS_SHOWN:]
+        yield f"  {sum(n for _, n in left):>11,}  {len(left)} other reasons (manifest.json)"
+    yield from _host_lines(manifest["hosts"])
+    later = candidates["outcomes"]["transient"]
+    if later:
+        yield f"{counted(later, 'candidate')} may still work: run it again with --retry transient"
+
+
+def _host_lines(hosts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if hosts:
+        yield "hosts with the most URLs, and how many of those that were asked for were ok:"
+    for host in hosts[:_HOSTS_SHOWN]:
+        asked = sum(host[outcome] for outcome in _OUTCOMES)
+        yield f"  {host['urls']:>11,}  {host['host'] or '(none)'}{_share(host['ok'], asked)}"
+
+
+def _share(part: int, whole: int) -> str:
+    return f" ({part / whole:.0%})" if whole else ""
