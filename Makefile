@@ -4,10 +4,10 @@
 #   make graph DUMP=/path/latest-all.json.gz DATA=/big/disk RECIPE=living WORKERS=16
 #   make graph DUMP=https://… CONTACT=you@example.org     (also LANGUAGES=de,en,mul PROPERTIES=FILE)
 #   make graph DUMP=… ETL_ARGS="--update-from data/old"   whatever else `sparqless etl` takes
-#   make images                                           candidates for the sample, offline
-#   make images DUMP=… MEDIAINFO=/path/commons-20261116-mediainfo.json.bz2
-#   make images DUMP=… MEDIAINFO=… IMAGE=/path/commonswiki-20261101-image.sql.gz
-#   make images SOURCES=commons-p18,url-list FIND_ARGS="--urls mine.csv"
+#   make images                                           the sample's images: found, fetched from loopback, packed
+#   make images DUMP=… MEDIAINFO=/path/commons-20261116-mediainfo.json.bz2 CONTACT=you@example.org
+#   make images DUMP=… MEDIAINFO=… IMAGE=/path/commonswiki-20261101-image.sql.gz URLS=mine.csv
+#   make images DUMP=… FETCH_ARGS="--retry transient" PACK_ARGS="--against /data/imagenet/val" SHARDS=s3://bucket/shards
 
 PYTHON  ?= python3
 VENV    ?= .venv
@@ -21,15 +21,24 @@ CONTACT ?=
 ETL_ARGS ?=
 MEDIAINFO ?= $(if $(DUMP),,$(dir $(SAMPLE))commons-mediainfo.json.gz)
 IMAGE   ?= $(if $(DUMP),,$(dir $(SAMPLE))commonswiki-image.sql.gz)
-SOURCES ?= commons-p18$(if $(MEDIAINFO),$(COMMA)commons-depicts)$(if $(IMAGE),$(COMMA)commons-sizes)$(if $(MEDIAINFO),$(COMMA)commons-credits)
+URLS    ?= $(if $(DUMP),,etl/sample/addresses.tsv)
+COMMONS ?= $(if $(DUMP),,etl/sample/commons.toml)
+SOURCES ?= commons-p18$(if $(MEDIAINFO),$(COMMA)commons-depicts)$(if $(IMAGE),$(COMMA)commons-sizes)$(if $(MEDIAINFO),$(COMMA)commons-credits)$(if $(URLS),$(COMMA)url-list)
 FIND_ARGS ?=
+FETCH_ARGS ?= $(if $(DUMP),,--tries 2)
+PACK_ARGS ?=
+SHARDS  ?= $(IMAGES)/shards
 
 COMMA     := ,
 BIN       := $(VENV)/bin
 NAME      := $(basename $(notdir $(RECIPE)))
+IMAGES    := $(DATA)/images/$(NAME)
 SAMPLE    := data/sample/dump.json.gz
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 SPARQLESS := $(BIN)/sparqless
+# The sample's addresses are answered on loopback. While it has no others, nobody needs to know who asks.
+ANSWERED  := $(if $(strip $(DUMP)),,$(BIN)/python -m etl.sample.pictures)
+ASKING    := $(or $(CONTACT),$(if $(strip $(DUMP)$(FIND_ARGS)$(filter-out etl/sample/%,$(URLS))),,https://example.org/sample))
 
 .DEFAULT_GOAL := help
 .PHONY: help graph images test lint format bench clean
@@ -52,12 +61,18 @@ endif
 	  $(if $(strip $(DUMP)),,$$changed) $(ETL_ARGS)  # a sample of another version: the store anew
 	@$(SPARQLESS) graph --store "$(DATA)/store" --recipe "$(RECIPE)" --out "$(DATA)/graph/$(NAME)"
 
-images: graph ## graph data set -> where images of its entities are, into DATA/images; counted
+images: graph ## graph data set -> where images of its entities are -> fetched -> shards, into DATA/images
 	@$(SPARQLESS) images find --graph "$(DATA)/graph/$(NAME)" --store "$(DATA)/store" \
 	  --source $(SOURCES) $(if $(MEDIAINFO),--mediainfo "$(MEDIAINFO)") $(if $(IMAGE),--image "$(IMAGE)") \
-	  $(if $(WORKERS),--workers $(WORKERS)) $(FIND_ARGS) --out "$(DATA)/images/$(NAME)"
-	@$(SPARQLESS) images count --images "$(DATA)/images/$(NAME)" --quiet --picture "$(DATA)/images/$(NAME)/counts.svg"
-	@echo "$(DATA)/images/$(NAME)/counts.svg"
+	  $(if $(findstring url-list,$(SOURCES)),$(foreach list,$(URLS),--urls "$(list)")) $(if $(COMMONS),--commons "$(COMMONS)") \
+	  $(if $(WORKERS),--workers $(WORKERS)) $(FIND_ARGS) --out "$(IMAGES)"
+	@$(SPARQLESS) images count --images "$(IMAGES)" --quiet --picture "$(IMAGES)/counts.svg"
+	@echo "$(IMAGES)/counts.svg"
+	@$(ANSWERED) $(SPARQLESS) images fetch --images "$(IMAGES)" $(if $(ASKING),--contact "$(ASKING)") \
+	  $(if $(WORKERS),--workers $(WORKERS)) $(FETCH_ARGS)
+	@$(SPARQLESS) images pack --images "$(IMAGES)" --out "$(SHARDS)" --graph "$(DATA)/graph/$(NAME)" --picture "$(IMAGES)/shards.png" \
+	  $(if $(WORKERS),--workers $(WORKERS)) $(PACK_ARGS)
+	@echo "$(IMAGES)/shards.png"
 
 test: $(VENV)/.dev ## the whole test suite, on all cores
 	$(BIN)/python -m pytest -n auto -rs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 import ujson
@@ -78,11 +78,29 @@ _max_rejects = click.option(
 _allow_damage = click.option(
     "--allow-damage", is_flag=True, help="Go on with what can be read of a broken dump."
 )
+_engine = click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where to work: in --workers processes here, or on a Ray cluster.",
+)
+_ray_address = click.option(
+    "--ray-address",
+    metavar="ADDRESS",
+    help="auto, local, HOST:PORT or ray://HOST:PORT.  [auto]",
+)
+_contact = click.option("--contact", help="E-mail or URL sent with downloads.  [sparqless.toml]")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _quiet = click.option("--quiet", is_flag=True, help="No progress and no table.")
 _recipe = click.option(
     "--recipe", default="entitynet", show_default=True, help="A shipped recipe or a .toml file."
 )
+
+
+def _check_engine(engine: str, ray_address: str | None) -> None:
+    if engine == "local" and ray_address:
+        raise UserError("--ray-address is for a cluster; add --engine ray.")
 
 
 def _limit(default: int, least: int = 1) -> Callable[[_Command], _Command]:
@@ -150,25 +168,15 @@ def sample(out: Path) -> None:
 @_path("--redirects", "Dump of MediaWiki's table redirect (.sql.gz): ids that were merged.")
 @_path("--pages", "Dump of its table page, which --redirects needs.")
 @_workers
-@click.option(
-    "--engine",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    help="Where to read: in --workers processes here, or on a Ray cluster.",
-)
-@click.option(
-    "--ray-address",
-    metavar="ADDRESS",
-    help="auto, local, HOST:PORT or ray://HOST:PORT.  [auto]",
-)
+@_engine
+@_ray_address
 @click.option(
     "--runs",
     metavar="LOCATION",
     help="Where nodes of a cluster put what they read, such as s3://bucket/runs.  [the store]",
 )
 @_path("--keep-dump", "Directory to also keep a dump in that is read from the network.")
-@click.option("--contact", help="E-mail or URL sent with downloads.  [sparqless.toml]")
+@_contact
 @click.option("--limit", type=click.IntRange(1), help="Only the first N entities, for a look.")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and do nothing.")
 @click.option("--fresh", is_flag=True, help="Remove what stands in --store and start over.")
@@ -537,7 +545,7 @@ def enrich_attributes(**options: Any) -> None:
 
 @cli.group(cls=_InOrder)
 def images() -> None:
-    """Find images of a data set's entities in files, and count them.
+    """Find images of entities, fetch them, pack them into shards.
 
     \b
     Example:
@@ -662,7 +670,7 @@ def images_find(
     show_default=True,
     help="Count the entities with so many images.",
 )
-@_path("--picture", "File to draw to: .svg, .png or .pdf.")
+@_path("--picture", "File to draw to: .svg, .png, .jpg or .pdf.")
 @_quiet
 @_json
 def images_count(
@@ -681,8 +689,9 @@ def images_count(
       sparqless images count --images data/sample/images/entitynet --picture images.svg
     """
     from download.count import count, steps_of
-    from download.count_picture import draw, format_of
+    from download.count_picture import draw
     from download.count_report import as_lines, as_plain, lines, terminal
+    from download.figures import format_of
 
     if picture is not None:
         format_of(picture)  # before the work
@@ -695,6 +704,272 @@ def images_count(
         width, blocks = terminal(sys.stdout)
         for line in lines(found, width, blocks=blocks) if width else as_lines(found):
             click.echo(line)
+
+
+@images.command(name="fetch")
+@_images
+@_contact
+@click.option(
+    "--retry",
+    type=click.Choice(["transient", "permanent", "refused"]),
+    multiple=True,
+    help="Ask again for what ended so in an earlier run.",
+)
+@click.option(
+    "--tries",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Attempts at a URL in one run.",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    help="Requests under way at most; --manners says how many to one host.",
+)
+@_path("--manners", "File of how hosts are asked.  [download/fetch/manners.toml]")
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    metavar="MB",
+    help="Largest file to fetch.",
+)
+@click.option(
+    "--deadline",
+    type=click.FloatRange(1),
+    default=120,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest time for a file.",
+)
+@click.option(
+    "--resolve",
+    multiple=True,
+    metavar="HOST:ADDR[:PORT]",
+    help="Address of a host, in place of the DNS's; *.HOST for all below it.",
+)
+@click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="HOST",
+    help="A host (*.HOST, an address) that may be on a private network.",
+)
+@_path("--ca-file", "Certificates to trust besides the system's.")
+@_workers
+@_engine
+@_ray_address
+@_quiet
+@_json
+def images_fetch(
+    images: Path,
+    contact: str | None,
+    retry: tuple[str, ...],
+    tries: int,
+    connections: int,
+    manners: Path | None,
+    max_bytes: int,
+    deadline: float,
+    resolve: tuple[str, ...],
+    allow_host: tuple[str, ...],
+    ca_file: Path | None,
+    workers: int,
+    engine: Literal["local", "ray"],
+    ray_address: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Fetch what was found: politely, safely, each URL once.
+
+    Asks no host more often than it likes (robots.txt, Retry-After, --manners), goes to no private
+    address, and stores nothing but images. A killed run goes on where it stopped when the same
+    command is run again; what failed for now is asked for again with --retry transient.
+
+    \b
+    Example:
+      sparqless images fetch --images data/sample/images/entitynet --contact you@example.org
+    """
+    from download.fetch.http import Limits
+    from download.fetch.report import lines
+    from download.fetch.run import Options, fetch
+
+    _check_engine(engine, ray_address)
+    options = Options(
+        contact=contact,
+        retry=retry,
+        workers=workers,
+        tries=tries,
+        connections=connections,
+        manners=manners,
+        limits=Limits(max_bytes=max_bytes << 20, deadline=deadline),
+        resolve=resolve,
+        allow_host=allow_host,
+        ca_file=ca_file,
+        engine=engine,
+        ray_address=ray_address or "auto",
+        quiet=quiet,
+    )
+    manifest = fetch(images, options)
+    if as_json:
+        found = {name: manifest[name] for name in ("counts", "hosts", "seconds")}
+        _print_json({"images": str(images), **found})
+    elif not quiet:
+        for line in lines(manifest):
+            click.echo(line)
+
+
+@images.command(name="pack")
+@_images
+@click.option(
+    "--out", required=True, metavar="DIR", help="Directory of shards, or s3://… and the like."
+)
+@_path("--graph", "The data set: texts of queries, natural types.")
+@click.option(
+    "--size",
+    type=click.IntRange(16, 4096),
+    default=256,
+    show_default=True,
+    metavar="PIXELS",
+    help="The shorter side; nothing is enlarged.",
+)
+@click.option(
+    "--quality",
+    type=click.IntRange(1, 95),
+    default=95,
+    show_default=True,
+    help="Of the JPEGs.",
+)
+@click.option(
+    "--min-side",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    metavar="PIXELS",
+    help="Least shorter side of an original.",
+)
+@click.option(
+    "--max-aspect",
+    type=click.FloatRange(1),
+    default=8,
+    show_default=True,
+    help="Longer side over shorter, at most.",
+)
+@click.option("--keep-blank", is_flag=True, help="Keep pictures of one colour.")
+@click.option("--keep-text", is_flag=True, help="Keep pages of text.")
+@click.option(
+    "--against",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR|FILE",
+    help="Drop what also stands in these: folders or shards of images, hashes.",
+)
+@click.option("--val", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Share.")
+@click.option("--test", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Share.")
+@_path("--splits-from", "Earlier shards, whose images stay in their splits.")
+@click.option(
+    "--shard-count",
+    type=click.IntRange(1),
+    default=10_000,
+    show_default=True,
+    help="Images of a shard, at most.",
+)
+@click.option(
+    "--shard-size",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    metavar="MB",
+    help="Size of a shard, at most.",
+)
+@click.option("--unfinished", is_flag=True, help="Pack what a fetch that goes on has got so far.")
+@_path("--picture", "File to draw to: .png, .jpg, .svg or .pdf.")
+@_workers
+@_engine
+@_ray_address
+@click.option("--fresh", is_flag=True, help="Decode all anew.")
+@_quiet
+@_json
+def images_pack(
+    images: Path,
+    out: str,
+    graph: Path | None,
+    size: int,
+    quality: int,
+    min_side: int,
+    max_aspect: float,
+    keep_blank: bool,
+    keep_text: bool,
+    against: tuple[Path, ...],
+    val: float,
+    test: float,
+    splits_from: Path | None,
+    shard_count: int,
+    shard_size: int,
+    unfinished: bool,
+    picture: Path | None,
+    workers: int,
+    engine: str,
+    ray_address: str | None,
+    fresh: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Pack what was fetched into webdataset shards.
+
+    Decodes each file once, drops what is of no use, unites what looks the same, keeps it together
+    in one of train, val and test, and writes who made each image and under which licence. Equal
+    files and options give equal bytes.
+
+    \b
+    Example:
+      sparqless images pack --images data/sample/images/entitynet \
+--out data/sample/images/entitynet/shards
+    """
+    from download.figures import format_of
+    from download.pack.image import ImageOptions
+    from download.pack.report import draw_pack, rows
+    from download.pack.run import Options, pack
+    from etl.cluster import Cluster
+
+    if picture is not None:
+        format_of(picture)  # before the work
+    _check_engine(engine, ray_address)
+    options = Options(
+        image=ImageOptions(
+            size=size,
+            quality=quality,
+            min_side=min_side,
+            max_aspect=max_aspect,
+            drop_blank=not keep_blank,
+            drop_text=not keep_text,
+        ),
+        val=val,
+        test=test,
+        splits_from=splits_from,
+        against=against,
+        graph=graph,
+        shard_count=shard_count,
+        shard_size=shard_size * 1_000_000,
+        unfinished=unfinished,
+        workers=workers,
+        cluster=Cluster(ray_address or "auto") if engine == "ray" else None,
+        fresh=fresh,
+        quiet=quiet,
+    )
+    manifest = pack(images, out, options)
+    if picture is not None:
+        draw_pack(images, out, manifest, picture)
+    if as_json:
+        found = {name: manifest[name] for name in ("counts", "warnings", "seconds")}
+        _print_json({"out": out, **found})
+        return
+    for warning in manifest["warnings"]:
+        click.echo(f"Warning: {warning}", err=True)
+    if not quiet:
+        _table(rows(out, manifest))
 
 
 @images.command(name="sources")
@@ -846,6 +1121,33 @@ def export_entitynet_command(graph: Path, out: Path, as_json: bool) -> None:
     if counts["queries"] is None:
         click.echo(f"Warning: {graph} has no queries; entities were exported alone.", err=True)
     _table((name, f"{n:,}", "") for name, n in counts.items() if n is not None)
+
+
+@export.command(name="shards")
+@_path("--shards", "Directory of shards.", required=True)
+@_path("--out", "Directory to write to.", required=True)
+@_workers
+@_quiet
+@_json
+def export_shards_command(
+    shards: Path, out: Path, workers: int, quiet: bool, as_json: bool
+) -> None:
+    """Write shards in EntityNet's layout.
+
+    Tars of images alone, with a JSON of metadata beside each: what its own loader reads.
+
+    \b
+    Example:
+      sparqless export shards --shards data/sample/images/entitynet/shards \
+--out data/entitynet-images
+    """
+    from download.pack.export import export_shards
+
+    manifest = export_shards(shards, out, workers=workers, quiet=quiet)
+    if as_json:
+        _print_json({"out": str(out), "counts": manifest["counts"]})
+    elif not quiet:
+        _table((split, f"{n:,}", "images") for split, n in manifest["counts"].items())
 
 
 @export.command(name="table")

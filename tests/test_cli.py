@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from cli import cli
 from docs.commands import TARGET, commands, reference
+from etl.sample.pictures import serving
 from graph.export import TABLES
 from tests.console import ROOT, run, start
 
@@ -29,10 +32,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "etl data/sample/dump.json.gz --store data/sample/store",
         "graph --store data/sample/store --out data/sample/graph/entitynet",
         "images find --graph data/sample/graph/entitynet --source commons-p18 "
-        "--out data/sample/images/entitynet",
+        f"--commons {ROOT}/etl/sample/commons.toml --out data/sample/images/entitynet",
     ):
         done = run(command, folder)
         assert done.returncode == 0, done.stderr
+    images = "data/sample/images/entitynet"
+    with serving() as options:
+        fetching = "images fetch --contact https://example.org/sample --quiet"
+        done = run(shlex.join([*fetching.split(), "--images", images, *options]), folder)
+    assert done.returncode == 0, done.stderr
+    done = run(f"images pack --images {images} --out {images}/shards --quiet", folder)
+    assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -89,12 +99,14 @@ def test_an_option_of_one_name_means_the_same_everywhere() -> None:
 
 
 @pytest.mark.parametrize("name", ["cli", *COMMANDS])
-def test_examples_run(built: Path, name: str) -> None:
+def test_examples_run(built: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "copy"  # what one example writes is not what another begins with
+    shutil.copytree(built, folder)
     text = (
         help_of(name) if name != "cli" else cli.get_help(click.Context(cli, **cli.context_settings))
     )
     for example in examples(text):
-        done = run(example, built)
+        done = run(example, folder)
         assert done.returncode == 0, done.stderr
         assert done.stdout
 

@@ -58,8 +58,13 @@ PROPERTIES: Final = {
 #: What may be odd about a file; ``SOURCES.md`` says what each stands for.
 QUIRKS: Final = frozenset(
     {
+        "blank",
         "broken",
+        "cut",
+        "disallowed",
+        "error-page",
         "no-creator",
+        "no-file",
         "no-image-row",
         "no-licence",
         "no-line",
@@ -67,6 +72,8 @@ QUIRKS: Final = frozenset(
         "no-page-metadata",
         "no-statements",
         "no-status",
+        "no-thumbnail",
+        "noai",
         "older",
     }
 )

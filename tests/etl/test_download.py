@@ -303,7 +303,7 @@ def test_an_address_that_names_no_file_is_not_kept(tmp_path: Path) -> None:
 
 
 def fetch(server: Server, folder: Path) -> tuple[Path, str]:
-    return download.fetch(server.url(PATH), folder, user_agent(CONTACT), quiet=True)
+    return download.fetch.run(server.url(PATH), folder, user_agent(CONTACT), quiet=True)
 
 
 def test_a_server_without_ranges_is_read_from_a_kept_file(
