@@ -33,6 +33,10 @@ NAMES = {
     "mediainfo": "Commons' files into tables, beside etl",
     "join": "sizes of files from 20 million rows of MediaWiki's table `image`",
     "candidates": "where images of 150,000 entities are, from 20 million files",
+    "fetching": "images of a local nginx into shards, beside img2dataset and the machine's limit",
+    "probes": "what a hostile server gets done, to us and to img2dataset",
+    "hosts": "50,000 candidates over 200 hosts that fail in all ways",
+    "fetch_kills": "processes of a fetch and a pack killed at random, and the shards in the end",
     "graph": "a data set of a store of 10 million items, beside networkx and rustworkx",
 }
 
@@ -89,7 +93,7 @@ def _run(name: str, parsed: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def _list() -> str:
-    return "\n".join(["benchmarks:", *(f"  {name:9} {what}" for name, what in NAMES.items())])
+    return "\n".join(["benchmarks:", *(f"  {name:11} {what}" for name, what in NAMES.items())])
 
 
 if __name__ == "__main__":

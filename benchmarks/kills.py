@@ -15,6 +15,8 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -43,7 +45,7 @@ def measure(options: Options) -> dict[str, Any]:
     finished, differing = 0, []
     started = time.perf_counter()
     while sum(kills.values()) < options.kills:
-        kill = _disturbed(call, store, random, undisturbed.rate.seconds)
+        kill = disturbed(call, random, undisturbed.rate.seconds, partial(_phase, store))
         if kill is not None:
             kills[kill] += 1
         if (store / "manifest.json").exists() and not (store / "building").exists():
@@ -65,12 +67,14 @@ def measure(options: Options) -> dict[str, Any]:
     }
 
 
-def _disturbed(
-    call: list[str], store: Path, random: Random, seconds: float
+def disturbed(
+    call: list[str], random: Random, seconds: float, phase_of: Callable[[], str]
 ) -> tuple[str, str] | None:
     """Run the command and kill one of its processes within ``seconds``: while what, and which.
 
-    None where the command ended before. Raises RuntimeError where it ends badly by itself.
+    ``phase_of`` says what it is at. None where the command ended before.
+
+    Raises RuntimeError where it ends badly by itself.
     """
     with tempfile.TemporaryFile() as output:
         process = watch.start(call, ROOT, output)
@@ -79,7 +83,7 @@ def _disturbed(
         except subprocess.TimeoutExpired:
             pids = list(watch.tree(process.pid))
             victim = random.choice(pids)
-            phase = _phase(store)
+            phase = phase_of()
             what = "main process" if victim == process.pid else _name(victim)
             os.kill(victim, signal.SIGKILL)
             process.wait()

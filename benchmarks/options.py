@@ -31,6 +31,9 @@ class Options:
     images: int = 20_000_000
     changed: float = 0.05
     kills: int = 50
+    photos: int = 4000
+    candidates: int = 50_000
+    probes: tuple[str, ...] = ()
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +73,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--install-peers",
         action="store_true",
         help="etl: install KGTK (pip) and wikibase-dump-filter (npm) below --work first; "
-        "graph: rustworkx (pip)",
+        "graph: rustworkx (pip); probes, fetching: img2dataset (pip)",
     )
     add(
         "--sizes",
@@ -90,7 +93,28 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="update: share of the entities that changed  [0.05]",
     )
-    add("--kills", type=int, default=default.kills, metavar="N", help="kills  [50]")
+    add("--kills", type=int, default=default.kills, metavar="N", help="kills, fetch_kills  [50]")
+    add(
+        "--photos",
+        type=parse_size,
+        default=default.photos,
+        metavar="N",
+        help="fetching; fetch_kills takes a tenth  [4000]",
+    )
+    add(
+        "--candidates",
+        type=parse_size,
+        default=default.candidates,
+        metavar="N",
+        help="hosts  [50,000]",
+    )
+    add(
+        "--probes",
+        type=lambda text: tuple(text.split(",")),
+        default=default.probes,
+        metavar="NAMES",
+        help="probes: comma-separated  [all]",
+    )
 
 
 def _sizes(text: str) -> tuple[int, ...]:

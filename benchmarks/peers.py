@@ -45,7 +45,8 @@ cli_entry.handlers = [found for found in cli_entry.handlers if found[0] == "impo
 sys.exit(cli_entry.cli_entry())
 """
 _DUMP_FILTER = "wikibase-dump-filter@6.1.1"
-_PIP = ("-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+#: Arguments of a Python whose packages are to be installed.
+PIP = ("-m", "pip", "--disable-pip-version-check", "install", "--quiet")
 _PIPE = 'set -o pipefail; gzip -dc "$0" | "$@" > /dev/null'
 
 
@@ -53,24 +54,25 @@ def install(work: Path) -> list[str]:
     """Install KGTK and wikibase-dump-filter; a line for each that can't be."""
     kgtk = [
         [sys.executable, "-m", "venv", str(work / "kgtk")],
-        [str(_kgtk(work)), *_PIP, "--no-deps", _KGTK],
-        [str(_kgtk(work)), *_PIP, *_KGTK_IMPORTS],
+        [str(_kgtk(work)), *PIP, "--no-deps", _KGTK],
+        [str(_kgtk(work)), *PIP, *_KGTK_IMPORTS],
     ]
     npm = [["npm", "install", "--no-fund", "--prefix", str(work / "node"), _DUMP_FILTER]]
     failed = [
-        _installed("KGTK", work / "kgtk", kgtk),
-        _installed("wikibase-dump-filter", work / "node", npm),
+        installed("KGTK", work / "kgtk", kgtk),
+        installed("wikibase-dump-filter", work / "node", npm),
     ]
     return [line for line in failed if line is not None]
 
 
 def put_below(directory: Path, package: str) -> str | None:
     """Install a package of this Python alone into a directory; a line where it can't be."""
-    pip = [sys.executable, *_PIP, "--upgrade", "--no-deps", "--target", str(directory), package]
-    return _installed(package, directory, [pip])
+    pip = [sys.executable, *PIP, "--upgrade", "--no-deps", "--target", str(directory), package]
+    return installed(package, directory, [pip])
 
 
-def _installed(name: str, directory: Path, steps: list[list[str]]) -> str | None:
+def installed(name: str, directory: Path, steps: list[list[str]]) -> str | None:
+    """Install something into a directory, which is gone if it fails; a line that says why then."""
     try:
         for step in steps:
             subprocess.run(step, check=True, capture_output=True, text=True)

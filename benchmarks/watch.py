@@ -33,6 +33,16 @@ class Watched:
     disk_peak: int  # bytes on disk in the directory that was watched
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended by itself, or was ended since it was too ``late``."""
+
+    watched: Watched
+    code: int
+    late: bool
+    said: str  # the end of its output
+
+
 def run(
     command: Sequence[str], cwd: Path, limit: float = 7200.0, disk: Path | None = None
 ) -> Watched:
@@ -40,6 +50,17 @@ def run(
 
     Raises RuntimeError with the end of its output where it fails or takes longer.
     """
+    ended = attempt(command, cwd, limit, disk)
+    if ended.code:
+        end = f"was ended after {limit:.0f} s" if ended.late else f"ended with {ended.code}"
+        raise RuntimeError(f"{' '.join(command)} {end}:\n{ended.said}")
+    return ended.watched
+
+
+def attempt(
+    command: Sequence[str], cwd: Path, limit: float = 7200.0, disk: Path | None = None
+) -> Ended:
+    """As :func:`run`, of a command that may fail: how it ended."""
     peaks: dict[int, dict[str, int]] = {}
     looks = disk_peak = 0
     with tempfile.TemporaryFile() as output:
@@ -61,14 +82,11 @@ def run(
             if late:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        if process.returncode:
-            output.seek(0)
-            said = output.read()[-2000:].decode(errors="replace")
-            end = f"was ended after {limit:.0f} s" if late else f"ended with {process.returncode}"
-            raise RuntimeError(f"{' '.join(command)} {end}:\n{said}")
+        output.seek(0)
+        said = output.read()[-2000:].decode(errors="replace")
     main = peaks.pop(process.pid, {})
     workers = list(peaks.values())
-    return Watched(
+    watched = Watched(
         seconds,
         _cpu_of_children() - cpu_before,
         main.get("VmHWM", 0),
@@ -77,6 +95,7 @@ def run(
         max((peak.get("RssAnon", 0) for peak in workers), default=0),
         max(disk_peak, _on_disk(disk)) if disk else 0,
     )
+    return Ended(watched, process.returncode, late, said)
 
 
 def start(command: Sequence[str], cwd: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
