@@ -15,11 +15,11 @@ import pytest
 
 from download.pack.run import pack
 from tests.download.fetched import write
-from tests.download.test_pack import bytes_of, candidates, options
+from tests.download.pack.test_pack import bytes_of, candidates, options
 
 PROGRAM = """
 import sys
-from tests.download.test_pack import options
+from tests.download.pack.test_pack import options
 from download.pack.run import pack
 from pathlib import Path
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from etl.manifest import digests, write_manifest
 from etl.tables import write_table
 from graph.tables import ENTITIES, QUERIES
 from tests.download.fetched import Got, picture, write
-from tests.download.test_pack import bytes_of, candidates, options, rows_of, samples
+from tests.download.pack.test_pack import bytes_of, candidates, options, rows_of, samples
 
 #: webdataset leaves the files that it reads to the garbage collector.
 unclosed = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
