@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -51,12 +52,35 @@ def says(text: str, path: str = "/a.jpg") -> str:
         ("User-agent: *\nDisallow: /*.jpg$", "/b/a.jpg", "robots"),
         ("User-agent: *\nDisallow: /*.jpg$", "/b/a.jpg?x", ""),
         ("User-agent: *\nDisallow: /a%20b", "/a%20b.jpg", "robots"),
+        # by the letters that a name begins with (2.2.1)
+        ("User-agent: sparqless/1.0 (all)\nDisallow: /", "/a.jpg", "robots"),
+        ("User-agent sparqless\nDisallow: /", "/a.jpg", "robots"),
+        ("User-agent: spar\nDisallow: /", "/a.jpg", ""),
+        ("User-agent: spar\nAllow: /\n\nUser-agent: *\nDisallow: /", "/a.jpg", "robots"),
+        ("User-agent:\nDisallow: /\n\nUser-agent: *\nDisallow: /b", "/a.jpg", ""),
         ("# all\nUser-agent: * # all\nDisallow: / # all", "/a.jpg", "robots"),
         ("\ufeffUser-agent: *\nDisallow: /", "/a.jpg", "robots"),
     ],
 )
 def test_robots_txt_is_read_by_the_standard(text: str, path: str, expected: str) -> None:
     assert says(text, path) == expected
+
+
+def test_many_agents_with_many_rules_cost_no_more_than_their_lines() -> None:
+    """Each rule kept for each agent would be 300 million of them, of half a megabyte of text."""
+    agents = "".join(f"user-agent: a{n}\n" for n in range(14_000))
+    rules = "".join(f"allow: /{n}\n" for n in range(17_000))
+    text = f"User-agent: *\nDisallow: /a\n\n{agents}{rules}".encode()
+    assert LONGEST - 50_000 < len(text) < LONGEST
+    tracemalloc.start()
+    try:
+        found = parse(text)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 30 << 20
+    assert found.refusal(f"{PAGE}/a.jpg") == "robots"
+    assert found.refusal(f"{PAGE}/b.jpg") == ""
 
 
 @pytest.mark.parametrize(
