@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -41,6 +41,8 @@ from etl.progress import Tick
 WANTED_FILE: Final = "wanted.npy"
 TRIED_FILE: Final = "tried.npy"
 MOVED_FILE: Final = "moved.arrow"
+
+_Any = TypeVar("_Any")
 
 #: URLs that go on where a redirect led, by group.
 MOVED: Final = pa.schema(
@@ -169,6 +171,7 @@ class _Source:
     answered_at: float = 0.0
     ended: int = 0
     running: int = 0  # lanes
+    rests: bool = False  # and is to be gone on with later
     turn: int = 0
 
     def next(self, now: float) -> _Item | float | None:
@@ -291,7 +294,8 @@ class _Worker:
         """Keeps lanes busy until no group has anything left."""
         most = self._job.connections * _LANES
         resting: list[tuple[float, str, _Source]] = []
-        running: dict[asyncio.Task[None], _Source] = {}
+        running: dict[asyncio.Task[bool], _Source] = {}
+        ended: asyncio.Queue[asyncio.Task[bool]] = asyncio.Queue()
         waiting: deque[_Source] = deque()
         try:
             while True:
@@ -302,25 +306,28 @@ class _Worker:
                     source = waiting.popleft() if waiting else next(sources, None)
                     if source is None:
                         break
-                    self._active[source.name] = source
-                    for _ in range(min(source.lanes, source.count)):
+                    source.rests = False
+                    for _ in range(min(source.lanes, source.count) - source.running):
+                        lane = asyncio.create_task(self._lane(fetcher, source))
+                        lane.add_done_callback(ended.put_nowait)
+                        self._active[source.name] = running[lane] = source
                         source.running += 1
-                        running[asyncio.create_task(self._lane(fetcher, source))] = source
                 if not running and not resting:
                     return
                 timeout = max(0.0, resting[0][0] - now) if resting else None
-                for task in await _ended(running, timeout):
-                    source = running.pop(task)
+                for lane in await _those_of(ended, timeout):
+                    source = running.pop(lane)
                     source.running -= 1
-                    task.result()
-                    if source.running:
-                        continue
-                    del self._active[source.name]
-                    if source.count:
+                    wants_rest = lane.result()
+                    if not source.running:
+                        del self._active[source.name]
+                    # others of its lanes may be at a slow image until long after the rest
+                    if source.count and (wants_rest or not source.running) and not source.rests:
+                        source.rests = True
                         heapq.heappush(resting, (self._awake(source), source.name, source))
         finally:
-            for task in running:
-                task.cancel()
+            for lane in running:
+                lane.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
     def _awake(self, source: _Source) -> float:
@@ -331,26 +338,26 @@ class _Worker:
         until = source.deferred[0][0] if source.deferred else now
         return max(until, now + 60.0 if group.down else now)
 
-    async def _lane(self, fetcher: Fetcher, source: _Source) -> None:
-        """Asks for URLs of a group, one after the other, until it has none or wants a rest."""
+    async def _lane(self, fetcher: Fetcher, source: _Source) -> bool:
+        """Asks for URLs of a group, one after the other; whether it ended since the group rests."""
         group = self._manners.of(source.name)
         clock = self._manners.clock
         while True:
             await self._online.wait()
             if self._rests(source, group):
-                return
+                return True
             item = source.next(clock())
             if item is None:
-                return
+                return False
             if isinstance(item, float):
                 if item > _SHORT:
-                    return
+                    return True
                 await self._manners.sleep(item)
                 continue
             attempt = await fetcher.fetch(item.url, item.hops)
             if self._is_for_later(source, attempt):
                 source.defer(item, clock() + _SHORT)
-                return
+                return True
             await self._settle(source, item, attempt)
             self._network.ended(item.url, attempt.reason, answered=attempt.status > 0)
             if self._network.is_doubted and self._online.is_set():
@@ -450,12 +457,14 @@ class _Worker:
             temporary.replace(file)
 
 
-async def _ended(running: dict[asyncio.Task[None], Any], timeout: float | None) -> set[Any]:
-    if not running:
-        await asyncio.sleep(timeout or 0.0)
-        return set()
-    done, _ = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    return done
+async def _those_of(ended: asyncio.Queue[_Any], timeout: float | None) -> list[_Any]:
+    """What has come, at least one unless time is up first."""
+    try:
+        async with asyncio.timeout(timeout):
+            first = await ended.get()
+    except TimeoutError:
+        return []
+    return [first, *(ended.get_nowait() for _ in range(ended.qsize()))]
 
 
 class _Log:

@@ -341,6 +341,30 @@ def test_hosts_that_are_dead_are_not_taken_for_the_network(
     assert set(looks) <= {True}
 
 
+def test_a_host_has_all_its_connections_again_after_a_pause(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a request was so slow that it is the only one under way when the pause is over."""
+    monkeypatch.setattr("download.fetch.worker._SHORT", 0.05)
+
+    def watch() -> None:
+        asked = len(server.images())
+        server.delay = 1.3 if asked == 2 else 0.02
+        if asked == 12:
+            server.most_at_once = 0
+
+    server.watch = watch
+    ok = server.answer
+    too_much = b"HTTP/1.1 429 x\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
+    server.answer = lambda host, path: (  # type: ignore[method-assign]
+        too_much if len(server.images()) == 1 else ok(host, path)
+    )
+    write_candidates(tmp_path / "i", [f"http://a.test/ok/{n}" for n in range(60)])
+    go(tmp_path / "i", server)
+    assert Counter(reasons(tmp_path / "i")) == {"ok": 60}
+    assert server.most_at_once >= 4  # half of them after it was too much
+
+
 def test_a_large_host_that_wants_a_long_pause_is_waited_for(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
