@@ -19,12 +19,14 @@ it stands in ``log/``: what it stored is then on the disk, too. Parts are never 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 #: Where all this stands in a directory of images.
 FOLDER: Final = "fetches"
@@ -103,6 +105,15 @@ def table_of(rows: Iterable[Row]) -> pa.Table:
         [pa.array(values, field.type) for values, field in zip(columns, LOG, strict=True)],
         schema=LOG,
     )
+
+
+def asked_to_wait(fetches: Path, part: str) -> Iterator[tuple[str, float]]:
+    """(URL, seconds since 1970) of the answers in a part that said until when to wait."""
+    columns = ["url", "final_url", "at", "seconds", "retry_after"]
+    said = pc.field("retry_after").is_valid()
+    for row in pq.read_table(log_file(fetches, part), columns=columns, filters=said).to_pylist():
+        until = row["at"].timestamp() + row["seconds"] + row["retry_after"]
+        yield row["final_url"] or row["url"], until
 
 
 def part_name(run: int, worker: int, number: int) -> str:

@@ -269,6 +269,10 @@ class Group:
             and now - self._at > 10.0
         )
 
+    def pause_until(self, time: float) -> None:
+        """Leaves it alone until then, by its clock, or longer."""
+        self._pause_until = max(self._pause_until, time)
+
     async def enter(self) -> int:
         """Waits until a request may be made; what it gives is to be given to :meth:`leave`.
 
@@ -340,14 +344,14 @@ class Group:
         """Slows down, and pauses. Requests that were under way together fail as one."""
         now = self._clock()
         if retry_after is not None:
-            self._pause_until = max(self._pause_until, now + retry_after)
+            self.pause_until(now + retry_after)
         if entered != self._began:
             return
         self._began += 1
         self._failures += 1
         if too_much:
             self._share = max(_SLOWEST, self._share * _HALF)
-        self._pause_until = max(self._pause_until, now + self._pause(too_much))
+        self.pause_until(now + self._pause(too_much))
         if self._failures >= _GROUP_DOWN_AFTER:
             self._down_until = now + _DOWN
 
@@ -363,7 +367,10 @@ class Group:
 
 
 class Manners:
-    """Who was asked when, for one event loop. ``clock``: seconds; ``sleep`` waits for some."""
+    """Who was asked when, for one event loop. ``clock``: seconds; ``sleep`` waits for some.
+
+    ``pauses``: groups that are to be left alone from the start on, and for how many seconds.
+    """
 
     def __init__(
         self,
@@ -371,6 +378,7 @@ class Manners:
         clock: Clock = time.monotonic,
         sleep: Sleep = asyncio.sleep,
         chance: random.Random | None = None,
+        pauses: Mapping[str, float] | None = None,
     ) -> None:
         self.rules = rules
         self.clock, self.sleep = clock, sleep
@@ -378,6 +386,7 @@ class Manners:
         self._groups: dict[str, Group] = {}
         self._in_use: WeakValueDictionary[str, Group] = WeakValueDictionary()
         self._hosts: dict[str, tuple[int, float]] = {}  # failures in a row, down until
+        self._pauses = {group: clock() + left for group, left in (pauses or {}).items()}
 
     def of(self, group: str) -> Group:
         """The state of a group; the same object for all who have it.
@@ -389,8 +398,16 @@ class Manners:
             if len(self._groups) >= _STATES and len(self._groups) % 1_000 == 0:
                 self._forget()
             found = Group(self.rules.pace_of(group), self.clock, self.sleep, self._chance)
+            found.pause_until(self._pauses.pop(group, 0.0))
             self._groups[group] = self._in_use[group] = found
         return found
+
+    def pauses(self) -> dict[str, float]:
+        """The groups that are left alone now, and for how many seconds more."""
+        now = self.clock()
+        paused = ((name, group.waits_until - now) for name, group in self._groups.items())
+        later = {name: until - now for name, until in self._pauses.items() if until > now}
+        return later | {name: left for name, left in paused if left > 0.0}
 
     def _forget(self) -> None:
         for name in [name for name, group in self._groups.items() if group.is_idle]:

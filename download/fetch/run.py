@@ -35,6 +35,7 @@ from download.fetch.log import (
     FOLDER,
     LOG_FOLDER,
     RESULTS_FILE,
+    asked_to_wait,
     next_number,
     parts,
     run_of,
@@ -272,6 +273,8 @@ class _Run:
         self._started = time.perf_counter()
         self._begun = _begin(fetches, options.retry)
         self._rounds = 0
+        self._pauses: dict[str, float] = {}  # as in Job
+        self._heard: set[str] = set()  # parts that were looked at for pauses
         self._state = State(plan, fetches, self._begun.since, self._begun.retry)
 
     def all(self, candidates: dict[str, Any]) -> dict[str, Any]:
@@ -314,6 +317,7 @@ class _Run:
 
     def _round(self, engine: Pool | Nodes, wanted: Mask) -> None:
         """Has the workers ask for all that is wanted now."""
+        self._hear()
         self._write_round(wanted)
         self._rounds += 1
         jobs = [self._job(number) for number in range(max(1, self._options.workers))]
@@ -335,6 +339,25 @@ class _Run:
             raise
         _seal_open(self._fetches)  # of workers that were lost, and the index of those elsewhere
         self._state.update()
+
+    def _hear(self) -> None:
+        """Takes in for how long hosts wanted to be left alone, also those of runs before.
+
+        What workers only guessed, with no word from the host, is known of the round before.
+        """
+        new = [part for part in parts(self._fetches) if part not in self._heard]
+        for part in new:
+            for url, until in asked_to_wait(self._fetches, part):
+                self._leave_alone(self._rules.group_of(url), until)
+        self._heard.update(new)
+        for told in self._told(max(1, self._options.workers)):
+            for group, until in told.pauses.items():
+                self._leave_alone(group, until)
+        now = time.time()
+        self._pauses = {group: until for group, until in self._pauses.items() if until > now}
+
+    def _leave_alone(self, group: str, until: float) -> None:
+        self._pauses[group] = max(until, self._pauses.get(group, 0.0))
 
     @contextmanager
     def _shown(self, progress: Progress, workers: int) -> Iterator[None]:
@@ -404,6 +427,7 @@ class _Run:
             connections=-(-options.connections // workers),
             pause=options.pause,
             batches=options.batches,
+            pauses=self._pauses,
             indexed=options.engine == "local",
         )
 

@@ -92,6 +92,7 @@ class Job:
     connections: int  # requests under way at most
     pause: float  # seconds, mean, before a URL is asked a second time
     batches: Batches
+    pauses: dict[str, float]  # group → until when it is left alone, seconds since 1970
     indexed: bool = True  # the index is on a disk of this machine
 
 
@@ -105,6 +106,7 @@ class Told(msgspec.Struct):
     left: int = 0
     rate: float = 0.0  # URLs of it that ended, a second
     offline: bool = False  # the network seems to be away
+    pauses: dict[str, float] = {}  # at its end, as in Job
 
 
 def owner(group: str, workers: int) -> int:
@@ -257,7 +259,9 @@ class _Worker:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._manners = Manners(job.rules)
+        now = time.time()
+        pauses = {group: until - now for group, until in job.pauses.items()}
+        self._manners = Manners(job.rules, pauses=pauses)
         self.log = _Log(job)
         self._told = Told()
         self._active: dict[str, _Source] = {}
@@ -286,6 +290,9 @@ class _Worker:
                 await self._all(fetcher, _Queue(job).sources())
             finally:
                 telling.cancel()
+                now = time.time()
+                left = self._manners.pauses()
+                self._told.pauses = {group: now + seconds for group, seconds in left.items()}
                 self._write_told()
         await self.log.end()
         return self.log.attempts

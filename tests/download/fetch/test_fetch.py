@@ -285,6 +285,57 @@ def test_retry_after_is_kept(server: Server, tmp_path: Path) -> None:
     assert min(later) >= 1.0
 
 
+def refuse_at(server: Server, number: int, *headers: str) -> None:
+    """Has one request for an image answered by "too much"."""
+    ok = server.answer
+    lines = ("HTTP/1.1 429 x", "Content-Length: 0", *headers, "", "")
+    too_much = "\r\n".join(lines).encode()
+    server.answer = lambda host, path: (  # type: ignore[method-assign]
+        too_much if len(server.images()) == number and path != "/robots.txt" else ok(host, path)
+    )
+
+
+def least_after(server: Server, number: int) -> float:
+    """Seconds until somebody asked again, also for a robots.txt."""
+    refused = server.images()[number - 1].at
+    return min(a.at - refused for a in server.asked if a.at > refused)
+
+
+def test_retry_after_is_kept_by_the_next_run(server: Server, tmp_path: Path) -> None:
+    write_candidates(tmp_path / "i", ["http://a.test/ok/1"])
+    refuse_at(server, 1, "Retry-After: 1")
+    go(tmp_path / "i", server, tries=1)
+    assert reasons(tmp_path / "i") == ["http_429"]
+    go(tmp_path / "i", server, retry=("transient",))
+    assert reasons(tmp_path / "i") == ["ok"]
+    assert least_after(server, 1) >= 1.0
+
+
+def test_retry_after_is_kept_by_who_falls_back(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "manners.toml").write_text(FAST.replace("connections = 8", "connections = 1"))
+    write_candidates(
+        tmp_path / "i", [[f"http://a.test/404/{n}", f"http://a.test/ok/{n}"] for n in range(2)]
+    )
+    refuse_at(server, 2, "Retry-After: 1")
+    go(tmp_path / "i", server, tries=1)
+    assert sorted(reasons(tmp_path / "i")) == ["http_429", "ok"]
+    assert least_after(server, 2) >= 1.0
+
+
+def test_a_pause_that_nobody_asked_for_is_kept_by_who_falls_back(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("download.fetch.manners._FIRST_PAUSE", 1.0)
+    (tmp_path / "manners.toml").write_text(FAST.replace("connections = 8", "connections = 1"))
+    write_candidates(
+        tmp_path / "i", [[f"http://a.test/404/{n}", f"http://a.test/ok/{n}"] for n in range(2)]
+    )
+    refuse_at(server, 2)
+    go(tmp_path / "i", server, tries=1)
+    assert sorted(reasons(tmp_path / "i")) == ["http_429", "ok"]
+    assert least_after(server, 2) >= 0.5
+
+
 def test_a_host_that_nobody_can_connect_to_ends_after_a_few_tries(
     server: Server, tmp_path: Path
 ) -> None:
@@ -354,11 +405,7 @@ def test_a_host_has_all_its_connections_again_after_a_pause(
             server.most_at_once = 0
 
     server.watch = watch
-    ok = server.answer
-    too_much = b"HTTP/1.1 429 x\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
-    server.answer = lambda host, path: (  # type: ignore[method-assign]
-        too_much if len(server.images()) == 1 else ok(host, path)
-    )
+    refuse_at(server, 1, "Retry-After: 1")
     write_candidates(tmp_path / "i", [f"http://a.test/ok/{n}" for n in range(60)])
     go(tmp_path / "i", server)
     assert Counter(reasons(tmp_path / "i")) == {"ok": 60}
