@@ -24,7 +24,7 @@ import tempfile
 import zlib
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
 from importlib.metadata import version
 from pathlib import Path
@@ -170,7 +170,8 @@ class _Site:
     robots: Robots
     unread: str  # the reason why its robots.txt isn't known, or ""
     until: float  # by the clock of the manners
-    next_at: float = 0.0
+    next_at: float = 0.0  # when it may be asked again, where its robots.txt says how often
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(slots=True)
@@ -288,10 +289,15 @@ class Fetcher:
             attempt.reason, attempt.final_url = "moved", url
             return None
         group = self.manners.of(name)
-        attempt.reason = await self._barred(url, host, port, group)
+        attempt.reason = await self._unreachable(host, port)
         if attempt.reason:
             return None
-        answer = await self._exchange(url, host, group, self._image_reader(attempt, group), attempt)
+        site = await self._site(url, group)
+        attempt.reason = site.unread or site.robots.refusal(url)
+        if attempt.reason:
+            return None
+        read = self._image_reader(attempt, group)
+        answer = await self._exchange(url, host, group, read, attempt, site)
         attempt.reason, attempt.status = answer.reason, answer.status
         attempt.retry_after = answer.retry_after
         if answer.location is None:
@@ -301,14 +307,6 @@ class Fetcher:
             return None
         attempt.hops += 1
         return answer.location
-
-    async def _barred(self, url: str, host: str, port: int, group: Group) -> str:
-        """The reason not to ask for an address, or ``""``."""
-        reason = await self._unreachable(host, port)
-        if reason:
-            return reason
-        site = await self._site(url, group)
-        return site.unread or site.robots.refusal(url) or await self._delayed(site, group)
 
     async def _unreachable(self, host: str, port: int) -> str:
         """The reason not to connect to a host, or ``""``."""
@@ -322,29 +320,39 @@ class Fetcher:
             return reason
         return ""
 
-    async def _delayed(self, site: _Site, group: Group) -> str:
-        """Waits as robots.txt asks between two requests; the reason where it is too long."""
-        if site.robots.delay == 0.0:
-            return ""
-        now = self.manners.clock()
-        at = max(now, site.next_at)
-        if at - now > group.pace.max_wait:
-            return "host_waits"
-        site.next_at = at + site.robots.delay
-        if at > now:
-            await self.manners.sleep(at - now)
-        return ""
+    async def _enter(self, group: Group, site: _Site | None) -> int:
+        """Waits for the turn of a group, and as robots.txt asks after the request before.
+
+        Raises NotAskedError where that takes too long.
+        """
+        if site is None or site.robots.delay == 0.0:
+            return await group.enter()
+        async with site.turn:
+            wait = site.next_at - self.manners.clock()
+            if wait > group.pace.max_wait:
+                raise NotAskedError("host_waits")
+            if wait > 0.0:
+                await self.manners.sleep(wait)
+            entered = await group.enter()
+            site.next_at = self.manners.clock() + site.robots.delay
+            return entered
 
     # --- a request --------------------------------------------------------------------------
 
     async def _exchange(
-        self, url: str, host: str, group: Group, read: _Read, spent: Attempt
+        self,
+        url: str,
+        host: str,
+        group: Group,
+        read: _Read,
+        spent: Attempt,
+        site: _Site | None = None,
     ) -> _Answer:
         """Asks in its turn, and has ``read`` read a success; it gives the reason."""
         answer = _Answer()
         left = self._limits.deadline - spent.seconds
         try:
-            entered = await group.enter()
+            entered = await self._enter(group, site)
         except NotAskedError as error:
             answer.reason = str(error)
             return answer
@@ -495,7 +503,10 @@ class Fetcher:
     def _keep(self, origin: str, site: _Site) -> None:
         """Keeps it, up to a number of sites and a size of all."""
         before = self._sites.pop(origin, None)
-        self._sites_size += site.robots.size - (before.robots.size if before else 0)
+        if before is not None:
+            self._sites_size -= before.robots.size
+            site.next_at = before.next_at
+        self._sites_size += site.robots.size
         self._sites[origin] = site
         while len(self._sites) > _ROBOTS_HOSTS or (
             self._sites_size > _ROBOTS_KEPT and len(self._sites) > 1

@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -421,6 +422,32 @@ def test_a_delay_that_robots_txt_asks_for_is_kept(server: Hostile, tmp_path: Pat
     finally:
         del server.pages["/robots.txt"]
     assert [round(later - times[0], 3) for later in times] == [0, 5, 10, 15]
+
+
+def test_a_delay_is_kept_after_a_pause_that_all_waited_for(server: Hostile, tmp_path: Path) -> None:
+    server.pages["/robots.txt"] = lambda asked: (200, {}, b"User-agent: *\nCrawl-delay: 5\n")
+    times: list[float] = []
+
+    async def main() -> None:
+        made = fetcher(server, tmp_path)
+
+        def page(asked: Asked) -> tuple[int, dict[str, str], bytes]:
+            times.append(made.manners.clock())
+            if len(times) == 1:
+                return 429, {"Retry-After": "60"}, b""
+            return 200, {}, picture("jpeg")
+
+        server.pages["/paused"] = page
+        async with made:
+            url = at(server, "paused.test", "paused")
+            await asyncio.gather(*(made.fetch(url) for _ in range(4)))
+
+    try:
+        asyncio.run(main())
+    finally:
+        del server.pages["/robots.txt"]
+    assert times[1] - times[0] >= 60
+    assert all(later - before >= 4.999 for before, later in pairwise(times))
 
 
 # --- the server itself --------------------------------------------------------------------------
