@@ -600,12 +600,12 @@ class Hostile:
         port: int,
         context: ssl.SSLContext | None,
     ) -> None:
-        # on all of loopback, so that a request to 127.0.0.2 would be seen
-        server = await asyncio.start_server(
-            self._connected, "0.0.0.0", port, ssl=context, backlog=1_024, limit=1 << 16
-        )
-        stack.push_async_callback(_close, server)
-        self.ports[name] = server.sockets[0].getsockname()[1]
+        for address in ("127.0.0.1", "127.0.0.2"):  # a request to another one is to be seen, too
+            server = await asyncio.start_server(
+                self._connected, address, port, ssl=context, backlog=1_024, limit=1 << 16
+            )
+            stack.push_async_callback(_close, server)
+            self.ports[name] = port = server.sockets[0].getsockname()[1]
 
     async def _listen_plainly(self, stack: contextlib.AsyncExitStack) -> None:
         """Answers whatever comes in plain HTTP, as nginx does where TLS is spoken to it."""
