@@ -86,7 +86,7 @@ class Body:
     def __init__(self, folder: Path) -> None:
         self.size = 0
         self._folder = folder
-        self._pieces: list[bytes] = []
+        self._data = bytearray()  # not pieces: a server may send single bytes
         self._file: IO[bytes] | None = None
 
     def write(self, piece: bytes) -> None:
@@ -96,25 +96,25 @@ class Body:
         """
         self.size += len(piece)
         if self._file is None and self.size <= IN_MEMORY:
-            self._pieces.append(piece)
+            self._data += piece
             return
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - it is closed below
-            self._file.writelines(self._pieces)
-            self._pieces.clear()
+            self._file.write(self._data)
+            self._data = bytearray()
         self._file.write(piece)
 
     def read(self) -> bytes:
         """All of it."""
         if self._file is None:
-            return b"".join(self._pieces)
+            return bytes(self._data)
         self._file.seek(0)
         return self._file.read()
 
     def copy_to(self, file: BinaryIO) -> None:
         """Writes all of it."""
         if self._file is None:
-            file.writelines(self._pieces)
+            file.write(self._data)
             return
         self._file.seek(0)
         while piece := self._file.read(IN_MEMORY):
@@ -122,7 +122,7 @@ class Body:
 
     def close(self) -> None:
         """Gives its memory or its file back."""
-        self._pieces.clear()
+        self._data = bytearray()
         if self._file is not None:
             self._file.close()
 

@@ -16,7 +16,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -428,11 +428,7 @@ class _Worker:
             retry_after=attempt.retry_after,
             next_url=attempt.final_url if moved else None,
         )
-        try:
-            await self.log.add(row, attempt)
-        finally:
-            if attempt.body is not None:
-                attempt.body.close()
+        await self.log.add(row, attempt)
         if not final:
             wait = self._job.pause * 2.0**item.tried * self._chance.uniform(0.5, 1.5)
             again = _Item(item.url_hash, item.planned, item.url, tried, item.hops)
@@ -488,13 +484,15 @@ class _Log:
         self._until = 0.0
 
     async def add(self, row: Row, attempt: Attempt) -> None:
-        """Writes a row and the body of its attempt."""
+        """Writes a row and the body of its attempt, which it closes."""
         if self._journal is None:
             name = part_name(self._job.run, self._job.number, self._job.first_part + self.parts)
             self._journal = Journal(self._job.fetches, name, self._knows)
             self._until = time.monotonic() + self._job.batches.seconds
             self.parts += 1
-        self._journal.add(row, attempt.body)
+        # a body that is written doesn't wait, in memory, for a disk that is slow to seal a batch
+        with attempt.body or nullcontext():
+            self._journal.add(row, attempt.body)
         self.attempts += 1
         if self._is_full(self._journal):
             async with self._lock:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import tracemalloc
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,8 +23,8 @@ import pytest
 
 from download.fetch import addresses
 from download.fetch.addresses import access
-from download.fetch.http import IN_MEMORY, Attempt, Fetcher, Limits, mime_of, user_agent
-from download.fetch.manners import Manners, Rules, load
+from download.fetch.http import IN_MEMORY, Attempt, Body, Fetcher, Limits, mime_of, user_agent
+from download.fetch.manners import Group, Manners, Rules, load
 from download.fetch.outcomes import RULES, of_status, rule
 from tests.console import ROOT
 from tests.download.clock import Clock
@@ -160,6 +161,18 @@ def test_a_body_comes_whole_in_memory_or_in_a_file(server: Hostile, tmp_path: Pa
         assert (attempt.status, attempt.reason) == (200, "ok")
     assert len(picture("large")) > IN_MEMORY > len(picture("jpeg"))
     assert list(tmp_path.iterdir()) == []  # the file had no name
+
+
+def test_a_body_that_comes_in_single_bytes_takes_no_more_memory(tmp_path: Path) -> None:
+    tracemalloc.start()
+    try:
+        with Body(tmp_path) as body:
+            for number in range(200_000):
+                body.write(number.to_bytes(4)[-1:])
+            size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < 3 * 200_000
 
 
 def test_every_format_is_told_by_its_first_bytes() -> None:
@@ -424,30 +437,33 @@ def test_a_delay_that_robots_txt_asks_for_is_kept(server: Hostile, tmp_path: Pat
     assert [round(later - times[0], 3) for later in times] == [0, 5, 10, 15]
 
 
-def test_a_delay_is_kept_after_a_pause_that_all_waited_for(server: Hostile, tmp_path: Path) -> None:
-    server.pages["/robots.txt"] = lambda asked: (200, {}, b"User-agent: *\nCrawl-delay: 5\n")
+def test_a_delay_is_kept_after_a_pause_that_all_waited_for(
+    server: Hostile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robots_txt = b"User-agent: *\nCrawl-delay: 5\n"
+    answers = {"/robots.txt": (200, {}, robots_txt), "/paused": (429, {"Retry-After": "60"}, b"")}
+    for path, answer in answers.items():
+        monkeypatch.setitem(server.pages, path, lambda asked, answer=answer: answer)
     times: list[float] = []
+    enter = Group.enter
+
+    async def entered(group: Group) -> int:
+        number = await enter(group)
+        times.append(group._clock())
+        return number
+
+    monkeypatch.setattr(Group, "enter", entered)
 
     async def main() -> None:
-        made = fetcher(server, tmp_path)
+        async with fetcher(server, tmp_path) as made:
+            await made.fetch(at(server, "paused.test", "paused"))
+            urls = [at(server, "paused.test", "jpeg")] * 4
+            await asyncio.gather(*map(made.fetch, urls))
 
-        def page(asked: Asked) -> tuple[int, dict[str, str], bytes]:
-            times.append(made.manners.clock())
-            if len(times) == 1:
-                return 429, {"Retry-After": "60"}, b""
-            return 200, {}, picture("jpeg")
-
-        server.pages["/paused"] = page
-        async with made:
-            url = at(server, "paused.test", "paused")
-            await asyncio.gather(*(made.fetch(url) for _ in range(4)))
-
-    try:
-        asyncio.run(main())
-    finally:
-        del server.pages["/robots.txt"]
-    assert times[1] - times[0] >= 60
-    assert all(later - before >= 4.999 for before, later in pairwise(times))
+    asyncio.run(main())
+    refused, *later = times[1:]  # the first was for robots.txt
+    assert later[0] - refused >= 60
+    assert [after - before for before, after in pairwise(later)] == [5, 5, 5]
 
 
 # --- the server itself --------------------------------------------------------------------------

@@ -28,7 +28,8 @@ class Body:
 
     def copy_to(self, file: Any, /) -> None:
         half = len(self.data) // 2
-        file.writelines([self.data[:half], self.data[half:]])
+        file.write(self.data[:half])
+        file.write(self.data[half:])
 
 
 def body(number: int) -> bytes:
