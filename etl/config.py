@@ -13,6 +13,9 @@ from etl.errors import UserError
 _FILE: Final = "sparqless.toml"
 _KNOWN: Final = ("contact", "endpoint", "model", "key_env")
 _CONTACT = re.compile(r"[^\s@<>()]+@[^\s@<>()]+\.[^\s@<>()]+\Z|https?://[^\s<>()]+\Z")
+#: Names that nobody can have (RFC 2606).
+_NOBODYS: Final = ("example", "invalid", "test", "localhost")
+_EXAMPLES: Final = ("example.com", "example.net", "example.org")
 
 
 def setting(name: str) -> str | None:
@@ -57,12 +60,13 @@ def _read(path: Path) -> dict[str, object]:
     return data
 
 
-def contact(option: str | None) -> str:
+def contact(option: str | None, *, here: bool = False) -> str:
     """Who asks: ``--contact`` or the setting ``contact``, an e-mail address or a URL.
 
     Wikimedia's User-Agent policy wants it in every request, and blocks clients without one.
+    ``here``: what is asked is on this machine, where the contact of an example will do.
 
-    Raises UserError where there is none or it is neither.
+    Raises UserError where there is none, it is neither, or nobody can be reached by it.
     """
     found = option if option is not None else setting("contact")
     if found is None:
@@ -72,7 +76,19 @@ def contact(option: str | None) -> str:
         )
     if not _CONTACT.match(found) or not found.isascii() or not found.isprintable():
         raise UserError(f"{found!r} is neither an e-mail address nor a URL to reach you by.")
+    if _is_nobodys(found) and not here:
+        raise UserError(
+            f"{found!r} is an example, by which nobody can reach you: give an e-mail address or a "
+            f"URL of your own with --contact, or put it into {_FILE}."
+        )
     return found
+
+
+def _is_nobodys(contact: str) -> bool:
+    """Whether a contact is at a host that nobody can have."""
+    found = re.search(r"://(?:[^/?#]*@)?([^/?#:]*)|@(.*)", contact)
+    host = ((found[1] or found[2] or "") if found else "").lower().removesuffix(".").split(".")
+    return host[-1] in _NOBODYS or ".".join(host[-2:]) in _EXAMPLES
 
 
 def required(name: str, option: str | None, example: str) -> str:

@@ -6,8 +6,10 @@ An http(s) address is read by :mod:`etl.remote`, any other ``scheme://`` (s3, gs
 from __future__ import annotations
 
 import importlib
+import ipaddress
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -109,7 +111,7 @@ def reach(
             address = next((a for a in begun if is_behind(a, name)), name)
             kept = _kept(address, keep_dump)
             if kept is None:
-                agent = agent or user_agent(config.contact(contact))
+                agent = agent or user_agent(config.contact(contact, here=_is_here(name)))
                 address, remote, ranges = _reach_http(name, address, agent)
                 kept = _kept(address, keep_dump)
             if kept is None and not ranges:
@@ -139,6 +141,14 @@ def _check_address(name: str) -> None:
             f"{public(name)} was given with a password, which would be shown and recorded; give it "
             "by the environment or a configuration file of the storage's own."
         )
+
+
+def _is_here(address: str) -> bool:
+    """Whether an address is of this machine."""
+    host = urlsplit(address).hostname or ""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def _kept(address: str, keep_dump: Path | None) -> str | None:

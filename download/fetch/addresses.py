@@ -16,6 +16,7 @@ import asyncio
 import ipaddress
 import re
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -130,7 +131,10 @@ def normal(url: str) -> str:
         raise BadURLError("bad_url")
     at = host if port in (None, _PORTS[parts.scheme]) else f"{host}:{port}"
     question = "?" if query or url.partition("#")[0].endswith("?") else ""
-    return f"{parts.scheme}://{at}{path}{question}{query}"
+    made = f"{parts.scheme}://{at}{path}{question}{query}"
+    if len(made) > LONGEST:
+        raise BadURLError("bad_url")
+    return made
 
 
 def _encoded(text: str) -> str:
@@ -184,6 +188,12 @@ def target_of(url: str) -> tuple[str, int]:
     """The host and the port that an address in its :func:`normal` form is asked at."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or _PORTS[parts.scheme]
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of an address in its :func:`normal` form."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}"
 
 
 def shown(url: str) -> str:
@@ -245,6 +255,13 @@ class Access:
         """Whether the host may have any address and port."""
         return bool(self.allowed) and any(name in self.allowed for name in patterns_of(host))
 
+    @property
+    def leads_here(self) -> bool:
+        """Whether it leads hosts to this machine, as tests do."""
+        told = (*self.allowed, *(address for _, address, _ in self.resolved))
+        numbers = map(address_of, told)
+        return "localhost" in told or any(one is not None and one.is_loopback for one in numbers)
+
     def instead(self, host: str) -> tuple[str, int] | None:
         """The address and the port, or 0, that are taken in place of the DNS's answer."""
         if not self.resolved:
@@ -263,10 +280,19 @@ def access(
 
     Raises UserError for one that can't be read.
     """
-    if ca_file is not None and not ca_file.is_file():
-        raise UserError(f"{ca_file}: there is no such file (--ca-file).")
+    if ca_file is not None:
+        _check_certificates(ca_file)
     allowed = frozenset(_allowed(host) for host in allow_host)
     return Access(allowed, tuple(_resolved(text) for text in resolve), ca_file)
+
+
+def _check_certificates(path: Path) -> None:
+    try:
+        ssl.create_default_context().load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise UserError(f"{path} holds no certificates in PEM (--ca-file).") from error
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror} (--ca-file).") from error
 
 
 def _allowed(text: str) -> str:

@@ -41,6 +41,7 @@ from download.fetch.addresses import (
     RefusedError,
     Resolver,
     normal,
+    origin_of,
     shown,
     target_of,
 )
@@ -475,8 +476,7 @@ class Fetcher:
 
     async def _site(self, url: str, group: Group) -> _Site:
         """What a site's robots.txt says; it is read once, for all who wait for it."""
-        scheme, _, rest = url.partition("://")
-        origin = f"{scheme}://{rest.partition('/')[0]}"
+        origin = origin_of(url)
         site = self._sites.get(origin)
         if site is not None and self.manners.clock() < site.until:
             return site

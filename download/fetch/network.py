@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from typing import Final
-from urllib.parse import urlsplit
 
-from download.fetch.addresses import Access, RefusedError, Resolver
+from download.fetch.addresses import Access, RefusedError, Resolver, origin_of, target_of
 
 #: What ends an attempt when the network is away, or its host is.
 UNREACHED: Final = frozenset(("dns", "no_such_host", "connect"))
@@ -37,8 +36,7 @@ class Network:
             self._unreached += 1
         elif answered:
             self._unreached = 0
-            scheme, _, rest = url.partition("://")
-            origin = f"{scheme}://{rest.partition('/')[0]}"
+            origin = origin_of(url)
             if origin not in self._answered:
                 while len(self._answered) >= _HOSTS:
                     del self._answered[next(iter(self._answered))]
@@ -62,11 +60,9 @@ class Network:
 
 
 async def _connects(resolver: Resolver, origin: str) -> bool:
-    parts = urlsplit(origin)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
-            found = await resolver.resolve(parts.hostname or "", port)
+            found = await resolver.resolve(*target_of(origin))
             _, writer = await asyncio.open_connection(found[0]["host"], found[0]["port"])
             writer.close()
     except (OSError, TimeoutError, RefusedError):

@@ -117,9 +117,10 @@ def fetch(images: Path, options: Options) -> dict[str, Any]:
     Raises UserError without a contact or candidates, for options of no use, another run in the same
     directory and a full disk.
     """
-    agent = user_agent(contact(options.contact))
+    allowed = access(options.allow_host, options.resolve, options.ca_file)
+    agent = user_agent(contact(options.contact, here=allowed.leads_here))
     _check(options)
-    rules, allowed = load_manners(options.manners), _access(options)
+    rules = load_manners(options.manners)
     candidates = read_manifest(images / CANDIDATES_FOLDER, CANDIDATES_FOLDER)
     check_whole(images / CANDIDATES_FOLDER, candidates, "run `sparqless images find` again")
     fetches = images / FOLDER
@@ -170,10 +171,6 @@ def _check(options: Options) -> None:
     ):
         if value < least:
             raise UserError(f"--{name} must be at least {least}.")
-
-
-def _access(options: Options) -> Access:
-    return access(options.allow_host, options.resolve, options.ca_file)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from etl.config import contact, setting
 from etl.errors import UserError
 from etl.ingest import ingest
 from etl.remote import user_agent
+from etl.source import reach
 from tests.etl import dumps
 from tests.etl.server import CONTACT, Handler, Server, running
 from tests.etl.test_ingest import contents, options
@@ -303,7 +304,7 @@ def test_an_address_that_names_no_file_is_not_kept(tmp_path: Path) -> None:
 
 
 def fetch(server: Server, folder: Path) -> tuple[Path, str]:
-    return download.fetch.run(server.url(PATH), folder, user_agent(CONTACT), quiet=True)
+    return download.fetch(server.url(PATH), folder, user_agent(CONTACT), quiet=True)
 
 
 def test_a_server_without_ranges_is_read_from_a_kept_file(
@@ -377,6 +378,44 @@ def test_the_sum_of_a_fetched_file_is_checked(
 def test_a_contact_that_is_none_is_refused(given: str) -> None:
     with pytest.raises(UserError, match="neither an e-mail address nor a URL"):
         contact(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "you@example.org",
+        "me@mail.Example.COM",
+        "https://example.net/about",
+        "http://a.example:80",
+        "nobody@host.invalid",
+        "https://someone@my.test?x",
+        "http://localhost/",
+    ],
+)
+def test_a_contact_of_an_example_will_do_on_this_machine_only(given: str) -> None:
+    assert contact(given, here=True) == given
+    with pytest.raises(UserError, match="is an example"):
+        contact(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "me@notexample.org",
+        "example.org@mail.de",
+        "https://lab.edu/example.org/",
+        "https://example.org.uk",
+        "me@test.de",
+        "https://lab.edu/@example.org",
+    ],
+)
+def test_a_contact_of_somebody_is_none_of_an_example(given: str) -> None:
+    assert contact(given) == given
+
+
+def test_an_example_asks_no_server_elsewhere() -> None:
+    with pytest.raises(UserError, match="is an example"):
+        reach(("https://dumps.wikimedia.org/latest-all.json.gz",), "you@example.org", None)
 
 
 def test_a_user_without_a_home_has_no_settings(

@@ -89,6 +89,7 @@ def test_an_address_is_written_in_one_way(given: str, expected: str) -> None:
         "http://exa\u200bmple.org/",
         "http://example.org\uff0fevil.example/",
         "http://example.org/" + "a" * 8_000,
+        "http://example.org/" + "ä" * 2_000,  # six bytes each
         "http://" + "a" * 64 + ".example/",
     ],
 )
@@ -318,6 +319,9 @@ def test_an_allow_that_says_nothing_is_told(tmp_path: Path) -> None:
             access([text])
     with pytest.raises(UserError, match="--ca-file"):
         access(ca_file=tmp_path / "none.pem")
+    (tmp_path / "other.pem").write_text("no certificate")
+    with pytest.raises(UserError, match="holds no certificates"):
+        access(ca_file=tmp_path / "other.pem")
 
 
 def test_a_name_that_changes_its_address_is_checked_again() -> None:

@@ -474,6 +474,13 @@ def test_nothing_is_asked_without_a_contact(
     assert not server.asked
 
 
+def test_an_example_of_a_contact_asks_nobody_elsewhere(server: Server, tmp_path: Path) -> None:
+    write_candidates(tmp_path / "i", ["http://a.test/ok/1"])
+    with pytest.raises(UserError, match="is an example"):
+        go(tmp_path / "i", server, contact="you@example.org", resolve=())
+    assert not (tmp_path / "i" / "fetches").exists()
+
+
 def test_servers_are_told_who_asks(server: Server, tmp_path: Path) -> None:
     write_candidates(tmp_path / "i", ["http://a.test/ok/1"])
     go(tmp_path / "i", server)
