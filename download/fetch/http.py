@@ -34,6 +34,7 @@ from urllib.parse import urljoin
 import aiohttp
 from yarl import URL
 
+from download.beginnings import format_by
 from download.fetch import robots
 from download.fetch.addresses import (
     Access,
@@ -570,38 +571,10 @@ def _robots_in(answer: _Answer, content: bytes) -> tuple[Robots, str]:
 # --- what comes ---------------------------------------------------------------------------------
 
 
-def mime_of(head: bytes) -> str:
-    """The type of an image by its first bytes (32 do), or ``""``.
-
-    The formats that are on the web and decoded later, and HEIC, which browsers don't show.
-    """
-    if head.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "image/gif"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "image/webp"
-    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "image/tiff"
-    if head.startswith(b"BM") and head[6:10] == b"\0\0\0\0" and len(head) >= 26:
-        return "image/bmp"
-    return _iso_mime(head) if head[4:8] == b"ftyp" else ""
-
-
-def _iso_mime(head: bytes) -> str:
-    """The type of a file of ISO's base media format, by the brands that it names."""
-    end = min(int.from_bytes(head[:4], "big"), len(head))
-    brands = {head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))}
-    if brands & {b"avif", b"avis"}:
-        return "image/avif"
-    return "image/heic" if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1"} else ""
-
-
 def _is_image(attempt: Attempt, head: bytes) -> bool:
-    attempt.mime = mime_of(head)
-    return bool(attempt.mime)
+    name = format_by(head)
+    attempt.mime = name and f"image/{name}"
+    return bool(name)
 
 
 def _what_else(head: bytes) -> str:

@@ -35,6 +35,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from download.beginnings import format_by
 from download.pack import filters, likeness
 from download.pack.colours import Box, in_srgb, key_colour
 
@@ -64,19 +65,6 @@ FORMATS: Final[dict[str, str]] = {
     "bmp": BmpImagePlugin.BmpImageFile.format,
     "avif": AvifImagePlugin.AvifImageFile.format,
 }
-
-#: What files of the formats begin with, as their specifications and WHATWG's "MIME Sniffing" say.
-_BEGINNINGS: Final = (
-    (b"\xff\xd8\xff", "jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"GIF87a", "gif"),
-    (b"GIF89a", "gif"),
-    (b"II*\x00", "tiff"),
-    (b"MM\x00*", "tiff"),
-    (b"II+\x00", "tiff"),  # BigTIFF
-    (b"MM\x00+", "tiff"),
-    (b"BM", "bmp"),
-)
 
 #: Images that are known and not read: their first bytes, and what they are called in a log.
 _OTHERS: Final = (
@@ -204,29 +192,16 @@ def encode(data: bytes, options: ImageOptions) -> Picture | Dropped:
 
 def format_of(data: bytes) -> str:
     """The name in :data:`FORMATS` that the first bytes stand for. Raises :class:`_UnfitError`."""
-    for beginning, kind in _BEGINNINGS:
-        if data.startswith(beginning):
-            return kind
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "webp"
-    if data[4:8] == b"ftyp":
-        return _of_brand(data)
+    found = format_by(data)
+    if found in FORMATS:
+        return found
+    if found:
+        raise _UnfitError("unsupported", found)
     for beginning, name in _OTHERS:
         if data.startswith(beginning):
             raise _UnfitError("unsupported", name)
     if b"<svg" in data[:_SVG_WITHIN].lower():
         raise _UnfitError("unsupported", "svg")
-    raise _UnfitError("not_an_image")
-
-
-def _of_brand(data: bytes) -> str:
-    """AVIF by its brands, the first of which may be a general one (ISO/IEC 14496-12, 4.3)."""
-    length = min(int.from_bytes(data[:4], "big"), 256)
-    brands = [data[at : at + 4] for at in range(8, length, 4) if at != 12]  # 12: a version
-    if b"avif" in brands or b"avis" in brands:
-        return "avif"
-    if any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"heim", b"mif1")):
-        raise _UnfitError("unsupported", "heic")
     raise _UnfitError("not_an_image")
 
 

@@ -23,13 +23,13 @@ import pytest
 
 from download.fetch import addresses
 from download.fetch.addresses import access
-from download.fetch.http import IN_MEMORY, Attempt, Body, Fetcher, Limits, mime_of, user_agent
+from download.fetch.http import IN_MEMORY, Attempt, Body, Fetcher, Limits, user_agent
 from download.fetch.manners import Group, Manners, Rules, load
 from download.fetch.outcomes import RULES, of_status, rule
 from tests.console import ROOT
 from tests.download.clock import Clock
 from tests.download.hostile import PROBES, Asked, Hostile, Probe, running
-from tests.download.hostile_pictures import NAMES, picture
+from tests.download.hostile_pictures import picture
 
 CONTACT = "somebody@example.org"
 
@@ -173,24 +173,6 @@ def test_a_body_that_comes_in_single_bytes_takes_no_more_memory(tmp_path: Path) 
     finally:
         tracemalloc.stop()
     assert size < 3 * 200_000
-
-
-def test_every_format_is_told_by_its_first_bytes() -> None:
-    types = {"truncated": "jpeg", "exif6": "jpeg", "cmyk": "jpeg", "gray": "jpeg"}
-    for name in NAMES:
-        kind = types.get(name, name if name in KINDS else "png")
-        assert mime_of(picture(name)[:32]) == f"image/{kind}"
-    for other in (
-        b"",
-        b"BM, he said, is a fine place",
-        b"RIFF....WAVEfmt ",
-        b"%PDF-1.7",
-        b"\x00" * 32,
-    ):
-        assert mime_of(other) == ""
-
-
-KINDS = ("jpeg", "png", "gif", "webp", "avif", "tiff", "bmp")
 
 
 def test_a_full_disk_is_no_answer_of_a_server(server: Hostile, tmp_path: Path) -> None:

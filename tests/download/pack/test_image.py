@@ -528,7 +528,7 @@ def test_nothing_of_pillow_is_left_changed() -> None:
         (b"\xff\xd8\xff", "broken"),
         (b"\x89PNG\r\n\x1a\n", "broken"),
         (b"GIF89a", "broken"),
-        (b"BM", "broken"),
+        (b"BM", "not_an_image"),
         (b"RIFF\x24\0\0\0WEBPVP8 ", "broken"),
         (b"II*\0", "broken"),
         (b"\0\0\0\x18ftypavif\0\0\0\0avifmif1", "broken"),
