@@ -171,6 +171,8 @@ def _check(options: Options) -> None:
     ):
         if value < least:
             raise UserError(f"--{name} must be at least {least}.")
+    if options.connections < options.workers:
+        raise UserError("--connections must be at least --workers: each worker needs one.")
 
 
 @contextmanager
@@ -421,7 +423,7 @@ class _Run:
             limits=options.limits,
             access=self._access,
             tries=options.tries,
-            connections=-(-options.connections // workers),
+            connections=(options.connections + workers - 1 - number) // workers,
             pause=options.pause,
             batches=options.batches,
             pauses=self._pauses,

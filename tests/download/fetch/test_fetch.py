@@ -500,6 +500,7 @@ def test_images_without_candidates_are_refused(server: Server, tmp_path: Path) -
         ({"retry": ("ok",)}, "--retry ok"),
         ({"tries": 0}, "--tries"),
         ({"connections": 0}, "--connections"),
+        ({"connections": 2, "workers": 3}, "--connections must be at least --workers"),
         ({"manners": Path("absent.toml")}, "absent.toml"),
     ],
 )
@@ -571,9 +572,12 @@ def test_another_run_in_the_same_directory_is_refused(server: Server, tmp_path: 
         fetch(tmp_path / "i", options(server, tmp_path))
 
 
-def test_so_many_requests_are_under_way_and_no_more(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_so_many_requests_are_under_way_and_no_more(
+    server: Server, tmp_path: Path, workers: int
+) -> None:
     server.delay = 0.02
     write_candidates(tmp_path / "i", [f"http://h{n % 30}.test/ok/{n}" for n in range(90)])
-    go(tmp_path / "i", server, connections=5)
-    assert server.most_at_once == 5
+    go(tmp_path / "i", server, connections=5, workers=workers)
+    assert 4 <= server.most_at_once <= 5
     assert Counter(reasons(tmp_path / "i")) == {"ok": 90}
