@@ -18,6 +18,7 @@ what they don't bear on: a pack with other splits doesn't decode again.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,7 +60,17 @@ from download.pack.plan import BODIES_FILE, MEMBERS_FILE, digests, write_plan
 from download.pack.record import MOST_LISTED
 from download.pack.rows import FOLDER as ROWS_FOLDER
 from download.pack.rows import GRAPH_TABLES, Bucket, rows_file, write_known, write_rows
-from download.pack.splits import NONE, SHARE, SPLITS, Codes, Ids, check_shares, stood
+from download.pack.splits import (
+    NONE,
+    SHARE,
+    SPLITS,
+    SPLITS_FILE,
+    Codes,
+    Ids,
+    check_shares,
+    stood,
+    write_splits,
+)
 from download.pack.tables import ATTRIBUTION_FILE, IMAGES_FILE, Cutting, write_tables
 from download.pack.target import STEP, Target
 from etl.cluster import Cluster, Nodes
@@ -90,14 +101,14 @@ PER_TASK: Final = 2000
 #: Images of a task that puts rows together, times PER_TASK.
 BUCKET: Final = 10
 
-TABLES: Final = (ATTRIBUTION_FILE, DROPPED_FILE, IMAGES_FILE)
+TABLES: Final = (ATTRIBUTION_FILE, DROPPED_FILE, IMAGES_FILE, SPLITS_FILE)
 
 #: The modules that make a JPEG of a file.
 _DECODING: Final = ("image", "colours", "decoder", "filters", "likeness")
 
 _PLAN = "plan.json"
 _PLANNED, _DEALT, _TABLES = "planned.json", "dealt.json", "tables.json"
-_EARLIER, _AGAINST = "earlier.npy", "against.json"
+_EARLIER, _AGAINST = "earlier.parquet", "against.json"
 
 #: What follows from other options than those of decoding.
 _LATER: Final = (BUCKETS_FOLDER, ROWS_FOLDER, shards.FOLDER)
@@ -247,6 +258,7 @@ def _identity_of_earlier(target: Target, options: Options) -> str | None:
     if options.splits_from is None:
         return None
     manifest = read_manifest(options.splits_from, STEP)
+    check_whole(options.splits_from, manifest, "name shards that are whole as --splits-from")
     if not target.elsewhere and options.splits_from.resolve() == Path(target.out).resolve():
         return "itself"
     return digest_of_data(manifest["outputs"])
@@ -381,7 +393,7 @@ def _fates(run: _Run, tasks: int) -> Fates:
 
     shares = (options.val, options.test)
     find = partial(_matches, run) if options.against else None
-    made = merge(run.work, tasks, sha256, _earlier(run, len(sha256)), shares, cluster, find)
+    made = merge(run.work, tasks, sha256, _stood(run, len(sha256)), shares, cluster, find)
     save(made, run.work)
     return made
 
@@ -424,7 +436,9 @@ def _tables(run: _Run, fates: Fates, buckets: int) -> dict[str, Any]:
         cutting = Cutting(run.work, buckets, fates.split, options.shard_count, options.shard_size)
         with Progress("cutting", len(fates.file), unit="image", quiet=options.quiet) as progress:
             counts, cut = write_tables(cutting, progress.add)
-        made = {"counts": counts, "shards": msgspec.to_builtins(cut), "moved": _moved(run, fates)}
+        now = _stands(fates)
+        write_splits(digests(run.work), now, _earlier(run), run.work)
+        made = {"counts": counts, "shards": msgspec.to_builtins(cut), "moved": _moved(run, now)}
         write_json(path, made)
     found: dict[str, Any] = ujson.loads(path.read_bytes())
     return found
@@ -478,26 +492,40 @@ def _write_shards(
 # --- splits of before ---------------------------------------------------------------------------
 
 
-def _earlier(run: _Run, files: int) -> Codes:
-    """The split in which each file stood. Kept, since the shards it is of may be replaced."""
+def _earlier(run: _Run) -> Path | None:
+    """The splits in which files stood. A copy, since the shards it is of may be replaced."""
     if run.options.splits_from is None:
-        return no_split(files)
+        return None
     path = run.work / _EARLIER
     if not path.exists():
-        temporary = path.with_suffix(".tmp.npy")
-        np.save(temporary, stood(run.options.splits_from, run.work / BODIES_FILE, run.work))
+        temporary = path.with_suffix(".tmp")
+        shutil.copyfile(run.options.splits_from / SPLITS_FILE, temporary)
         temporary.replace(path)
-    found: Codes = np.load(path)
-    return found
+    return path
 
 
-def _moved(run: _Run, fates: Fates) -> int:
+def _stood(run: _Run, files: int) -> Codes:
+    """The split in which each file stood."""
+    earlier = _earlier(run)
+    if earlier is None:
+        return no_split(files)
+    return stood(earlier, run.work / BODIES_FILE, run.work)
+
+
+def _stands(fates: Fates) -> Codes:
+    """The split of each file that is in an image."""
+    split = no_split(len(fates.image))
+    kept = fates.image >= 0
+    split[kept] = fates.split[fates.image[kept]]
+    return split
+
+
+def _moved(run: _Run, now: Codes) -> int:
     """Files that stand in ``out`` in another split: what nobody wants who has trained on it."""
     if run.standing is None or run.target.elsewhere or run.options.splits_from is not None:
         return 0
-    then = stood(Path(run.target.out), run.work / BODIES_FILE, run.work)
-    both = (then != NONE) & (fates.image >= 0)
-    return int(np.count_nonzero(then[both] != fates.split[fates.image[both]]))
+    then = stood(Path(run.target.out) / SPLITS_FILE, run.work / BODIES_FILE, run.work)
+    return int(np.count_nonzero((then != NONE) & (now != NONE) & (then != now)))
 
 
 # --- the manifest -------------------------------------------------------------------------------

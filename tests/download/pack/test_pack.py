@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import download.pack.record
 import download.pack.run
 from download.pack.record import Record
 from download.pack.run import Options, pack
@@ -277,6 +278,37 @@ def test_splits_of_before_are_kept_when_images_come_and_go(tmp_path: Path) -> No
     assert len(both) > 15
     assert {sha: stood[sha] for sha in both} == {sha: stands[sha] for sha in both}
     assert manifest["options"]["splits_from"] == str(shards)
+
+
+def test_an_image_that_was_away_for_a_while_comes_back_to_its_split(tmp_path: Path) -> None:
+    """First all, then half of them, then all again; nothing but what is said of then is held out
+    the third time."""
+    every = [Got("Q144", picture(n)) for n in range(12)]
+    before: Path | None = None
+    folders = []
+    for number, (got, share) in enumerate([(every, 0.4), (every[::2], 0.4), (every, 0)]):
+        folder = write(tmp_path / str(number), got)
+        made = options(val=share, test=share, splits_from=before)
+        pack(folder, str(folder / "shards"), made)
+        before = folder / "shards"
+        folders.append(folder)
+    first, _, third = ({row["key"]: row["split"] for row in rows_of(folder)} for folder in folders)
+    assert {*first.values()} == {"train", "val", "test"}
+    assert third == first
+
+
+def test_every_file_of_an_image_is_remembered_however_many_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download.pack.record, "MOST_LISTED", 2)
+    bodies = [picture(7, quality) for quality in (80, 82, 84, 86, 88)]
+    write(tmp_path, [Got("Q144", body) for body in bodies])
+    pack(tmp_path, str(tmp_path / "shards"), options(test=0.7, val=0.1))
+    (row,) = rows_of(tmp_path)
+    assert len(row["files"]) == 2
+    assert {(one["sha256"], one["split"]) for one in rows_of(tmp_path, "splits")} == {
+        (hashlib.sha256(body).hexdigest(), row["split"]) for body in bodies
+    }
 
 
 def test_the_shards_that_stand_there_may_say_the_splits(tmp_path: Path) -> None:

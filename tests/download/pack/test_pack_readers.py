@@ -239,6 +239,6 @@ def files_of(out: Path) -> dict[str, bytes]:
 def test_tables_are_read_by_whoever_reads_parquet(packed: Path) -> None:
     outputs = bytes_of(packed / "shards")
     tables = {name for name in outputs if name.endswith(".parquet")}
-    assert tables == {"images.parquet", "attribution.parquet", "dropped.parquet"}
+    assert tables == {f"{name}.parquet" for name in ("attribution", "dropped", "images", "splits")}
     for name in tables:
         assert pq.read_table(packed / "shards" / name).num_rows
