@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
@@ -125,7 +124,6 @@ print(json.dumps([[r["__key__"], r["txt"], r["json"], s] for r, s in zip(rows, s
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="needs datasets")
 def test_hugging_face_datasets_loads_them(packed: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     program = [sys.executable, "-c", HUGGING_FACE, str(packed / "shards")]
