@@ -72,7 +72,7 @@ from download.pack.splits import (
     write_splits,
 )
 from download.pack.tables import ATTRIBUTION_FILE, IMAGES_FILE, Cutting, write_tables
-from download.pack.target import STEP, Target
+from download.pack.target import PLACED_FILE, STEP, Target
 from etl.cluster import Cluster, Nodes
 from etl.engine import Pool
 from etl.errors import UserError
@@ -290,13 +290,14 @@ def _settle(work: Path, keys: dict[str, str], *, fresh: bool) -> None:
 
 
 def _empty(work: Path) -> None:
-    """Removes what an earlier run has done, its plan first; not what was just looked up."""
+    """Removes what an earlier run has done, its plan first; not what was just looked up, nor what
+    is known of another place."""
     work.mkdir(exist_ok=True)
     (work / _PLAN).unlink(missing_ok=True)
     for path in work.iterdir():
         if path.is_dir():
             discard(path)
-        elif path.name not in (RESULTS_FILE, LOCK):
+        elif path.name not in (RESULTS_FILE, PLACED_FILE, LOCK):
             path.unlink()
 
 
@@ -342,8 +343,8 @@ def _made(run: _Run, engine: Pool | Nodes) -> dict[str, Any]:
     dealt = _dealt(run, fates, tasks, size)
     _put_together(run, engine, images, size)
     tables = _tables(run, fates, -(-images // size))
-    run.target.begin(run.standing)
     cut = msgspec.convert(tables["shards"], list[shards.Shard])
+    run.target.begin(run.standing, [*TABLES, *(f"{shard.name}.tar" for shard in cut)])
     written = _write_shards(run, engine, cut)
     counts = {**dealt, **tables["counts"], "merged": fates.merged}
     return _manifest(run, planned, counts, tables["moved"], written)

@@ -368,6 +368,21 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     assert (out / "train-000000.tar").read_text() == "mine"
 
 
+@pytest.mark.parametrize("where", ["candidates/shards", "fetches/store/shards"])
+def test_shards_do_not_stand_among_what_they_are_made_from(tmp_path: Path, where: str) -> None:
+    write(tmp_path, candidates()[:3])
+    with pytest.raises(UserError, match="made from; choose another --out"):
+        pack(tmp_path, str(tmp_path / where), QUICK)
+    assert not (tmp_path / where).exists()
+
+
+def test_a_directory_below_a_file_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, candidates()[:3])
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is a file; choose another --out"):
+        pack(tmp_path, str(tmp_path / "file" / "shards"), QUICK)
+
+
 def test_a_store_that_holds_something_else_is_found_out(tmp_path: Path) -> None:
     write(tmp_path, candidates()[:3])
     part = tmp_path / "fetches" / "store" / "00001-000-000000.bodies"
@@ -433,19 +448,71 @@ def test_evaluation_sets_that_are_not_there_are_refused_before_any_work(tmp_path
 # --- elsewhere ----------------------------------------------------------------------------------
 
 
-def test_shards_can_be_put_into_any_storage(packed: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def elsewhere() -> Iterator[Any]:
+    """An object store in memory, empty before and after; ``memory://pack/shards`` is in it."""
     fsspec = pytest.importorskip("fsspec")
-    write(tmp_path, candidates())
     files = fsspec.filesystem("memory")
-    out = "memory://pack/shards"
-    try:
-        pack(tmp_path, out, options(shard_count=1))
-        manifest = pack(tmp_path, out, QUICK)
-        there = {path.rsplit("/", 1)[-1]: files.cat_file(path) for path in files.ls("/pack/shards",
-                 detail=False)}  # fmt: skip
-        assert json.loads(there.pop("manifest.json"))["key"] == manifest["key"]
-        assert there == bytes_of(packed / "shards")
-        assert pack(tmp_path, out, QUICK)["key"] == manifest["key"]
-        assert not list(tmp_path.glob(".packing*"))
-    finally:
+    yield files
+    if files.exists("/pack"):
         files.rm("/pack", recursive=True)
+
+
+ELSEWHERE = "memory://pack/shards"
+
+
+def names_at(files: Any) -> set[str]:
+    return {path.rsplit("/", 1)[-1] for path in files.ls("/pack/shards", detail=False)}
+
+
+def test_shards_can_be_put_into_any_storage(packed: Path, tmp_path: Path, elsewhere: Any) -> None:
+    write(tmp_path, candidates())
+    pack(tmp_path, ELSEWHERE, options(shard_count=1))
+    manifest = pack(tmp_path, ELSEWHERE, QUICK)
+    there = {name: elsewhere.cat_file(f"/pack/shards/{name}") for name in names_at(elsewhere)}
+    assert json.loads(there.pop("manifest.json"))["key"] == manifest["key"]
+    assert there == bytes_of(packed / "shards")
+    assert pack(tmp_path, ELSEWHERE, QUICK)["key"] == manifest["key"]
+    assert not list(tmp_path.glob(".packing*"))
+
+
+def test_what_a_run_that_was_given_up_has_put_elsewhere_goes(
+    tmp_path: Path, elsewhere: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over finished shards one with more of them stops, and the next has other images: they stand
+    under names that it doesn't write."""
+    write(tmp_path, candidates())
+    pack(tmp_path, ELSEWHERE, options(shard_count=4))
+
+    def stop(*_: object, **__: object) -> None:
+        raise UserError("stopped")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(download.pack.run, "_manifest", stop)
+        with pytest.raises(UserError, match="stopped"):
+            pack(tmp_path, ELSEWHERE, options(shard_count=1))
+    assert "manifest.json" not in names_at(elsewhere)
+    other = msgspec.structs.replace(QUICK.image, size=100)
+    manifest = pack(tmp_path, ELSEWHERE, options(image=other, shard_count=50))
+    assert names_at(elsewhere) == {"manifest.json", *manifest["outputs"]}
+
+
+def test_what_is_not_ours_elsewhere_is_left_alone(tmp_path: Path, elsewhere: Any) -> None:
+    write(tmp_path, candidates()[:3])
+    elsewhere.pipe_file("/pack/shards/train-000000.tar", b"mine")
+    with pytest.raises(UserError, match=r"holds 'train-000000\.tar'"):
+        pack(tmp_path, ELSEWHERE, QUICK)
+    assert elsewhere.cat_file("/pack/shards/train-000000.tar") == b"mine"
+
+
+def test_a_folder_is_made_where_the_storage_has_folders(packed: Path, tmp_path: Path) -> None:
+    write(tmp_path / "images", candidates())
+    out = tmp_path / "some" / "where"
+    pack(tmp_path / "images", f"file://{out}", QUICK)
+    assert bytes_of(out) == bytes_of(packed / "shards")
+
+
+def test_a_password_in_the_address_is_refused_by_the_name_of_its_option(tmp_path: Path) -> None:
+    write(tmp_path, candidates()[:3])
+    with pytest.raises(UserError, match=r"^--out holds a password"):
+        pack(tmp_path, "s3://me:secret@bucket/shards", QUICK)
