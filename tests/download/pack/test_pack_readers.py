@@ -215,7 +215,9 @@ def test_an_export_replaces_that_of_more_shards(tmp_path: Path) -> None:
     for count in (1, 10):
         pack(images, str(images / "shards"), options(shard_count=count))
         manifest = export_shards(images / "shards", out, workers=0, quiet=True)
-    assert files_of(out).keys() == {*manifest["outputs"]}
+        notes = out / "data_train" / "notes.txt"
+        notes.write_text("mine")  # is nothing that an export wrote
+    assert files_of(out).keys() == {*manifest["outputs"], "data_train/notes.txt"}
 
 
 def test_an_export_into_what_is_not_ours_is_refused(packed: Path, tmp_path: Path) -> None:
