@@ -37,11 +37,13 @@ from download.candidates import FOLDER as CANDIDATES_FOLDER
 from download.fetch.log import FOLDER as FETCHES_FOLDER
 from download.fetch.log import RESULTS_FILE
 from download.fetch.run import write_results
+from download.joining import SPILL
 from download.pack import against, shards
 from download.pack.buckets import DROPPED_FILE, Deal, bucket_size, deal
 from download.pack.buckets import FOLDER as BUCKETS_FOLDER
 from download.pack.decode import FOLDER as DECODED_FOLDER
 from download.pack.decode import Piece, decode, pending, release
+from download.pack.duplicates import SCRATCH as CODES
 from download.pack.duplicates import clusters
 from download.pack.image import ImageOptions
 from download.pack.merge import (
@@ -287,6 +289,16 @@ def _settle(work: Path, keys: dict[str, str], *, fresh: bool) -> None:
     write_json(work / _PLAN, keys)
     for folder in (DECODED_FOLDER, *_LATER):
         (work / folder).mkdir(exist_ok=True)
+    _sweep(work)
+
+
+def _sweep(work: Path) -> None:
+    """Removes what killed runs were writing: of each of them that may be gigabytes."""
+    for folder in (work, *(work / name for name in (DECODED_FOLDER, *_LATER))):
+        for path in folder.glob("*.tmp"):
+            path.unlink()
+    for path in (*work.glob(f"{SPILL}*"), *work.glob(f"{CODES}*")):
+        shutil.rmtree(path)
 
 
 def _empty(work: Path) -> None:

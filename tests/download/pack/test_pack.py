@@ -253,6 +253,29 @@ def test_other_splits_do_not_decode_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert bytes_of(out) == bytes_of(whole)
 
 
+def test_what_killed_runs_were_writing_does_not_pile_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, candidates()[:4])
+    left = [
+        tmp_path / "shards" / ".packing" / name
+        for name in ("decoded/000000.jpegs.7.tmp", "shards/train-000000.tar.7.tmp", "spill-7/a",
+                     "codes-7/entries-0")
+    ]  # fmt: skip
+
+    def fail(*_: object) -> None:
+        raise UserError("stopped")
+
+    monkeypatch.setattr(download.pack.run, "write_rows", fail)
+    for _ in range(2):
+        with pytest.raises(UserError, match="stopped"):
+            pack(tmp_path, str(tmp_path / "shards"), QUICK)
+        assert not any(path.exists() for path in left)
+        for path in left:
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+
+
 def test_fewer_shards_than_before_leave_none_of_the_old(tmp_path: Path) -> None:
     write(tmp_path, candidates())
     out = tmp_path / "shards"
