@@ -52,6 +52,9 @@ _SETTINGS: Final[dict[str, bool | int]] = {
     "autoload_known_extensions": False,
 }
 
+#: How the folders begin that it spills to.
+SPILL: Final = "spill-"
+
 _LOOK_SECONDS = 0.2
 
 
@@ -65,7 +68,7 @@ def connect(work: Path, memory: str = MEMORY) -> Iterator[duckdb.DuckDBPyConnect
     Raises UserError where a statement doesn't get by with that, the disk is full, or a table
     can't be read.
     """
-    spill = tempfile.mkdtemp(prefix="spill-", dir=work)
+    spill = tempfile.mkdtemp(prefix=SPILL, dir=work)
     try:
         settings: dict[str, Any] = {**_SETTINGS, "memory_limit": memory, "temp_directory": spill}
         with duckdb.connect(":memory:", config=settings) as database:

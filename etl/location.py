@@ -48,16 +48,17 @@ class Done(msgspec.Struct, frozen=True):
     files: dict[str, int]
 
 
-def settled(location: str) -> str:
+def settled(location: str, option: str = "--runs") -> str:
     """LOCATION as every machine understands it: a path without a scheme becomes absolute.
 
-    Raises UserError for an address with a password, which would end up in logs.
+    Raises UserError for an address with a password, which would end up in logs; ``option`` is what
+    names it.
     """
     if "://" not in location:
         return str(Path(location).absolute())
     if urlsplit(location).password:
         raise UserError(
-            "--runs holds a password, which other users of the machines could see; give it by "
+            f"{option} holds a password, which other users of the machines could see; give it by "
             "the environment or a configuration file of the storage's own."
         )
     return location.rstrip("/")

@@ -16,8 +16,10 @@ another thing costs little here, to train on an evaluation set costs the evaluat
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import tee
@@ -220,8 +222,9 @@ def _in_tar(path: Path) -> Iterator[_Image]:
                 file = tar.extractfile(member) if member.isfile() else None
                 if file and Path(member.name).suffix.lower() in _SUFFIXES:
                     yield _Image(f"{path}/{member.name}", file.read())
-    except (tarfile.TarError, EOFError) as error:
-        raise UserError(f"{path}: not a whole tar ({error}).") from error
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        reason = str(error).partition("\n")[0].rstrip(":.")
+        raise UserError(f"{path}: not a whole tar ({reason}).") from error
 
 
 def _of_table(path: Path) -> pa.Table:
@@ -257,7 +260,7 @@ def _of_text(path: Path) -> pa.Table:
 def _lines(path: Path) -> Iterable[tuple[int, str, str]]:
     """Number, hash and what follows it, of the lines that aren't empty."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 digest, _, name = line.strip().partition(" ")
                 if digest:

@@ -208,10 +208,9 @@ class _Buckets:
         self._stack, self._job = stack, job
         self._writers: dict[int, Any] = {}
         self._held: list[pa.Table] = []
-        stack.callback(self._write)  # before they are closed: a stack goes backward
         for number in range(-(-len(job.fates.file) // job.size)):
             self._open(number)
-        stack.callback(self._write)
+        stack.callback(self._write)  # before they are closed: a stack goes backward
 
     def _open(self, number: int) -> None:
         options = pa.ipc.IpcWriteOptions(compression="lz4")

@@ -92,6 +92,9 @@ def matches(
     return _same(search, same)
 
 
+#: How the folder below ``scratch`` begins; a kill leaves it there.
+SCRATCH: Final = "codes-"
+
 # ------------------------------------------------------------------------------- codes
 
 #: Bits of a key for up to 2 million pictures; two more for every doubling, up to 30.
@@ -303,7 +306,7 @@ def _candidates(parted: Bytes, wholes: Bytes, search: _Search) -> Iterator[_Cand
     bits = key_bits(math.isqrt(len(parted) * len(wholes)))
     parts = 1 + len(parted) * len(PARTS) // _ENTRIES
     own = np.zeros(len(wholes), np.uint64)
-    with tempfile.TemporaryDirectory(dir=search.work.scratch, prefix="codes-") as folder:
+    with tempfile.TemporaryDirectory(dir=search.work.scratch, prefix=SCRATCH) as folder:
         entries = _Partitions(parts, _ENTRY, Path(folder) / "entries")
         questions = _Partitions(parts, _QUESTION, Path(folder) / "questions")
         counted = parted is search.ones

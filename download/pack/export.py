@@ -20,6 +20,7 @@ the entities and queries that belong to it.
 from __future__ import annotations
 
 import os
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -147,10 +148,13 @@ def _settle(work: Path, shards: str) -> None:
         (work / f"data_{split}").mkdir(exist_ok=True)
 
 
+_OURS: Final = re.compile(r"data_\w+/(shard_\d+\.tar|metadata_\d+\.json)", re.ASCII)
+
+
 def _gone(out: Path, names: Sequence[str]) -> list[str]:
     """What an earlier export of more shards has left."""
     there = (path.relative_to(out).as_posix() for path in out.glob("data_*/*"))
-    return sorted({*there} - {*names})
+    return sorted({name for name in there if _OURS.fullmatch(name)} - {*names})
 
 
 def _jobs(shards: Path, work: Path) -> Iterator[Job]:

@@ -18,6 +18,7 @@ what they don't bear on: a pack with other splits doesn't decode again.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,11 +37,13 @@ from download.candidates import FOLDER as CANDIDATES_FOLDER
 from download.fetch.log import FOLDER as FETCHES_FOLDER
 from download.fetch.log import RESULTS_FILE
 from download.fetch.run import write_results
+from download.joining import SPILL
 from download.pack import against, shards
 from download.pack.buckets import DROPPED_FILE, Deal, bucket_size, deal
 from download.pack.buckets import FOLDER as BUCKETS_FOLDER
 from download.pack.decode import FOLDER as DECODED_FOLDER
 from download.pack.decode import Piece, decode, pending, release
+from download.pack.duplicates import SCRATCH as CODES
 from download.pack.duplicates import clusters
 from download.pack.image import ImageOptions
 from download.pack.merge import (
@@ -59,9 +62,19 @@ from download.pack.plan import BODIES_FILE, MEMBERS_FILE, digests, write_plan
 from download.pack.record import MOST_LISTED
 from download.pack.rows import FOLDER as ROWS_FOLDER
 from download.pack.rows import GRAPH_TABLES, Bucket, rows_file, write_known, write_rows
-from download.pack.splits import NONE, SHARE, SPLITS, Codes, Ids, check_shares, stood
+from download.pack.splits import (
+    NONE,
+    SHARE,
+    SPLITS,
+    SPLITS_FILE,
+    Codes,
+    Ids,
+    check_shares,
+    stood,
+    write_splits,
+)
 from download.pack.tables import ATTRIBUTION_FILE, IMAGES_FILE, Cutting, write_tables
-from download.pack.target import STEP, Target
+from download.pack.target import PLACED_FILE, STEP, Target
 from etl.cluster import Cluster, Nodes
 from etl.engine import Pool
 from etl.errors import UserError
@@ -90,14 +103,14 @@ PER_TASK: Final = 2000
 #: Images of a task that puts rows together, times PER_TASK.
 BUCKET: Final = 10
 
-TABLES: Final = (ATTRIBUTION_FILE, DROPPED_FILE, IMAGES_FILE)
+TABLES: Final = (ATTRIBUTION_FILE, DROPPED_FILE, IMAGES_FILE, SPLITS_FILE)
 
 #: The modules that make a JPEG of a file.
 _DECODING: Final = ("image", "colours", "decoder", "filters", "likeness")
 
 _PLAN = "plan.json"
 _PLANNED, _DEALT, _TABLES = "planned.json", "dealt.json", "tables.json"
-_EARLIER, _AGAINST = "earlier.npy", "against.json"
+_EARLIER, _AGAINST = "earlier.parquet", "against.json"
 
 #: What follows from other options than those of decoding.
 _LATER: Final = (BUCKETS_FOLDER, ROWS_FOLDER, shards.FOLDER)
@@ -247,6 +260,7 @@ def _identity_of_earlier(target: Target, options: Options) -> str | None:
     if options.splits_from is None:
         return None
     manifest = read_manifest(options.splits_from, STEP)
+    check_whole(options.splits_from, manifest, "name shards that are whole as --splits-from")
     if not target.elsewhere and options.splits_from.resolve() == Path(target.out).resolve():
         return "itself"
     return digest_of_data(manifest["outputs"])
@@ -275,16 +289,27 @@ def _settle(work: Path, keys: dict[str, str], *, fresh: bool) -> None:
     write_json(work / _PLAN, keys)
     for folder in (DECODED_FOLDER, *_LATER):
         (work / folder).mkdir(exist_ok=True)
+    _sweep(work)
+
+
+def _sweep(work: Path) -> None:
+    """Removes what killed runs were writing: of each of them that may be gigabytes."""
+    for folder in (work, *(work / name for name in (DECODED_FOLDER, *_LATER))):
+        for path in folder.glob("*.tmp"):
+            path.unlink()
+    for path in (*work.glob(f"{SPILL}*"), *work.glob(f"{CODES}*")):
+        shutil.rmtree(path)
 
 
 def _empty(work: Path) -> None:
-    """Removes what an earlier run has done, its plan first; not what was just looked up."""
+    """Removes what an earlier run has done, its plan first; not what was just looked up, nor what
+    is known of another place."""
     work.mkdir(exist_ok=True)
     (work / _PLAN).unlink(missing_ok=True)
     for path in work.iterdir():
         if path.is_dir():
             discard(path)
-        elif path.name not in (RESULTS_FILE, LOCK):
+        elif path.name not in (RESULTS_FILE, PLACED_FILE, LOCK):
             path.unlink()
 
 
@@ -330,8 +355,8 @@ def _made(run: _Run, engine: Pool | Nodes) -> dict[str, Any]:
     dealt = _dealt(run, fates, tasks, size)
     _put_together(run, engine, images, size)
     tables = _tables(run, fates, -(-images // size))
-    run.target.begin(run.standing)
     cut = msgspec.convert(tables["shards"], list[shards.Shard])
+    run.target.begin(run.standing, [*TABLES, *(f"{shard.name}.tar" for shard in cut)])
     written = _write_shards(run, engine, cut)
     counts = {**dealt, **tables["counts"], "merged": fates.merged}
     return _manifest(run, planned, counts, tables["moved"], written)
@@ -381,7 +406,7 @@ def _fates(run: _Run, tasks: int) -> Fates:
 
     shares = (options.val, options.test)
     find = partial(_matches, run) if options.against else None
-    made = merge(run.work, tasks, sha256, _earlier(run, len(sha256)), shares, cluster, find)
+    made = merge(run.work, tasks, sha256, _stood(run, len(sha256)), shares, cluster, find)
     save(made, run.work)
     return made
 
@@ -424,7 +449,9 @@ def _tables(run: _Run, fates: Fates, buckets: int) -> dict[str, Any]:
         cutting = Cutting(run.work, buckets, fates.split, options.shard_count, options.shard_size)
         with Progress("cutting", len(fates.file), unit="image", quiet=options.quiet) as progress:
             counts, cut = write_tables(cutting, progress.add)
-        made = {"counts": counts, "shards": msgspec.to_builtins(cut), "moved": _moved(run, fates)}
+        now = _stands(fates)
+        write_splits(digests(run.work), now, _earlier(run), run.work)
+        made = {"counts": counts, "shards": msgspec.to_builtins(cut), "moved": _moved(run, now)}
         write_json(path, made)
     found: dict[str, Any] = ujson.loads(path.read_bytes())
     return found
@@ -478,26 +505,40 @@ def _write_shards(
 # --- splits of before ---------------------------------------------------------------------------
 
 
-def _earlier(run: _Run, files: int) -> Codes:
-    """The split in which each file stood. Kept, since the shards it is of may be replaced."""
+def _earlier(run: _Run) -> Path | None:
+    """The splits in which files stood. A copy, since the shards it is of may be replaced."""
     if run.options.splits_from is None:
-        return no_split(files)
+        return None
     path = run.work / _EARLIER
     if not path.exists():
-        temporary = path.with_suffix(".tmp.npy")
-        np.save(temporary, stood(run.options.splits_from, run.work / BODIES_FILE, run.work))
+        temporary = path.with_suffix(".tmp")
+        shutil.copyfile(run.options.splits_from / SPLITS_FILE, temporary)
         temporary.replace(path)
-    found: Codes = np.load(path)
-    return found
+    return path
 
 
-def _moved(run: _Run, fates: Fates) -> int:
+def _stood(run: _Run, files: int) -> Codes:
+    """The split in which each file stood."""
+    earlier = _earlier(run)
+    if earlier is None:
+        return no_split(files)
+    return stood(earlier, run.work / BODIES_FILE, run.work)
+
+
+def _stands(fates: Fates) -> Codes:
+    """The split of each file that is in an image."""
+    split = no_split(len(fates.image))
+    kept = fates.image >= 0
+    split[kept] = fates.split[fates.image[kept]]
+    return split
+
+
+def _moved(run: _Run, now: Codes) -> int:
     """Files that stand in ``out`` in another split: what nobody wants who has trained on it."""
     if run.standing is None or run.target.elsewhere or run.options.splits_from is not None:
         return 0
-    then = stood(Path(run.target.out), run.work / BODIES_FILE, run.work)
-    both = (then != NONE) & (fates.image >= 0)
-    return int(np.count_nonzero(then[both] != fates.split[fates.image[both]]))
+    then = stood(Path(run.target.out) / SPLITS_FILE, run.work / BODIES_FILE, run.work)
+    return int(np.count_nonzero((then != NONE) & (now != NONE) & (then != now)))
 
 
 # --- the manifest -------------------------------------------------------------------------------

@@ -7,11 +7,13 @@ part: not its place in a table, not how many files there are.
 
 Pictures that look alike are one image, and their lowest SHA-256 decides for all. A file that is
 found later may become the lowest; whoever has trained on the earlier set gives that
-(``--splits-from``), and what stood in a split stays there.
+(``--splits-from``), and what stood in a split stays there: ``splits.parquet`` remembers every file
+that ever did, also while it is in no image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +25,7 @@ import pyarrow.parquet as pq
 
 from download.joining import connect, literally, record_batches, view
 from etl.errors import UserError
+from etl.tables import TableWriter
 
 #: Splits by their codes. Where two are bridged the higher one wins: see :func:`settled`.
 SPLITS: Final = ("train", "val", "test")
@@ -36,6 +39,11 @@ SHARE: Final = 0.01
 #: Why a file is left out that stood in another split than its image does: in dropped.parquet,
 #: with that split as its detail.
 OTHER_SPLIT: Final = "other_split"
+
+SPLITS_FILE: Final = "splits.parquet"
+
+#: A row for each file that stands in a split, or stood there in shards of before, by sha256.
+STANDING: Final = pa.schema([("sha256", pa.string()), ("split", pa.string())])
 
 Codes = npt.NDArray[np.int8]
 Ids = npt.NDArray[np.int64]
@@ -75,31 +83,58 @@ def settled(image: Ids, earlier: Codes, new: Codes) -> tuple[Codes, npt.NDArray[
     return np.where(won == NONE, new, won).astype(np.int8), left_out
 
 
-def stood(shards: Path, bodies: Path, work: Path) -> Codes:
+def stood(earlier: Path, bodies: Path, work: Path) -> Codes:
     """The split in which each file stood in shards of before, :data:`NONE` where in none.
 
-    ``shards`` is their directory, ``bodies`` a table with the files' ``sha256``. What was left out
-    there for its split stands in that.
+    ``earlier`` is their SPLITS_FILE, ``bodies`` a table with the files' ``sha256``.
     """
     with connect(work) as database:
-        view(database, "images", shards / "images.parquet")
-        view(database, "dropped", shards / "dropped.parquet")
+        view(database, "earlier", earlier)
         split = np.full(pq.read_metadata(bodies).num_rows, NONE, np.int8)
-        parameters = {"bodies": literally(bodies), "reason": OTHER_SPLIT}
-        for batch in record_batches(database, _STOOD, parameters):
+        for batch in record_batches(database, _STOOD, {"bodies": literally(bodies)}):
             codes = pc.index_in(batch.column("split"), pa.array(SPLITS))
             split[batch.column("row").to_numpy()] = codes.to_numpy(zero_copy_only=False)
     return split
 
 
 _STOOD: Final = """
-    WITH earlier AS (
-        SELECT unnest(files).sha256 AS sha256, split FROM images
-        UNION ALL
-        SELECT sha256, detail AS split FROM dropped WHERE reason = $reason
-    )
-    SELECT DISTINCT b.file_row_number AS row, e.split
+    SELECT b.file_row_number AS row, e.split
     FROM read_parquet($bodies, hive_partitioning = false, file_row_number = true) b
          JOIN earlier e ON e.sha256 = lower(hex(b.sha256))
-    ORDER BY row, split
+    ORDER BY row
 """
+
+
+def write_splits(digests: Digests, split: Codes, earlier: Path | None, work: Path) -> None:
+    """Writes SPLITS_FILE into ``work``.
+
+    ``digests`` (n, 32) are the SHA-256s of files, ``split`` (n,) where they stand, :data:`NONE` for
+    those that are in no image. These keep the split that they have in ``earlier``, a SPLITS_FILE of
+    shards of before, and so does what isn't among the files any more: it may come back.
+    """
+    with connect(work) as database, TableWriter(work / SPLITS_FILE, STANDING) as writer:
+        now = pa.RecordBatchReader.from_batches(STANDING, _standing(digests, split))
+        database.register("now", now)
+        if earlier is None:
+            database.register("earlier", STANDING.empty_table())
+        else:
+            view(database, "earlier", earlier)
+        for batch in record_batches(database, _SPLITS):
+            writer.write(pa.table(batch).cast(STANDING))
+
+
+_SPLITS: Final = """
+    SELECT sha256, coalesce(now.split, earlier.split) AS split
+    FROM now FULL JOIN earlier USING (sha256) ORDER BY sha256
+"""
+
+_AT_A_TIME: Final = 1 << 16
+
+
+def _standing(digests: Digests, split: Codes) -> Iterator[pa.RecordBatch]:
+    stands = np.flatnonzero(split != NONE)
+    for start in range(0, len(stands), _AT_A_TIME):
+        some = stands[start : start + _AT_A_TIME]
+        sha256 = pa.array([digest.tobytes().hex() for digest in digests[some]], pa.string())
+        names = pa.array(SPLITS).take(pa.array(split[some]))
+        yield pa.record_batch([sha256, names], schema=STANDING)

@@ -5,7 +5,8 @@ one comes last, so that what a manifest lists is there. What is to be moved is w
 so a run that is killed meanwhile is finished by the next, whatever that was asked for.
 
 An object store can't rename. There the old manifest goes before the first shard is put, and the new
-one comes last; tables and shards of before that aren't overwritten are removed in between.
+one comes last; what was there before, or was put by a run that was given up, and isn't overwritten
+is removed in between. What that may be is kept in the work, whatever the next run is asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any, Final
 
 import ujson
 
+from download.candidates import FOLDER as CANDIDATES_FOLDER
+from download.fetch.log import FOLDER as FETCHES_FOLDER
 from download.pack.shards import FOLDER as SHARDS_FOLDER
 from download.pack.shards import put
 from etl import location as place
@@ -38,6 +41,9 @@ from etl.store import LOCK
 STEP: Final = "shards"
 WORK: Final = ".packing"
 
+#: What stands elsewhere, or may have been put there, by name.
+PLACED_FILE: Final = "placed.json"
+
 _FINISHED = "finished.json"  # what to move into place, and the manifest of it
 
 
@@ -45,8 +51,9 @@ class Target:
     """A place for shards; ``out`` is a path or LOCATION, ``images`` the directory they are of."""
 
     def __init__(self, out: str, images: Path) -> None:
+        self._images = images
         self.elsewhere = is_elsewhere(out)
-        self.out = place.settled(out) if self.elsewhere else out
+        self.out = place.settled(out, "--out") if self.elsewhere else out
         if self.elsewhere:
             digest = hashlib.sha256(self.out.encode()).hexdigest()
             self.work = images / f"{WORK}-{digest[:12]}"
@@ -64,21 +71,31 @@ class Target:
         Raises UserError that names it.
         """
         if self.elsewhere:
+            self._refuse(self._there(), {MANIFEST, *self._placed(), *self._outputs()})
             return
         out = Path(self.out)
+        for path in (out, *out.parents):
+            if path.exists() and not path.is_dir():
+                raise UserError(f"{path} is a file; choose another --out.")
+        for step in (CANDIDATES_FOLDER, FETCHES_FOLDER):
+            if out.resolve().is_relative_to((self._images / step).resolve()):
+                raise UserError(
+                    f"{out} would stand among what it is made from; choose another --out."
+                )
         if not out.exists():
             return
-        if not out.is_dir():
-            raise UserError(f"{out} is a file; choose another --out.")
         known = {LOCK, MANIFEST, WORK, f"{WORK}{DISCARDED}", *self._pending().get("names", [])}
         if (out / MANIFEST).exists():
             known |= {*read_manifest(out, STEP)["outputs"]}
         known |= {path.name for path in _unfinished(out)}
-        foreign = sorted({path.name for path in out.iterdir()} - known)
+        self._refuse({path.name for path in out.iterdir()}, known)
+
+    def _refuse(self, there: set[str], known: set[str]) -> None:
+        foreign = sorted(there - known)
         if foreign:
             raise UserError(
-                f"{out} holds {foreign[0]!r}, which `sparqless images pack` did not write there: "
-                "move it away, or choose another --out."
+                f"{self.out} holds {foreign[0]!r}, which `sparqless images pack` did not write "
+                "there: move it away, or choose another --out."
             )
 
     def standing(self) -> dict[str, Any] | None:
@@ -99,14 +116,18 @@ class Target:
             raise UserError(f"{self.out}/{MANIFEST} is not of shards; choose another --out.")
         return found
 
-    def begin(self, standing: Mapping[str, Any] | None) -> None:
-        """Before the first shard is put: what stands elsewhere is no longer whole."""
-        if not self.elsewhere or standing is None:
+    def begin(self, standing: Mapping[str, Any] | None, names: Iterable[str]) -> None:
+        """Before the first of ``names`` is put: what stands elsewhere is no longer whole."""
+        if not self.elsewhere:
             return
-        write_json(self.work / "standing.json", [*standing["outputs"]])
+        stood = () if standing is None else standing["outputs"]
+        write_json(self.work / PLACED_FILE, sorted({*self._placed(), *stood, *names}))
         with place.reaching(self.out):
             files, root = _opened(self.out)
-            files.rm_file(f"{root}/{MANIFEST}")
+            if standing is not None:
+                files.rm_file(f"{root}/{MANIFEST}")
+            if "file" in files.protocol:  # other storages need no folders
+                files.makedirs(root, exist_ok=True)
 
     def publish(self, manifest: Mapping[str, Any], standing: Mapping[str, Any] | None) -> None:
         """Puts everything in its place; then the work is gone."""
@@ -158,17 +179,32 @@ class Target:
         write_manifest(self.work, dict(manifest))
         with place.reaching(self.out):
             files, root = _opened(self.out)
-            for name in sorted({*self._before()} - {*names}):
+            for name in sorted({*self._placed()} - {*names}):
                 if files.exists(f"{root}/{name}"):
                     files.rm_file(f"{root}/{name}")
         put(self.work / MANIFEST, f"{self.out}/{MANIFEST}")
 
-    def _before(self) -> list[str]:
+    def _placed(self) -> list[str]:
         try:
-            found: list[str] = ujson.loads((self.work / "standing.json").read_bytes())
+            found: list[str] = ujson.loads((self.work / PLACED_FILE).read_bytes())
         except FileNotFoundError:
             return []
         return found
+
+    def _outputs(self) -> list[str]:
+        standing = self.standing()
+        return [] if standing is None else [*standing["outputs"]]
+
+    def _there(self) -> set[str]:
+        """Names of what is in the place elsewhere."""
+        with place.reaching(self.out):
+            files, root = _opened(self.out)
+            try:
+                paths = [path.rstrip("/") for path in files.ls(root, detail=False)]
+            except FileNotFoundError:
+                return set()
+        # a store may list a folder's own mark among what is in it
+        return {path.rpartition("/")[2] for path in paths if path != root.rstrip("/")}
 
 
 def _unfinished(out: Path) -> list[Path]:

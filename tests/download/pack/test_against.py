@@ -107,7 +107,7 @@ def test_hashes_as_sha256sum_prints_them(tmp_path: Path) -> None:
     references = read([path], OPTIONS)
     assert references.names == ["val/b.png", "0" * 64]
     assert found(references, body, png(OTHER)) == [(0, "b.png", "sha256")]
-    path.write_text(digest.upper())
+    path.write_text(digest.upper() + "\r\n", encoding="utf-8-sig")  # as Windows' editors do
     assert found(read([path], OPTIONS), body) == [(0, digest, "sha256")]
 
 
@@ -138,6 +138,20 @@ def test_broken_references_are_named_and_compared_by_their_bytes(folder: Path) -
     assert [match.kind for match in matches(references, [digest], [b""], nothing)] == ["sha256"]
 
 
+def tar_gz() -> bytes:
+    out, noise = io.BytesIO(), np.random.default_rng(0).bytes(100_000)
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for name in ("a.jpg", "b.jpg"):
+            member = tarfile.TarInfo(name)
+            member.size = len(noise)
+            tar.addfile(member, io.BytesIO(noise.hex().encode()))
+    return out.getvalue()
+
+
+CUT = tar_gz()[:50_000]
+DAMAGED = CUT[:30_000] + b"\xff" * 10_000 + CUT[40_000:]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
@@ -146,7 +160,9 @@ def test_broken_references_are_named_and_compared_by_their_bytes(folder: Path) -
         ("hashes.txt", b"abc\n", "line 1: 'abc' is no SHA-256"),
         ("hashes.txt", b"z" * 64, "line 1"),
         ("hashes", b"\xff\xfe\x00", "neither images, nor a table, nor a text"),
-        ("val.tar", b"no tar" * 200, "not a whole tar"),
+        ("val.tar", b"no tar" * 200, r"not a whole tar \(file could not be opened successfully\)"),
+        ("val.tar.gz", CUT, "not a whole tar"),
+        ("val.tar.gz", DAMAGED, "not a whole tar"),
         ("val.parquet", b"no parquet", "no table of references"),
     ],
 )
@@ -159,6 +175,7 @@ def test_says_what_is_wrong_with_a_place(
     with pytest.raises(UserError, match=told) as error:
         read([path], OPTIONS)
     assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_an_empty_directory_has_nothing(tmp_path: Path) -> None:

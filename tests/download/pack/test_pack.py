@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import download.pack.record
 import download.pack.run
 from download.pack.record import Record
 from download.pack.run import Options, pack
@@ -252,6 +253,29 @@ def test_other_splits_do_not_decode_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert bytes_of(out) == bytes_of(whole)
 
 
+def test_what_killed_runs_were_writing_does_not_pile_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, candidates()[:4])
+    left = [
+        tmp_path / "shards" / ".packing" / name
+        for name in ("decoded/000000.jpegs.7.tmp", "shards/train-000000.tar.7.tmp", "spill-7/a",
+                     "codes-7/entries-0")
+    ]  # fmt: skip
+
+    def fail(*_: object) -> None:
+        raise UserError("stopped")
+
+    monkeypatch.setattr(download.pack.run, "write_rows", fail)
+    for _ in range(2):
+        with pytest.raises(UserError, match="stopped"):
+            pack(tmp_path, str(tmp_path / "shards"), QUICK)
+        assert not any(path.exists() for path in left)
+        for path in left:
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+
+
 def test_fewer_shards_than_before_leave_none_of_the_old(tmp_path: Path) -> None:
     write(tmp_path, candidates())
     out = tmp_path / "shards"
@@ -277,6 +301,37 @@ def test_splits_of_before_are_kept_when_images_come_and_go(tmp_path: Path) -> No
     assert len(both) > 15
     assert {sha: stood[sha] for sha in both} == {sha: stands[sha] for sha in both}
     assert manifest["options"]["splits_from"] == str(shards)
+
+
+def test_an_image_that_was_away_for_a_while_comes_back_to_its_split(tmp_path: Path) -> None:
+    """First all, then half of them, then all again; nothing but what is said of then is held out
+    the third time."""
+    every = [Got("Q144", picture(n)) for n in range(12)]
+    before: Path | None = None
+    folders = []
+    for number, (got, share) in enumerate([(every, 0.4), (every[::2], 0.4), (every, 0)]):
+        folder = write(tmp_path / str(number), got)
+        made = options(val=share, test=share, splits_from=before)
+        pack(folder, str(folder / "shards"), made)
+        before = folder / "shards"
+        folders.append(folder)
+    first, _, third = ({row["key"]: row["split"] for row in rows_of(folder)} for folder in folders)
+    assert {*first.values()} == {"train", "val", "test"}
+    assert third == first
+
+
+def test_every_file_of_an_image_is_remembered_however_many_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download.pack.record, "MOST_LISTED", 2)
+    bodies = [picture(7, quality) for quality in (80, 82, 84, 86, 88)]
+    write(tmp_path, [Got("Q144", body) for body in bodies])
+    pack(tmp_path, str(tmp_path / "shards"), options(test=0.7, val=0.1))
+    (row,) = rows_of(tmp_path)
+    assert len(row["files"]) == 2
+    assert {(one["sha256"], one["split"]) for one in rows_of(tmp_path, "splits")} == {
+        (hashlib.sha256(body).hexdigest(), row["split"]) for body in bodies
+    }
 
 
 def test_the_shards_that_stand_there_may_say_the_splits(tmp_path: Path) -> None:
@@ -334,6 +389,21 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds 'train-000000\.tar'"):
         pack(tmp_path, str(out), QUICK)
     assert (out / "train-000000.tar").read_text() == "mine"
+
+
+@pytest.mark.parametrize("where", ["candidates/shards", "fetches/store/shards"])
+def test_shards_do_not_stand_among_what_they_are_made_from(tmp_path: Path, where: str) -> None:
+    write(tmp_path, candidates()[:3])
+    with pytest.raises(UserError, match="made from; choose another --out"):
+        pack(tmp_path, str(tmp_path / where), QUICK)
+    assert not (tmp_path / where).exists()
+
+
+def test_a_directory_below_a_file_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, candidates()[:3])
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is a file; choose another --out"):
+        pack(tmp_path, str(tmp_path / "file" / "shards"), QUICK)
 
 
 def test_a_store_that_holds_something_else_is_found_out(tmp_path: Path) -> None:
@@ -401,19 +471,71 @@ def test_evaluation_sets_that_are_not_there_are_refused_before_any_work(tmp_path
 # --- elsewhere ----------------------------------------------------------------------------------
 
 
-def test_shards_can_be_put_into_any_storage(packed: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def elsewhere() -> Iterator[Any]:
+    """An object store in memory, empty before and after; ``memory://pack/shards`` is in it."""
     fsspec = pytest.importorskip("fsspec")
-    write(tmp_path, candidates())
     files = fsspec.filesystem("memory")
-    out = "memory://pack/shards"
-    try:
-        pack(tmp_path, out, options(shard_count=1))
-        manifest = pack(tmp_path, out, QUICK)
-        there = {path.rsplit("/", 1)[-1]: files.cat_file(path) for path in files.ls("/pack/shards",
-                 detail=False)}  # fmt: skip
-        assert json.loads(there.pop("manifest.json"))["key"] == manifest["key"]
-        assert there == bytes_of(packed / "shards")
-        assert pack(tmp_path, out, QUICK)["key"] == manifest["key"]
-        assert not list(tmp_path.glob(".packing*"))
-    finally:
+    yield files
+    if files.exists("/pack"):
         files.rm("/pack", recursive=True)
+
+
+ELSEWHERE = "memory://pack/shards"
+
+
+def names_at(files: Any) -> set[str]:
+    return {path.rsplit("/", 1)[-1] for path in files.ls("/pack/shards", detail=False)}
+
+
+def test_shards_can_be_put_into_any_storage(packed: Path, tmp_path: Path, elsewhere: Any) -> None:
+    write(tmp_path, candidates())
+    pack(tmp_path, ELSEWHERE, options(shard_count=1))
+    manifest = pack(tmp_path, ELSEWHERE, QUICK)
+    there = {name: elsewhere.cat_file(f"/pack/shards/{name}") for name in names_at(elsewhere)}
+    assert json.loads(there.pop("manifest.json"))["key"] == manifest["key"]
+    assert there == bytes_of(packed / "shards")
+    assert pack(tmp_path, ELSEWHERE, QUICK)["key"] == manifest["key"]
+    assert not list(tmp_path.glob(".packing*"))
+
+
+def test_what_a_run_that_was_given_up_has_put_elsewhere_goes(
+    tmp_path: Path, elsewhere: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over finished shards one with more of them stops, and the next has other images: they stand
+    under names that it doesn't write."""
+    write(tmp_path, candidates())
+    pack(tmp_path, ELSEWHERE, options(shard_count=4))
+
+    def stop(*_: object, **__: object) -> None:
+        raise UserError("stopped")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(download.pack.run, "_manifest", stop)
+        with pytest.raises(UserError, match="stopped"):
+            pack(tmp_path, ELSEWHERE, options(shard_count=1))
+    assert "manifest.json" not in names_at(elsewhere)
+    other = msgspec.structs.replace(QUICK.image, size=100)
+    manifest = pack(tmp_path, ELSEWHERE, options(image=other, shard_count=50))
+    assert names_at(elsewhere) == {"manifest.json", *manifest["outputs"]}
+
+
+def test_what_is_not_ours_elsewhere_is_left_alone(tmp_path: Path, elsewhere: Any) -> None:
+    write(tmp_path, candidates()[:3])
+    elsewhere.pipe_file("/pack/shards/train-000000.tar", b"mine")
+    with pytest.raises(UserError, match=r"holds 'train-000000\.tar'"):
+        pack(tmp_path, ELSEWHERE, QUICK)
+    assert elsewhere.cat_file("/pack/shards/train-000000.tar") == b"mine"
+
+
+def test_a_folder_is_made_where_the_storage_has_folders(packed: Path, tmp_path: Path) -> None:
+    write(tmp_path / "images", candidates())
+    out = tmp_path / "some" / "where"
+    pack(tmp_path / "images", f"file://{out}", QUICK)
+    assert bytes_of(out) == bytes_of(packed / "shards")
+
+
+def test_a_password_in_the_address_is_refused_by_the_name_of_its_option(tmp_path: Path) -> None:
+    write(tmp_path, candidates()[:3])
+    with pytest.raises(UserError, match=r"^--out holds a password"):
+        pack(tmp_path, "s3://me:secret@bucket/shards", QUICK)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
@@ -125,7 +124,6 @@ print(json.dumps([[r["__key__"], r["txt"], r["json"], s] for r, s in zip(rows, s
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="needs datasets")
 def test_hugging_face_datasets_loads_them(packed: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     program = [sys.executable, "-c", HUGGING_FACE, str(packed / "shards")]
@@ -217,7 +215,9 @@ def test_an_export_replaces_that_of_more_shards(tmp_path: Path) -> None:
     for count in (1, 10):
         pack(images, str(images / "shards"), options(shard_count=count))
         manifest = export_shards(images / "shards", out, workers=0, quiet=True)
-    assert files_of(out).keys() == {*manifest["outputs"]}
+        notes = out / "data_train" / "notes.txt"
+        notes.write_text("mine")  # is nothing that an export wrote
+    assert files_of(out).keys() == {*manifest["outputs"], "data_train/notes.txt"}
 
 
 def test_an_export_into_what_is_not_ours_is_refused(packed: Path, tmp_path: Path) -> None:
@@ -239,6 +239,6 @@ def files_of(out: Path) -> dict[str, bytes]:
 def test_tables_are_read_by_whoever_reads_parquet(packed: Path) -> None:
     outputs = bytes_of(packed / "shards")
     tables = {name for name in outputs if name.endswith(".parquet")}
-    assert tables == {"images.parquet", "attribution.parquet", "dropped.parquet"}
+    assert tables == {f"{name}.parquet" for name in ("attribution", "dropped", "images", "splits")}
     for name in tables:
         assert pq.read_table(packed / "shards" / name).num_rows

@@ -93,7 +93,7 @@ def builds() -> st.SearchStrategy[list[Build]]:
 
 @given(builds())
 def test_an_image_never_moves_while_each_build_is_given_the_one_before(some: list[Build]) -> None:
-    """As `pack --splits-from` does it: what was left out is remembered with its split."""
+    """As `pack --splits-from` does it: what is left out, or gone, is remembered with its split."""
     before: dict[int, int] = {}  # file → the split in which it stood
     for files, clusters in some:
         names, image = np.unique(clusters, return_inverse=True)
@@ -103,7 +103,7 @@ def test_an_image_never_moves_while_each_build_is_given_the_one_before(some: lis
         now = np.where(left_out, earlier, split[image]).tolist()
         assert all(before.get(file, at) == at for file, at in zip(files, now, strict=True))
         assert {*image[~left_out].tolist()} == {*image.tolist()}  # no image is left without a file
-        before = dict(zip(files, now, strict=True))
+        before |= dict(zip(files, now, strict=True))
 
 
 def test_the_names_of_splits_are_those_that_readers_know() -> None:
