@@ -192,9 +192,7 @@ def _check(images: Path, options: Options) -> None:
                 f"{images}: the candidates were looked for again since they were fetched: run "
                 "`sparqless images fetch` again."
             )
-    for place in options.against:
-        if not place.exists():
-            raise UserError(f"{place}: there is no such file or directory.")
+    against.check(options.against)  # before hours of decoding
 
 
 def _inputs(images: Path, work: Path, options: Options) -> _Inputs:
