@@ -808,6 +808,7 @@ def images_fetch(
       sparqless images fetch --images data/sample/images/entitynet --dry-run
       sparqless images fetch --images data/sample/images/entitynet --contact you@example.org
     """
+    from download.fetch.forecast import announcement
     from download.fetch.forecast import lines as forecast_lines
     from download.fetch.http import Limits
     from download.fetch.report import finished_run, lines
@@ -834,12 +835,17 @@ def images_fetch(
         foreseen = foresee(images, options)
         if as_json:
             _print_json({"images": str(images), **foreseen})
-        else:
+        elif not quiet:
             for line in forecast_lines(foreseen):
                 click.echo(line)
         return
+
+    def announce(foreseen: dict[str, Any]) -> None:
+        if not quiet:
+            click.echo(announcement(foreseen), err=True)
+
     before = finished_run(images)
-    manifest = fetch(images, options)
+    manifest = fetch(images, options, announce)
     if as_json:
         found = {name: manifest[name] for name in ("counts", "hosts", "seconds")}
         _print_json({"images": str(images), **found})

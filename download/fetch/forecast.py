@@ -161,6 +161,15 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield "Nothing was asked for (--dry-run)."
 
 
+def announcement(found: Mapping[str, Any]) -> str:
+    """A forecast in a sentence, for the beginning of a run."""
+    urls, hosts = counted(found["to_ask"], "URL"), counted(found["hosts_to_ask"], "host")
+    return (
+        f"Asking for {urls} of {hosts}: {lasting(found['seconds'])} or more at their pace, about "
+        f"{in_bytes(found['bytes'])} of disk ({in_bytes(found['bytes_free'])} free)."
+    )
+
+
 def lasting(seconds: float) -> str:
     """``8 s``, ``12 min``, ``3.5 h``, ``2.9 days``."""
     if seconds < 90:

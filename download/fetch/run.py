@@ -15,7 +15,7 @@ import errno
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,9 +113,12 @@ class Options:
     quiet: bool = False
 
 
-def fetch(images: Path, options: Options) -> dict[str, Any]:
+def fetch(
+    images: Path, options: Options, announce: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
     """Asks for all that the candidates of a directory want, and returns the manifest.
 
+    ``announce`` is told what there is to ask for (download.fetch.forecast), before it begins.
     Raises UserError without a contact or candidates, for options of no use, another run in the same
     directory and a full disk.
     """
@@ -128,7 +131,7 @@ def fetch(images: Path, options: Options) -> dict[str, Any]:
     with _directory(fetches) as scratch, _files_to_open():
         plan = _plan(images, candidates, rules, fetches, scratch, quiet=options.quiet)
         run = _Run(fetches, scratch, plan, options, agent, rules, allowed)
-        return run.all(candidates)
+        return run.all(candidates, announce)
 
 
 def foresee(images: Path, options: Options) -> dict[str, Any]:
@@ -326,11 +329,17 @@ class _Run:
         wanted = self._state.wanted()
         return wanted if self._looked_at is None else wanted & self._looked_at
 
-    def all(self, candidates: dict[str, Any]) -> dict[str, Any]:
+    def all(
+        self, candidates: dict[str, Any], announce: Callable[[dict[str, Any]], None] | None
+    ) -> dict[str, Any]:
         """Rounds until no candidate wants anything; the manifest."""
         wanted = self._wanted()
         if not wanted.any() and (standing := self._standing()) is not None:
             return standing
+        if announce is not None and wanted.any():
+            total = candidates["counts"]["candidates"]
+            found = forecast(self._plan, self._state, wanted, self._rules, self._fetches, total)
+            announce(found)
         (self._fetches / MANIFEST).unlink(missing_ok=True)
         write_json(self._fetches / _RUN_FILE, msgspec.to_builtins(self._begun))
         with self._engine() as engine:

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from download.fetch.forecast import best, lasting, lines
+from download.fetch.forecast import announcement, best, lasting, lines
 from download.fetch.plan import Plan
 from download.fetch.report import finished_run
 from download.fetch.report import lines as report
-from download.fetch.run import foresee
+from download.fetch.run import fetch, foresee
 from etl.errors import UserError
 from etl.manifest import MANIFEST, digests, write_manifest
 from tests.download.fetching import go, options, write_candidates
@@ -91,6 +91,15 @@ def test_a_dry_run_of_nothing_says_what_to_run_first(server: Server, tmp_path: P
     with pytest.raises(UserError, match="run `sparqless images find` to its end first"):
         foreseen(tmp_path / "i", server)
     assert not (tmp_path / "i").exists()
+
+
+def test_a_run_says_first_what_it_will_take(server: Server, tmp_path: Path) -> None:
+    write_candidates(tmp_path / "i", many("a.test", 3))
+    told: list[dict[str, Any]] = []
+    for _ in range(2):  # the second has nothing to ask for, and nothing to say
+        fetch(tmp_path / "i", options(server, tmp_path), told.append)
+    (found,) = told
+    assert announcement(found).startswith("Asking for 3 URLs of 1 host: 0 s or more")
 
 
 def test_a_first_look_goes_to_all_hosts_and_the_next_run_goes_on(
