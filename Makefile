@@ -7,6 +7,7 @@
 #   make images                                           the sample's images: found, fetched from loopback, packed
 #   make images DUMP=… MEDIAINFO=/path/commons-20261116-mediainfo.json.bz2 CONTACT=you@example.org
 #   make images DUMP=… MEDIAINFO=… IMAGE=/path/commonswiki-20261101-image.sql.gz URLS=mine.csv
+#   make images DUMP=… MEDIAINFO=… CONTACT=… FETCH_ARGS="--limit 500" PACK_ARGS=--unfinished    a first look
 #   make images DUMP=… FETCH_ARGS="--retry transient" PACK_ARGS="--against /data/imagenet/val" SHARDS=s3://bucket/shards
 
 PYTHON  ?= python3

@@ -716,6 +716,18 @@ def images_count(
     help="Ask again for what ended so in an earlier run.",
 )
 @click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Ask nobody; say how much there is to ask for, of which hosts, how long it takes at "
+    "least, and how much disk.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="URLS",
+    help="A first look: only the best URLs, of all hosts; the next run goes on from there.",
+)
+@click.option(
     "--tries",
     type=click.IntRange(1),
     default=4,
@@ -735,7 +747,7 @@ def images_count(
     type=click.IntRange(1),
     default=64,
     show_default=True,
-    metavar="MB",
+    metavar="MIB",
     help="Largest file to fetch.",
 )
 @click.option(
@@ -768,6 +780,8 @@ def images_fetch(
     images: Path,
     contact: str | None,
     retry: tuple[str, ...],
+    dry_run: bool,
+    limit: int | None,
     tries: int,
     connections: int,
     manners: Path | None,
@@ -785,21 +799,26 @@ def images_fetch(
     """Fetch what was found: politely, safely, each URL once.
 
     Asks no host more often than it likes (robots.txt, Retry-After, --manners), goes to no private
-    address, and stores nothing but images. A killed run goes on where it stopped when the same
-    command is run again; what failed for now is asked for again with --retry transient.
+    address, and stores nothing but images. --dry-run says before how long it will take. A killed
+    run goes on where it stopped when the same command is run again; what failed for now is asked
+    for again with --retry transient.
 
     \b
     Example:
+      sparqless images fetch --images data/sample/images/entitynet --dry-run
       sparqless images fetch --images data/sample/images/entitynet --contact you@example.org
     """
+    from download.fetch.forecast import announcement
+    from download.fetch.forecast import lines as forecast_lines
     from download.fetch.http import Limits
-    from download.fetch.report import lines
-    from download.fetch.run import Options, fetch
+    from download.fetch.report import finished_run, lines
+    from download.fetch.run import Options, fetch, foresee
 
     _check_engine(engine, ray_address)
     options = Options(
         contact=contact,
         retry=retry,
+        limit=limit or 0,
         workers=workers,
         tries=tries,
         connections=connections,
@@ -812,12 +831,26 @@ def images_fetch(
         ray_address=ray_address or "auto",
         quiet=quiet,
     )
-    manifest = fetch(images, options)
+    if dry_run:
+        foreseen = foresee(images, options)
+        if as_json:
+            _print_json({"images": str(images), **foreseen})
+        elif not quiet:
+            for line in forecast_lines(foreseen):
+                click.echo(line)
+        return
+
+    def announce(foreseen: dict[str, Any]) -> None:
+        if not quiet:
+            click.echo(announcement(foreseen), err=True)
+
+    before = finished_run(images)
+    manifest = fetch(images, options, announce)
     if as_json:
         found = {name: manifest[name] for name in ("counts", "hosts", "seconds")}
         _print_json({"images": str(images), **found})
     elif not quiet:
-        for line in lines(manifest):
+        for line in lines(images, manifest, before):
             click.echo(line)
 
 
@@ -826,7 +859,7 @@ def images_fetch(
 @click.option(
     "--out", required=True, metavar="DIR", help="Directory of shards, or s3://… and the like."
 )
-@_path("--graph", "The data set: texts of queries, natural types.")
+@_path("--graph", "The data set; without it KEY.json lacks texts of queries and natural types.")
 @click.option(
     "--size",
     type=click.IntRange(16, 4096),
@@ -840,7 +873,7 @@ def images_fetch(
     type=click.IntRange(1, 95),
     default=95,
     show_default=True,
-    help="Of the JPEGs.",
+    help="Of the JPEGs that are written.",
 )
 @click.option(
     "--min-side",
@@ -866,8 +899,20 @@ def images_fetch(
     metavar="DIR|FILE",
     help="Drop what also stands in these: folders or shards of images, hashes.",
 )
-@click.option("--val", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Share.")
-@click.option("--test", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Share.")
+@click.option(
+    "--val",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Share of the images that is for validation.",
+)
+@click.option(
+    "--test",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Share of the images that is for tests.",
+)
 @_path("--splits-from", "Earlier shards, whose images stay in their splits.")
 @click.option(
     "--shard-count",
@@ -889,7 +934,7 @@ def images_fetch(
 @_workers
 @_engine
 @_ray_address
-@click.option("--fresh", is_flag=True, help="Decode all anew.")
+@click.option("--fresh", is_flag=True, help="Decode all anew, also what stands there.")
 @_quiet
 @_json
 def images_pack(

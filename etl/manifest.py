@@ -167,6 +167,16 @@ def is_untouched(directory: Path) -> bool:
     return whole and hashlib.sha256(_as_text(data)).hexdigest() == digest
 
 
+#: What writes a step, for who lacks it.
+_WRITTEN_BY: Final = {
+    "store": "`sparqless etl`",
+    "graph": "`sparqless graph`",
+    "candidates": "`sparqless images find`",
+    "fetches": "`sparqless images fetch`",
+    "shards": "`sparqless images pack`",
+}
+
+
 def read_manifest(directory: Path, step: str) -> dict[str, Any]:
     """The manifest of a finished step; ``step`` (store, graph, …) is what it must be of.
 
@@ -178,7 +188,7 @@ def read_manifest(directory: Path, step: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(
             f"{directory} holds no finished {step}: it has no {MANIFEST}; "
-            f"run the command that writes it to its end first."
+            f"run {_WRITTEN_BY.get(step, 'the command that writes it')} to its end first."
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
@@ -153,6 +154,26 @@ def test_the_python_of_the_docs_runs(built: Path) -> None:
     assert "dog ['Q729']" in done.stdout
 
 
+def test_the_questions_of_the_docs_about_fetches_are_answered(built: Path) -> None:
+    """Why an address failed, in SQL; the files as they came, in Python."""
+    text = (ROOT / "docs" / "images.md").read_text("utf-8")
+    images = built / "data/sample/images/entitynet"
+    questions = re.findall(r"```sql\n(.+?)```", text, re.DOTALL)
+    assert len(questions) >= 3
+    for question in questions:
+        code = f"import duckdb; print(duckdb.sql({question!r}).fetchall())"
+        done = start([sys.executable, "-c", code], images)
+        assert done.returncode == 0, done.stderr
+        # the sample's list of addresses isn't among the candidates here, so busy.test isn't
+        assert done.stdout != "[]\n" or "busy.test" in question
+    (code,) = (c for c in re.findall(r"```python\n(.+?)```", text, re.DOTALL) if "Bodies" in c)
+    done = start([sys.executable, "-c", code], built)
+    assert done.returncode == 0, done.stderr
+    (file,) = built.glob("*.jpg")
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == file.stem
+    file.unlink()
+
+
 def test_the_recipe_of_the_docs_builds(built: Path) -> None:
     text = (ROOT / "docs" / "recipes.md").read_text("utf-8")
     own = next(
@@ -188,6 +209,10 @@ def test_the_recipe_of_the_docs_builds(built: Path) -> None:
         "gaps --store data/sample/store --recipe living --json",
         "diff data/sample/graph/entitynet data/sample/graph/entitynet --json",
         "export entitynet --graph data/sample/graph/entitynet --out data/entitynet --json",
+        "images fetch --images data/sample/images/entitynet --dry-run --json",
+        "images fetch --images data/sample/images/entitynet --contact a@example.org --json",
+        "images pack --images data/sample/images/entitynet "
+        "--out data/sample/images/entitynet/shards --json",
     ],
 )
 def test_json_is_for_machines(built: Path, command: str) -> None:
@@ -225,10 +250,25 @@ def test_closure_prints_ids_and_entity_prints_names(built: Path) -> None:
         ("etl data/sample/dump.json.gz --store data/sample/store --limit 3", "another --limit"),
         ("diff data/sample/graph/entitynet data/sample/store", "manifest of 'store'"),
         ("export table --graph data/sample/store --table entities --out -", "of 'store'"),
+        ("images fetch --images data/sample/images/entitynet", "need a contact"),
+        ("images fetch --images data/sample/graph --dry-run", "run `sparqless images find`"),
+        ("images pack --images data/sample/graph --out data/x", "run `sparqless images find`"),
+        ("export shards --shards data/sample/images --out data/x", "run `sparqless images pack`"),
+        (
+            "images pack --images data/sample/images/entitynet --out data/x --against bad.toml",
+            "bad.toml, line 1: 'name' is no SHA-256",
+        ),
+        ("images pack --images data/begun --out data/x", "pack what there is with --unfinished"),
+        ("images pack --images data/begun --out data/x --unfinished", "holds no images"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_exit_1(built: Path, command: str, sentence: str) -> None:
     (built / "bad.toml").write_text('name = "bad"\nlabelz = ["en"]\n[[root]]\nid = "Q1"\n')
+    if "data/begun" in command:  # a fetch of which nothing has come yet
+        candidates = built / "data/begun/candidates"
+        if not candidates.exists():
+            shutil.copytree(built / "data/sample/images/entitynet/candidates", candidates)
+        assert run("images fetch --images data/begun --dry-run", built).returncode == 0
     done = run(command, built)
     assert done.returncode == 1
     assert done.stdout == ""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from download.fetch.log import STORE_FOLDER, log_file
+from download.fetch.forecast import lasting
+from download.fetch.log import FOLDER, STORE_FOLDER, log_file
 from download.fetch.outcomes import rule
 from download.fetch.plan import Plan
 from download.fetch.state import State
+from etl.errors import UserError
+from etl.manifest import read_manifest
 from etl.show import counted, in_bytes
 
 _OUTCOMES: Final = ("ok", "permanent", "transient", "refused")
@@ -63,8 +67,16 @@ def log_counts(fetches: Path, parts: Sequence[str]) -> dict[str, int]:
     }
 
 
-def lines(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """A manifest for a terminal."""
+def finished_run(images: Path) -> int | None:
+    """The number of the run that the manifest of a directory of images is of, if there is one."""
+    with suppress(UserError):
+        run: int = read_manifest(images / FOLDER, FOLDER)["run"]
+        return run
+    return None
+
+
+def lines(images: Path, manifest: Mapping[str, Any], before: int | None = None) -> Iterator[str]:
+    """A manifest for a terminal. ``before``: what :func:`finished_run` said before the run."""
     counts = manifest["counts"]
     candidates, urls = counts["candidates"], counts["urls"]
     asked = urls["total"] - urls["outcomes"].get("not_asked", 0)
@@ -73,8 +85,12 @@ def lines(manifest: Mapping[str, Any]) -> Iterator[str]:
         f"{counted(total, 'candidate')}: {ok:,} ok{_share(ok, total)}, "
         f"{counted(counts['images'], 'image')} with {in_bytes(counts['bytes'])}"
     )
-    yield f"{counted(asked, 'URL')} asked for, {counted(counts['attempts'], 'attempt')}"
-    reasons = [(reason, n) for reason, n in candidates["reasons"].items() if reason != "ok"]
+    if manifest["run"] == before:
+        yield "nothing was left to ask for; this is what came before:"
+    took = "" if manifest["run"] == before else f", {lasting(manifest['seconds'])}"
+    yield f"{counted(asked, 'URL')} asked for, {counted(counts['attempts'], 'attempt')}{took}"
+    no_reasons = ("ok", "not_asked")
+    reasons = [(r, n) for r, n in candidates["reasons"].items() if r not in no_reasons]
     for reason, count in reasons[:_REASONS_SHOWN]:
         yield f"  {count:>11,}  {reason}: {rule(reason).meaning} ({rule(reason).outcome})"
     if len(reasons) > _REASONS_SHOWN:
@@ -84,6 +100,13 @@ def lines(manifest: Mapping[str, Any]) -> Iterator[str]:
     later = candidates["outcomes"]["transient"]
     if later:
         yield f"{counted(later, 'candidate')} may still work: run it again with --retry transient"
+    left = candidates["outcomes"].get("not_asked", 0)
+    if left:
+        yield (
+            f"{counted(left, 'candidate')} not asked for yet: run it again without --limit; "
+            "`images pack --unfinished` packs what is there"
+        )
+    yield f"log, images, what came of each candidate: {images / FOLDER}"
 
 
 def _host_lines(hosts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -91,7 +114,10 @@ def _host_lines(hosts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield "hosts with the most URLs, and how many of those that were asked for were ok:"
     for host in hosts[:_HOSTS_SHOWN]:
         asked = sum(host[outcome] for outcome in _OUTCOMES)
-        yield f"  {host['urls']:>11,}  {host['host'] or '(none)'}{_share(host['ok'], asked)}"
+        share = _share(host["ok"], asked)
+        if 0 < asked < host["urls"]:
+            share = f" ({host['ok'] / asked:.0%} of {asked:,})"
+        yield f"  {host['urls']:>11,}  {host['host'] or '(none)'}{share}"
 
 
 def _share(part: int, whole: int) -> str:

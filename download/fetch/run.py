@@ -15,7 +15,7 @@ import errno
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from download.candidates import CANDIDATES_FILE
 from download.candidates import FOLDER as CANDIDATES_FOLDER
 from download.fetch.addresses import Access, access
 from download.fetch.bodies import Index, complete_index
+from download.fetch.forecast import best, forecast, lasting
 from download.fetch.http import Limits, user_agent
 from download.fetch.journal import make_folders, take_up
 from download.fetch.log import (
@@ -42,7 +43,7 @@ from download.fetch.log import (
 )
 from download.fetch.manners import Rules
 from download.fetch.manners import load as load_manners
-from download.fetch.plan import PLAN_FOLDER, Plan, planned
+from download.fetch.plan import PLAN_FOLDER, PLAN_FORMAT, Plan, planned
 from download.fetch.report import by_host, by_outcome, log_counts
 from download.fetch.state import Mask, State
 from download.fetch.worker import (
@@ -91,11 +92,13 @@ class Options:
 
     ``retry``: outcomes (of RETRIED) that count as none where an earlier run had them. ``tries``:
     attempts at a URL in one run. ``connections``: requests under way at most, of all workers.
-    ``pause``: seconds, mean, before a URL is asked for a second time; doubled each time.
+    ``pause``: seconds, mean, before a URL is asked for a second time; doubled each time. ``limit``:
+    a first look, at so many URLs (download.fetch.forecast.best); 0 fetches all.
     """
 
     contact: str | None = None
     retry: tuple[str, ...] = ()
+    limit: int = 0
     workers: int = 1
     tries: int = 4
     connections: int = 256
@@ -111,9 +114,12 @@ class Options:
     quiet: bool = False
 
 
-def fetch(images: Path, options: Options) -> dict[str, Any]:
+def fetch(
+    images: Path, options: Options, announce: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
     """Asks for all that the candidates of a directory want, and returns the manifest.
 
+    ``announce`` is told what there is to ask for (download.fetch.forecast), before it begins.
     Raises UserError without a contact or candidates, for options of no use, another run in the same
     directory and a full disk.
     """
@@ -125,9 +131,35 @@ def fetch(images: Path, options: Options) -> dict[str, Any]:
     check_whole(images / CANDIDATES_FOLDER, candidates, "run `sparqless images find` again")
     fetches = images / FOLDER
     with _directory(fetches) as scratch, _files_to_open():
-        plan = _plan(images, candidates, rules, scratch, quiet=options.quiet)
+        plan = _plan(images, candidates, rules, fetches, scratch, quiet=options.quiet)
         run = _Run(fetches, scratch, plan, options, agent, rules, allowed)
-        return run.all(candidates)
+        return run.all(candidates, announce)
+
+
+def foresee(images: Path, options: Options) -> dict[str, Any]:
+    """What a fetch with these options would ask for (download.fetch.forecast); asks nobody.
+
+    The plan that it makes is there for the fetch, unless it would cost what stands there its
+    manifest. Raises UserError as :func:`fetch` does, but for the contact, which nobody gets.
+    """
+    _check(options)
+    rules = load_manners(options.manners)
+    candidates = read_manifest(images / CANDIDATES_FOLDER, CANDIDATES_FOLDER)
+    check_whole(images / CANDIDATES_FOLDER, candidates, "run `sparqless images find` again")
+    fetches = images / FOLDER
+    with _directory(fetches) as scratch:
+        kept = fetches
+        if (fetches / MANIFEST).exists() and not _is_planned(fetches, candidates, rules):
+            kept = scratch / "foreseen"
+            kept.mkdir()
+        plan = _plan(images, candidates, rules, kept, scratch, quiet=options.quiet)
+        begun = _begin(fetches, options.retry)
+        state = State(plan, fetches, begun.since, begun.retry)
+        wanted = state.wanted()
+        if options.limit:
+            wanted &= best(plan, options.limit)
+        total = candidates["counts"]["candidates"]
+        return forecast(plan, state, wanted, rules, fetches, total)
 
 
 def write_results(images: Path, out: Path) -> dict[str, int]:
@@ -138,10 +170,13 @@ def write_results(images: Path, out: Path) -> dict[str, int]:
     Raises UserError where nothing was fetched, or a fetch is running.
     """
     fetches = images / FOLDER
+    nothing = f"{fetches} holds no images: run `sparqless images fetch` first."
     if not (fetches / PLAN_FOLDER).is_dir():
-        raise UserError(f"{fetches} holds no images: run `sparqless images fetch` first.")
+        raise UserError(nothing)
     candidates = read_manifest(images / CANDIDATES_FOLDER, CANDIDATES_FOLDER)
     with _directory(fetches) as scratch:
+        if not parts(fetches):
+            raise UserError(nothing)
         plan = Plan(fetches / PLAN_FOLDER)
         if plan.made_from["candidates"] != _digest_of(candidates):
             raise UserError(
@@ -217,14 +252,29 @@ def _digest_of(candidates: dict[str, Any]) -> str:
 
 
 def _plan(
-    images: Path, candidates: dict[str, Any], rules: Rules, scratch: Path, *, quiet: bool
+    images: Path,
+    candidates: dict[str, Any],
+    rules: Rules,
+    fetches: Path,
+    scratch: Path,
+    *,
+    quiet: bool,
 ) -> Plan:
     table = images / CANDIDATES_FOLDER / CANDIDATES_FILE
-    made_from = {
+    made_from = _made_from(candidates, rules)
+    return planned(table, fetches, made_from, rules.group_of, scratch, quiet=quiet)
+
+
+def _made_from(candidates: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    return {
         "candidates": _digest_of(candidates),
         "groups": digest_of_data(dict(rules.hosts)),
     }
-    return planned(table, images / FOLDER, made_from, rules.group_of, scratch, quiet=quiet)
+
+
+def _is_planned(fetches: Path, candidates: dict[str, Any], rules: Rules) -> bool:
+    key = {"format": PLAN_FORMAT, **_made_from(candidates, rules)}
+    return Plan(fetches / PLAN_FOLDER).made_from == key
 
 
 # --- a run --------------------------------------------------------------------------------------
@@ -275,12 +325,23 @@ class _Run:
         self._pauses: dict[str, float] = {}  # as in Job
         self._heard: set[str] = set()  # parts that were looked at for pauses
         self._state = State(plan, fetches, self._begun.since, self._begun.retry)
+        self._looked_at = best(plan, options.limit) if options.limit else None
 
-    def all(self, candidates: dict[str, Any]) -> dict[str, Any]:
-        """Rounds until no candidate wants anything; the manifest."""
+    def _wanted(self) -> Mask:
         wanted = self._state.wanted()
+        return wanted if self._looked_at is None else wanted & self._looked_at
+
+    def all(
+        self, candidates: dict[str, Any], announce: Callable[[dict[str, Any]], None] | None
+    ) -> dict[str, Any]:
+        """Rounds until no candidate wants anything; the manifest."""
+        wanted = self._wanted()
         if not wanted.any() and (standing := self._standing()) is not None:
             return standing
+        if announce is not None and wanted.any():
+            total = candidates["counts"]["candidates"]
+            found = forecast(self._plan, self._state, wanted, self._rules, self._fetches, total)
+            announce(found)
         (self._fetches / MANIFEST).unlink(missing_ok=True)
         write_json(self._fetches / _RUN_FILE, msgspec.to_builtins(self._begun))
         with self._engine() as engine:
@@ -288,7 +349,7 @@ class _Run:
             while wanted.any():
                 before = len(parts(self._fetches))
                 self._round(engine, wanted)
-                wanted = self._state.wanted()
+                wanted = self._wanted()
                 fruitless = 0 if len(parts(self._fetches)) > before else fruitless + 1
                 if fruitless == _MOST_FRUITLESS:
                     raise UserError(
@@ -466,6 +527,8 @@ class _Run:
             "outputs": digests(fetches, names, quiet=self._options.quiet),
             "seconds": round(time.perf_counter() - self._started, 2),
         }
+        if self._looked_at is not None and self._state.wanted().any():
+            return manifest  # of a first look: the fetch hasn't come to its end
         write_manifest(fetches, manifest)
         (fetches / _RUN_FILE).unlink(missing_ok=True)
         return read_manifest(fetches, FOLDER)
@@ -475,6 +538,7 @@ class _Run:
         return {
             "agent": self._agent,
             "retry": list(options.retry),
+            "limit": options.limit,
             "tries": options.tries,
             "limits": msgspec.to_builtins(options.limits),
             "allow_host": list(options.allow_host),
@@ -493,6 +557,6 @@ def _note(told: Sequence[Told]) -> str:
     said = [f"{sum(t.ok for t in told) / ended:.0%} ok", in_bytes(sum(t.size for t in told))]
     longest = max(told, key=lambda t: t.left / t.rate if t.rate else 0.0)
     if longest.rate and longest.left > 1:
-        hours = longest.left / longest.rate / 3600
-        said.append(f"{longest.group}: {longest.left:,} left, {hours:,.1f} h")
+        left = lasting(longest.left / longest.rate)
+        said.append(f"{longest.group}: {longest.left:,} left, {left}")
     return ", ".join(said)

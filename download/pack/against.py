@@ -105,12 +105,27 @@ def read(places: Sequence[Path], options: ImageOptions, *, quiet: bool = True) -
     for place in places:
         rows = _read(place, _lenient(options), unread, quiet)
         if not rows.num_rows:
-            raise UserError(
-                f"{place}: no images and no hashes there. Give a directory or a tar of images, a "
-                "Parquet file of references, or a text with a SHA-256 in each line."
-            )
+            raise _nothing(place)
         tables.append(rows)
     return References(pa.concat_tables(tables).combine_chunks(), unread)
+
+
+def check(places: Sequence[Path]) -> None:
+    """Refuses what :func:`read` would refuse, as far as no image has to be decoded for that."""
+    for place in places:
+        if _has_images(place):
+            found = next(_images(place), None) is not None
+        else:
+            found = _hashes(place).num_rows > 0
+        if not found:
+            raise _nothing(place)
+
+
+def _nothing(place: Path) -> UserError:
+    return UserError(
+        f"{place}: no images and no hashes there. Give a directory or a tar of images, a "
+        "Parquet file of references, or a text with a SHA-256 in each line."
+    )
 
 
 def write(references: References, path: Path) -> None:
@@ -175,13 +190,17 @@ def _lenient(options: ImageOptions) -> ImageOptions:
 
 
 def _read(place: Path, options: ImageOptions, unread: dict[str, str], quiet: bool) -> pa.Table:
+    return _of_images(place, options, unread, quiet) if _has_images(place) else _hashes(place)
+
+
+def _has_images(place: Path) -> bool:
     if not place.exists():
         raise UserError(f"{place}: there is no such file or directory.")
-    if place.is_dir() or place.name.lower().endswith(_TARS):
-        return _of_images(place, options, unread, quiet)
-    if place.suffix == ".parquet":
-        return _of_table(place)
-    return _of_text(place)
+    return place.is_dir() or place.name.lower().endswith(_TARS)
+
+
+def _hashes(place: Path) -> pa.Table:
+    return _of_table(place) if place.suffix == ".parquet" else _of_text(place)
 
 
 def _of_images(place: Path, options: ImageOptions, unread: dict[str, str], quiet: bool) -> pa.Table:

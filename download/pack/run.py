@@ -79,6 +79,7 @@ from etl.cluster import Cluster, Nodes
 from etl.engine import Pool
 from etl.errors import UserError
 from etl.manifest import (
+    MANIFEST,
     check_whole,
     digest_of_code,
     digest_of_data,
@@ -192,6 +193,11 @@ def _check(images: Path, options: Options) -> None:
     candidates = read_manifest(images / CANDIDATES_FOLDER, CANDIDATES_FOLDER)
     check_whole(images / CANDIDATES_FOLDER, candidates, "run `sparqless images find` again")
     if not options.unfinished:
+        if (images / FETCHES_FOLDER).is_dir() and not (images / FETCHES_FOLDER / MANIFEST).exists():
+            raise UserError(
+                f"{images}: its fetch has not come to its end: run `sparqless images fetch` again, "
+                "or pack what there is with --unfinished."
+            )
         fetches = read_manifest(images / FETCHES_FOLDER, FETCHES_FOLDER)
         check_whole(images / FETCHES_FOLDER, fetches, "run `sparqless images fetch` again")
         if fetches["plan"]["candidates"] != candidates["outputs"][CANDIDATES_FILE]["sha256"]:
@@ -199,9 +205,7 @@ def _check(images: Path, options: Options) -> None:
                 f"{images}: the candidates were looked for again since they were fetched: run "
                 "`sparqless images fetch` again."
             )
-    for place in options.against:
-        if not place.exists():
-            raise UserError(f"{place}: there is no such file or directory.")
+    against.check(options.against)  # before hours of decoding
 
 
 def _inputs(images: Path, work: Path, options: Options) -> _Inputs:

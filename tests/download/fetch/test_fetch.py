@@ -517,7 +517,7 @@ def test_the_report_says_what_may_still_work(server: Server, tmp_path: Path) -> 
     write_candidates(
         tmp_path / "i", ["http://a.test/ok/1", "http://a.test/busy/1", "http://b.test/404/1"]
     )
-    said = "\n".join(lines(go(tmp_path / "i", server)))
+    said = "\n".join(lines(tmp_path / "i", go(tmp_path / "i", server)))
     assert "3 candidates: 1 ok (33%)" in said
     assert "--retry transient" in said
     assert "http_404: HTTP 404 (permanent)" in said
