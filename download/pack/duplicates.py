@@ -132,6 +132,10 @@ _CHOSEN: Final = _parts()
 #: Parts of a picture, (69, 4): left, right, top, bottom; the whole is the first.
 PARTS: Final[Floats] = np.array([(*_SIDES[across], *_SIDES[down]) for down, across in _CHOSEN])
 
+#: A sign is that of an amplitude less this many steps of a likeness (24 are the root mean square):
+#: what is 0, as half of a symmetric picture's frequencies are, then has a sign that noise keeps.
+_ZERO: Final = 3.0
+
 _LOW = 14  # frequencies that codes are made of
 _CODED = 9  # frequencies of a part that have a bit: up to 8.6, round the corner
 _PRECISION = 1 << 10  # of matrices, so that sums are whole numbers: the same signs everywhere
@@ -150,10 +154,12 @@ def _matrix(start: float, end: float) -> Floats:
     places = (np.arange(512) + 0.5) / 512
     part = likeness.cosines(_LOW, start + (end - start) * places)
     own = likeness.cosines(_CODED, places)
-    return np.rint(own @ part.T / 256 * _PRECISION)
+    shares = np.where(np.arange(_CODED) > 0, 2, 1) / len(places)
+    return np.rint(shares[:, None] * (own @ part.T) * _PRECISION)
 
 
 _DOWN, _ACROSS = _lowest()
+_LENGTHS: Final = np.hypot(_DOWN, _ACROSS)
 _MATRICES: Final = np.stack([_matrix(*side) for side in _SIDES])  # (sides, coded, low)
 _FREQUENCY: Final = np.hypot(*np.mgrid[:_LOW, :_LOW]) + np.eye(_LOW) * np.eye(_LOW)[0]
 _UNWEIGHTED: Final = np.rint(_PRECISION / _FREQUENCY)
@@ -161,15 +167,15 @@ _PLACES: Final = np.uint64(1) << np.arange(63, -1, -1, dtype=np.uint64)
 
 
 def _amplitudes(many: Bytes, parts: int = len(PARTS)) -> Floats:
-    """Of the 64 frequencies of the first parts, (n, parts, 64), in an unknown unit."""
+    """Of the 64 frequencies of the first parts, (n, parts, 64): above 0 is a code's 1."""
     low = likeness.brightness(many)[:, :_LOW, :_LOW].astype(np.float64) * _UNWEIGHTED
     across = low @ _MATRICES.reshape(-1, _LOW).T
     across = across.reshape(len(many), _LOW, len(_SIDES), _CODED).transpose(2, 0, 1, 3)
     made = np.empty((len(many), parts, 64))
     for part, (down_side, across_side) in enumerate(_CHOSEN[:parts]):
         both = _MATRICES[down_side] @ across[across_side]  # (n, coded, coded)
-        made[:, part] = both[:, _DOWN, _ACROSS]
-    return made
+        made[:, part] = both[:, _DOWN, _ACROSS] * _LENGTHS
+    return made - _ZERO * _PRECISION**3
 
 
 def _codes(amplitudes: Floats) -> Codes:
@@ -181,8 +187,7 @@ def _codes(amplitudes: Floats) -> Codes:
 
 def _asked(amplitudes: Floats, bits: int) -> Codes:
     """Keys that a picture asks for, (n, 64) → (n, 2^_WEAK)."""
-    relative = np.abs(amplitudes[:, :bits]) * np.hypot(_DOWN, _ACROSS)[:bits]
-    weak = np.argsort(relative, axis=1, kind="stable")[:, :_WEAK]
+    weak = np.argsort(np.abs(amplitudes[:, :bits]), axis=1, kind="stable")[:, :_WEAK]
     flips = _PLACES[weak]  # (n, weak)
     chosen = (np.arange(1 << _WEAK)[:, None] >> np.arange(_WEAK)) & 1  # (2^weak, weak)
     changed = (flips[:, None, :] * chosen[None].astype(np.uint64)).sum(axis=2, dtype=np.uint64)

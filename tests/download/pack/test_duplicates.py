@@ -22,7 +22,7 @@ FAMILIES = ("landscape", "flower", "portrait", "line drawing")
 #: What a copy may have been through and be found in any of these families.
 FOUND = (
     "JPEG 30", "WebP 60", "palette (GIF)", "a quarter", "20 % darker", "contrast + 20 %",
-    "less colour", "sharpened", "crop 5 %", "one side 10 %", "corner text",
+    "less colour", "sharpened", "crop 5 %", "one side 10 %",
 )  # fmt: skip
 
 
