@@ -71,11 +71,11 @@ class _Scale:
     steps: int
 
 
-_COARSE: Final = _Scale(16, 24, 6.0, 5)
+_COARSE: Final = _Scale(16, 24, 6.0, 2)
 _FINE: Final = _Scale(likeness.FREQUENCIES, 48, 10.0, 3)
 
-#: Coarsely compared, a pair below isn't compared finely.
-_PROMISING = 0.8
+#: What a pair has to correlate by after the first coarse steps, and after as many again.
+_PROMISING: Final = (0.8, 0.85)
 
 _BESIDE = 1.0  # of a wave of the frequencies that count: what an edge spoils
 
@@ -112,15 +112,18 @@ def correlate(first: Bytes, second: Bytes, windows: Floats) -> Float32:
 
 
 def _compared(first: Bytes, second: Bytes, starts: Floats) -> Float32:
-    bright = _brightness(first), _brightness(second)
-    places = _aligned(*bright, starts.astype(np.float32), _COARSE)
     similarity = np.zeros(len(first), np.float32)
-    rows = np.flatnonzero(_agreement(*bright, places, _COARSE).correlation >= _PROMISING)
-    if not len(rows):
-        return similarity
+    rows, places = np.arange(len(first)), starts.astype(np.float32)
+    for least in _PROMISING:
+        bright = _brightness(first[rows]), _brightness(second[rows])
+        places = _aligned(*bright, places, _COARSE)
+        kept = _agreement(*bright, places, _COARSE).correlation >= least
+        rows, places = rows[kept], places[kept]
+        if not len(rows):
+            return similarity
     first, second = first[rows], second[rows]
-    bright = bright[0][rows], bright[1][rows]
-    places = _aligned(*bright, places[rows], _FINE)
+    bright = _brightness(first), _brightness(second)
+    places = _aligned(*bright, places, _FINE)
     agreement = _agreement(*bright, places, _FINE)
     fits = _shared(places) & _unstretched(first, second, places)
     fits &= _same_colours(first, second, places) & ~_both_apart(agreement)
