@@ -29,6 +29,7 @@ class Options:
     records: int = 5_000_000
     items: int = 10_000_000
     images: int = 20_000_000
+    likenesses: int = 5_000_000
     changed: float = 0.05
     kills: int = 50
     photos: int = 4000
@@ -86,6 +87,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     add("--records", type=parse_size, default=default.records, metavar="N", help="merge  [5M]")
     add("--items", type=parse_size, default=default.items, metavar="N", help="graph  [10M]")
     add("--images", type=parse_size, default=default.images, metavar="N", help="join  [20M]")
+    add(
+        "--likenesses",
+        type=parse_size,
+        default=default.likenesses,
+        metavar="N",
+        help="likeness: so many are clustered, and a fifth of them  [5M]",
+    )
     add(
         "--changed",
         type=float,

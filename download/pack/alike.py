@@ -12,6 +12,8 @@ of them count alike. It is 0 where something else says that these are two pictur
 
 * too little of either is in that part;
 * it was stretched in one direction more than copies are;
+* each shows something that the other doesn't, in another place. A mark or a line of text is added
+  to a copy; of two clocks, each has hands where the other has none;
 * the colours differ, on the whole or in one place (maps that show one country in red each).
 """
 
@@ -30,7 +32,7 @@ Floats = npt.NDArray[np.floating]
 Float32 = npt.NDArray[np.float32]
 
 #: At this similarity two pictures are the same. Figures: docs/performance.md, likeness.
-SAME: Final = 0.94
+SAME: Final = 0.96
 
 #: Of either picture's area that both have to show. A crop to 0.8 of both sides leaves 0.64.
 LEAST_SHARED: Final = 0.6
@@ -44,9 +46,17 @@ COLOUR_SHARE: Final = 0.25
 #: … and in one place, of 12 × 12, by a mark at most.
 COLOUR_PLACE: Final = 20.0
 
+#: What only one shows is where both agree by less than that, a place of 12 × 12; and of all that is
+#: to be seen no more than that share may be what only the first shows, or only the second.
+LEAST_ALIKE: Final = 0.7
+MOST_APART: Final = 0.005
+_FAINT = 0.05  # of the mean place: what is fainter than that may be noise
+
 #: Pictures whose brightness is made of fewer frequencies than that, about (the participation ratio
 #: of their energies), are too plain to be told apart: gradients, stripes.
 LEAST_FREQUENCIES: Final = 6.0
+
+_PLACES = 12  # a side: where colours and what only one shows are looked for
 
 _AT_A_TIME = 256  # pairs: what is worked on then is some 10 MB
 
@@ -61,11 +71,13 @@ class _Scale:
     steps: int
 
 
-_COARSE: Final = _Scale(16, 24, 6.0, 5)
+_COARSE: Final = _Scale(16, 24, 6.0, 2)
 _FINE: Final = _Scale(likeness.FREQUENCIES, 48, 10.0, 3)
 
-#: Coarsely compared, a pair below isn't compared finely.
-_PROMISING = 0.8
+#: What a pair has to correlate by after the first coarse steps, and after as many again.
+_PROMISING: Final = (0.8, 0.85)
+
+_BESIDE = 1.0  # of a wave of the frequencies that count: what an edge spoils
 
 _LARGEST_STEP = 0.04  # of a side, in one Gauss–Newton step
 _DAMPING = 1e-3
@@ -100,26 +112,32 @@ def correlate(first: Bytes, second: Bytes, windows: Floats) -> Float32:
 
 
 def _compared(first: Bytes, second: Bytes, starts: Floats) -> Float32:
-    bright = _brightness(first), _brightness(second)
-    places = _aligned(*bright, starts.astype(np.float32), _COARSE)
     similarity = np.zeros(len(first), np.float32)
-    rows = np.flatnonzero(_agreement(*bright, places, _COARSE).correlation >= _PROMISING)
-    if not len(rows):
-        return similarity
+    rows, places = np.arange(len(first)), starts.astype(np.float32)
+    for least in _PROMISING:
+        bright = _brightness(first[rows]), _brightness(second[rows])
+        places = _aligned(*bright, places, _COARSE)
+        kept = _agreement(*bright, places, _COARSE).correlation >= least
+        rows, places = rows[kept], places[kept]
+        if not len(rows):
+            return similarity
     first, second = first[rows], second[rows]
-    bright = bright[0][rows], bright[1][rows]
-    places = _aligned(*bright, places[rows], _FINE)
+    bright = _brightness(first), _brightness(second)
+    places = _aligned(*bright, places, _FINE)
     agreement = _agreement(*bright, places, _FINE)
-    fits = _shared(agreement.shown, places) & _unstretched(first, second, places)
-    fits &= _same_colours(first, second, places)
+    fits = _shared(places) & _unstretched(first, second, places)
+    fits &= _same_colours(first, second, places) & ~_both_apart(agreement)
     similarity[rows] = np.where(fits, np.clip(agreement.correlation, 0, 1), 0)
     return similarity
 
 
-def _shared(shown: Float32, places: Float32) -> npt.NDArray[np.bool_]:
-    """Whether both show enough of what the other shows."""
-    of_second = shown.mean(axis=(1, 2))
-    of_first = of_second * (places[:, 1] - places[:, 0]) * (places[:, 3] - places[:, 2])
+def _shared(places: Float32) -> npt.NDArray[np.bool_]:
+    """Whether each shows enough of what the other shows."""
+    left, right, top, bottom = places.T
+    width = np.minimum(right, 1) - np.maximum(left, 0)
+    height = np.minimum(bottom, 1) - np.maximum(top, 0)
+    of_first = np.maximum(width, 0) * np.maximum(height, 0)
+    of_second = of_first / np.maximum((right - left) * (bottom - top), 1e-3)
     return np.asarray(np.minimum(of_first, of_second) >= LEAST_SHARED)
 
 
@@ -129,6 +147,26 @@ def _unstretched(first: Bytes, second: Bytes, places: Float32) -> npt.NDArray[np
     ratio = np.log2(np.maximum(width, 0.1) / np.maximum(height, 0.1))
     meant = likeness.aspect(second) - likeness.aspect(first)
     return np.asarray(np.abs(ratio - meant) <= MOST_STRETCHED)
+
+
+def _both_apart(agreement: _Agreement) -> npt.NDArray[np.bool_]:
+    """Whether each shows what the other doesn't."""
+    gain = agreement.gain[:, None, None]
+    ones, others = agreement.first * gain * agreement.shown, agreement.second * agreement.shown
+    first, second, apart = map(_by_place, (ones * ones, others * others, (ones - others) ** 2))
+    every = np.maximum((first + second).sum(axis=(1, 2)) / 2, 1e-9)[:, None, None]
+    told = (apart > (1 - LEAST_ALIKE) * (first + second)) & (apart > _FAINT * every / _PLACES**2)
+    share = np.where(told, apart / every, 0)
+    of_first = np.where(first > second, share, 0).sum(axis=(1, 2))
+    of_second = np.where(first > second, 0, share).sum(axis=(1, 2))
+    return np.asarray(np.minimum(of_first, of_second) > MOST_APART)
+
+
+def _by_place(values: Float32) -> Float32:
+    """Sums of samples by place, (n, samples, samples) → (n, places, places)."""
+    side = values.shape[1] // _PLACES
+    places: Float32 = values.reshape(len(values), _PLACES, side, _PLACES, side)
+    return np.asarray(places.sum(axis=(2, 4)), np.float32)
 
 
 # ------------------------------------------------------------------------------- brightness
@@ -192,7 +230,7 @@ def _within(places: Float32, start: Float32, end: Float32, scale: _Scale) -> Flo
     narrow strip beside it isn't compared.
     """
     step = ((end - start) / scale.samples)[:, None]
-    margin = 0.5 / scale.width
+    margin = _BESIDE / scale.width
     before = np.where(start < -0.01, margin, 0).astype(np.float32)[:, None] * (end - start)[:, None]
     after = np.where(end > 1.01, margin, 0).astype(np.float32)[:, None] * (end - start)[:, None]
     inside = np.minimum(places - before, 1 - after - places)
@@ -266,8 +304,6 @@ def _aligned(first: Float32, second: Float32, windows: Float32, scale: _Scale) -
 
 # ------------------------------------------------------------------------------- colour
 
-_PLACES = 12  # a side at which colours are compared
-
 
 def _same_colours(first: Bytes, second: Bytes, windows: Float32) -> npt.NDArray[np.bool_]:
     """Whether the colours agree, on the whole and in every place."""
@@ -293,6 +329,7 @@ def _colours(many: Bytes, windows: Float32) -> tuple[Float32, Float32]:
     across, _, x = _waves(left, right, scale)
     down, _, y = _waves(top, bottom, scale)
     planes = likeness.colour(many).astype(np.float32)
-    values = np.asarray(down.transpose(0, 2, 1)[:, None] @ planes @ across[:, None], np.float32)
-    inside = [np.asarray((place > 0) & (place < 1), np.float32) for place in (y, x)]
-    return values, np.asarray(inside[0][:, :, None] * inside[1][:, None, :], np.float32)
+    rows: Float32 = planes @ across[:, None]
+    values: Float32 = down.transpose(0, 2, 1)[:, None] @ rows
+    inside = _within(y, top, bottom, scale)[:, :, None] * _within(x, left, right, scale)[:, None, :]
+    return values, np.asarray(inside, np.float32)

@@ -59,8 +59,11 @@ _UNIT = 1 << 12  # cosines are rounded to 1/4096, so that sums of them are exact
 #: background of a thing only where the thing begins.
 _BORDER = 20
 _ALONG = 0.5
-_FRAMES = 3  # one within the other: a mount in a frame
-_LEAST_SIDE = 0.3  # of a side that is left when borders are cut off; else they are no borders
+#: Frames are black, white or gray, and no wider than bars around 16:9 in a square: a stripe of a
+#: flag is no frame. One may be within the other, a mount in a frame.
+_GRAY = 16  # levels between a border's red, green and blue
+_WIDEST = 0.24  # of the side
+_FRAMES = 2
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -73,7 +76,7 @@ def of(image: Image.Image) -> bytes:
     side there is less to see than the likeness has room for. Plain borders are left out: frames,
     bars above and below.
     """
-    box = _inside(np.asarray(image.convert("L")))
+    box = _inside(image)
     square = (_SIDE, _SIDE)
     small = image.resize(square, Image.Resampling.BILINEAR, box=box)
     bands = small.convert("YCbCr").split()
@@ -165,39 +168,38 @@ def _int8(values: Floats) -> bytes:
     return np.clip(np.rint(values), -127, 127).astype(np.int8).tobytes()
 
 
-def _inside(gray: Bytes) -> tuple[int, int, int, int]:
+def _inside(image: Image.Image) -> tuple[int, int, int, int]:
     """The box within plain borders: left, top, right, bottom."""
+    rgb, gray = np.asarray(image), np.asarray(image.convert("L"))
     height, width = gray.shape
     left, top, right, bottom = 0, 0, width, height
     for _ in range(_FRAMES):
-        inner = gray[top:bottom, left:right]
-        start, end = _borders(inner)
-        first, last = _borders(inner.T)
+        inside = slice(top, bottom), slice(left, right)
+        start, end = _borders(gray[inside], rgb[inside])
+        first, last = _borders(gray[inside].T, rgb[inside].transpose(1, 0, 2))
         if not (start or end or first or last):
             break
         left, top, right, bottom = left + first, top + start, right - last, bottom - end
-        if right - left < _LEAST_SIDE * width or bottom - top < _LEAST_SIDE * height:
-            return 0, 0, width, height
     return left, top, right, bottom
 
 
-def _borders(gray: Bytes) -> tuple[int, int]:
-    """How many of the first and of the last lines are border.
+def _borders(gray: Bytes, rgb: Bytes) -> tuple[int, int]:
+    """How many of the first and of the last lines are border: both ends have one, or none has.
 
     Where a white frame runs into a white sky, it is as wide as on the other side.
     """
-    plain = _plain_lines(gray), _plain_lines(gray[::-1])
-    start = plain[0] if _is_border(gray, plain[0]) else 0
-    end = plain[1] if _is_border(gray[::-1], plain[1]) else 0
-    if start and not end and plain[1] >= start:
-        end = start
-    elif end and not start and plain[0] >= end:
-        start = end
-    return (start, end) if start + end < len(gray) else (0, 0)
+    start, end = _plain_lines(gray), _plain_lines(gray[::-1])
+    if not (start and end) or abs(int(gray[0, 0]) - int(gray[-1, 0])) > _BORDER:
+        return 0, 0
+    ends_first = _is_border(gray, rgb, start)
+    ends_last = _is_border(gray[::-1], rgb[::-1], end)
+    if ends_first and (ends_last or end >= start):
+        return start, end if ends_last else start
+    return (end, end) if ends_last and start >= end else (0, 0)
 
 
 def _plain_lines(gray: Bytes) -> int:
-    """How many of the first lines are of one brightness."""
+    """How many of the first lines are of one brightness, about."""
     if int(np.ptp(gray[0])) > _BORDER:
         return 0
     low, high = gray.min(axis=1).astype(int), gray.max(axis=1).astype(int)
@@ -205,9 +207,11 @@ def _plain_lines(gray: Bytes) -> int:
     return len(plain) if plain.all() else int(np.argmin(plain))
 
 
-def _is_border(gray: Bytes, lines: int) -> bool:
-    """Whether something begins after the first lines, nearly all along."""
-    if not lines or lines + 1 >= len(gray):
+def _is_border(gray: Bytes, rgb: Bytes, lines: int) -> bool:
+    """Whether the first lines have no colour, and something begins after them, nearly all along."""
+    if not 0 < lines <= _WIDEST * len(gray):
+        return False
+    if np.ptp(rgb[:lines].mean(axis=(0, 1))) > _GRAY:
         return False
     outside, within = gray[max(lines - 2, 0)].astype(int), gray[lines + 1].astype(int)
     return bool(np.mean(np.abs(within - outside) > _BORDER) >= _ALONG)

@@ -67,8 +67,8 @@ def test_mirrored_is_the_likeness_of_the_mirrored_picture() -> None:
     assert np.abs(likeness.mirrored(of(picture)).view(np.int8) - expected)[0, 4:].max() <= 1
 
 
-@pytest.mark.parametrize("colour", ["white", "black", (120, 20, 160)])
-def test_frames_and_bars_are_left_out(colour: str) -> None:
+@pytest.mark.parametrize("colour", ["white", "black", (120, 125, 122)])
+def test_frames_and_bars_are_left_out(colour: str | tuple[int, int, int]) -> None:
     picture = drawn("landscape", 3, 0)
     framed = ImageOps.expand(picture, 37, colour)
     twice = ImageOps.expand(ImageOps.expand(picture, 20, "white"), 9, "black")
@@ -88,6 +88,15 @@ def test_the_ground_of_a_thing_is_no_frame() -> None:
         assert likeness.aspect(of(picture))[0] == pytest.approx(
             math.log2(picture.width / picture.height), abs=1e-3
         )
+
+
+def test_stripes_are_no_frame() -> None:
+    """Else flags of one middle stripe would be one flag."""
+    for colours in (("red", "white", "red"), ("black", "red", "gold"), ("red", "white") * 4):
+        flag = Image.new("RGB", (300, 24 * len(colours)))
+        for stripe, colour in enumerate(colours):
+            flag.paste(colour, (0, 24 * stripe, 300, 24 * stripe + 24))
+        assert likeness.aspect(of(flag))[0] == pytest.approx(math.log2(300 / flag.height), abs=1e-3)
 
 
 def test_aspects_are_logarithms() -> None:
