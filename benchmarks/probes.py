@@ -111,7 +111,8 @@ def _ours(
     for probe in filter(_is_alone, probes):
         tries = 1 if probe.name in _HEAVY else _TRIES
         alone, memory = _our_run(work, [probe], urls, server, variables, tries)
-        found[probe.name] |= alone[probe.name] | {"memory": memory}
+        requests = found[probe.name]["requests"]  # of all tries
+        found[probe.name] |= alone[probe.name] | {"memory": memory, "requests": requests}
     found["outside"] += [a for a in only_loopback.noted(guarded) if a != "nowhere.invalid"]
     return found
 
@@ -138,11 +139,12 @@ def _our_run(
     fetch = watch.run(["env", *set_, *image_sets.fetch_command(images, web, 1)], ROOT, _OURS)
     asked = server.asked[first:]
     results = pq.read_table(images / FOLDER / RESULTS_FILE).to_pylist()
-    memory, seconds = max(fetch.main_peak, fetch.worker_peak), fetch.seconds
+    memory, seconds = max(fetch.main_peak, fetch.worker_peak), [fetch.seconds]
     fates: dict[str, str] = {}
     if any(row["outcome"] == "ok" for row in results):
         pack = watch.run(["env", *set_, *image_sets.pack_command(images, out, 1)], ROOT, _OURS)
-        memory, seconds = max(memory, pack.main_peak, pack.worker_peak), seconds + pack.seconds
+        memory = max(memory, pack.main_peak, pack.worker_peak)
+        seconds.append(pack.seconds)
         fates = _fates(out)
     alone = len(probes) == 1
     found = {}
@@ -219,7 +221,8 @@ def _their_run(
     ended = watch.attempt(bounded, ROOT, limit)
     asked = [one for one in server.asked[first:] if one.path != "/robots.txt"]
     outside = only_loopback.noted(guard)[noted:]
-    rows = {row["url"]: row for row in img2dataset.rows(out)}
+    # what it has begun to write when it is ended can't be read
+    rows = {} if ended.late else {row["url"]: row for row in img2dataset.rows(out)}
     made = dict(img2dataset.pictures(out)) if rows else {}
     found = {}
     for probe in probes:
@@ -229,7 +232,7 @@ def _their_run(
             "did": _did(probe, rows.get(url), made.get(url), ended),
             "requests": sum(alone or one.host == own for one in asked),
             "outside": outside if alone else [],
-            "seconds": ended.watched.seconds if alone else None,
+            "seconds": [ended.watched.seconds] if alone else None,
             "memory": max(ended.watched.main_peak, ended.watched.worker_peak) if alone else None,
         }
     return found
@@ -339,5 +342,6 @@ def _row(row: dict[str, Any], figures: dict[str, Any]) -> list[str]:
 def _cost(found: dict[str, Any], base: dict[str, Any] | None, whose: str) -> list[str]:
     if found["seconds"] is None:
         return ["", ""]
-    beyond = found["seconds"] - (base[whose]["seconds"] or 0 if base else 0)
+    less = (base[whose]["seconds"] if base else None) or [0.0, 0.0]
+    beyond = sum(found["seconds"]) - sum(less[: len(found["seconds"])])
     return [f"{max(0, beyond):.0f}", megabytes(found["memory"])]

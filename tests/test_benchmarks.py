@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import importlib
+import io
 import json
 import subprocess
 import sys
@@ -22,13 +23,15 @@ import networkx as nx
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from PIL import Image
 
-from benchmarks import peers, report
+from benchmarks import nginx, peers, report
 from benchmarks import world_store as invented_store
 from benchmarks.build import Rate
 from benchmarks.dump import Plan, parse_size, write
 from benchmarks.files import first_part, members_of, shares
 from benchmarks.kinds import FIRST_ITEM, Item, kind_of
+from benchmarks.photos import photo
 from benchmarks.words import vocabulary
 from benchmarks.world import BIOTA, WIKIDATA, drawn
 from etl.entity import entity_id
@@ -281,6 +284,59 @@ def test_an_invented_world_hangs_together_as_wikidata_does() -> None:
     assert 15 < sum(depths) / len(depths) < 40
     with pytest.raises(ValueError, match="items at least"):
         drawn(100, 0)
+
+
+def run(tmp_path: Path, names: tuple[str, ...], *options: str) -> list[dict[str, Any]]:
+    """Figures of some benchmarks, from a run of the command."""
+    command = [sys.executable, "-m", "benchmarks", *names, "--json", "--work", str(tmp_path)]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [found["benchmark"] for found in printed] == list(names)
+    return printed
+
+
+def test_benchmarks_of_images_measure_what_they_name(tmp_path: Path) -> None:
+    names = ("probes", "hosts", "fetch_kills")
+    small = ["--probes", "jpeg,status-404,truncated", "--candidates", "300", "--photos", "60"]
+    probes, hosts, kills = run(tmp_path, names, *small, "--kills", "2", "--workers", "1")
+
+    jpeg, broken, missing = probes["rows"]
+    assert (jpeg["ours"]["picture"], jpeg["ours"]["requests"]) == ("kept", 1)
+    assert broken["ours"]["picture"] == "broken"
+    assert (missing["ours"]["reason"], missing["ours"]["requests"]) == ("http_404", 1)
+    assert probes["outside"] == []
+    assert len(probes["notes"]) == 1  # what is not installed is said
+    assert "3 probes" in importlib.import_module("benchmarks.probes").tables(probes)
+
+    assert hosts["differences"] == []
+    assert sum(hosts["outcomes"].values()) == hosts["candidates"] == 300
+    assert "300 candidates" in importlib.import_module("benchmarks.hosts").tables(hosts)
+
+    assert sum(kill["times"] for kill in kills["kills"]) == 2
+    assert kills["wrong"] == []
+    assert kills["lost"] <= kills["in_flight"]
+    assert "2 kills" in importlib.import_module("benchmarks.fetch_kills").tables(kills)
+
+
+@pytest.mark.skipif(nginx.found() is None, reason="needs nginx")
+def test_the_benchmark_of_fetching_measures_what_it_names(tmp_path: Path) -> None:
+    (found,) = run(tmp_path, ("fetching",), "--photos", "40", "--repeat", "1", "--workers", "1")
+    assert len(found["rounds"]) == 2
+    assert all(figures["ours"]["fetch"]["seconds"] > 0 for figures in found["rounds"])
+    assert found["psnr"]["ours"]["lanczos"] > 30
+    assert found["profile"]["HTTP"] > 0
+    assert {"decode", "encode", "likeness"} <= set(found["decoder"])
+    assert "40 photographs" in importlib.import_module("benchmarks.fetching").tables(found)
+
+
+def test_made_photographs_are_photographs_and_depend_on_the_seed_alone() -> None:
+    made = photo(3, 1, 320, 240)
+    assert made == photo(3, 1, 320, 240)
+    assert made not in (photo(3, 2, 320, 240), photo(4, 1, 320, 240))
+    with Image.open(io.BytesIO(made)) as picture:
+        assert (picture.format, picture.size, picture.mode) == ("JPEG", (320, 240), "RGB")
+    assert 60_000 < len(photo(3, 1)) < 190_000
 
 
 def test_figures_go_where_the_page_has_a_place_for_them(tmp_path: Path) -> None:
