@@ -369,7 +369,7 @@ def test_an_unfinished_fetch_is_refused_unless_that_is_meant(
         download.pack.run, "write_results", lambda _, out: shutil.copy(looked_up, out)
     )
     out = tmp_path / "shards"
-    with pytest.raises(UserError, match="no finished fetches"):
+    with pytest.raises(UserError, match="not come to its end"):
         pack(tmp_path, str(out), QUICK)
     assert not out.exists()
     assert pack(tmp_path, str(out), options(unfinished=True))["counts"]["images"] == 4
