@@ -292,56 +292,66 @@ def _truth(name: str) -> Image.Image | None:
 
 
 def tables(figures: dict[str, Any]) -> str:
-    """The figures in markdown."""
+    """The figures in markdown; probes at which the same happens are one row."""
     rows = figures["rows"]
     wrong = list(_wrong(figures))
-    alone = [row for row in rows if row["ours"]["seconds"] is not None]
-    header = ["probe", "sparqless", "requests", "s", "MB"]
-    header += ["img2dataset", "requests ", "s ", "MB "] if _peer(figures) else []
-    lines = [
-        f"{len(rows)} probes; all of them at once took sparqless {megabytes(figures['together'])} "
-        f"MB in its largest process. What isn't as it must be: **{'; '.join(wrong) or 'nothing'}**."
-        f" Requests to what is refused: **{len(figures['outside'])}**.",
-        "",
-        *(f"- {note}" for note in figures["notes"]),
-        "",
-        table(header, [_row(row, figures) for row in rows]),
-    ]
-    if alone:
-        base = next((row for row in rows if row["probe"] == "jpeg"), alone[0])
-        lines += ["", f"Seconds are those beyond the probe `{base['probe']}`, which is harmless."]
-    return "\n".join(lines)
-
-
-def _peer(figures: dict[str, Any]) -> bool:
-    return any(row["theirs"] for row in figures["rows"])
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(_what(row), []).append(row)
+    base = next((row for row in rows if row["probe"] == "jpeg"), None)
+    header = ["sparqless", "requests", "s", "MB"]
+    if rows[0]["theirs"]:
+        header += [img2dataset.NAME, "requests ", "s ", "MB "]
+    header.append("probes")
+    return "\n".join(
+        [
+            f"{len(rows)} probes; all of them at once took sparqless "
+            f"{megabytes(figures['together'])} MB in its largest process. What isn't as it must "
+            f"be: **{'; '.join(wrong) or 'nothing'}**. Requests to what is refused: "
+            f"**{len(figures['outside'])}**.",
+            "",
+            *(f"- {note}" for note in figures["notes"]),
+            "",
+            table(header, [_row(what, same, base) for what, same in groups.items()]),
+        ]
+    )
 
 
 def _wrong(figures: dict[str, Any]) -> Iterator[str]:
     for row in figures["rows"]:
         found = row["ours"]
         if (found["reason"], found["picture"]) != (row["reason"], row["picture"]):
-            yield f"{row['probe']}: {found['reason']} {found['picture']}"
+            yield f"{row['probe']}: {found['reason']} {found['picture']}".strip()
 
 
-def _row(row: dict[str, Any], figures: dict[str, Any]) -> list[str]:
+def _what(row: dict[str, Any]) -> tuple[str, ...]:
+    """What happened, in the words of a row: ours, its requests, theirs, its requests."""
     ours, theirs = row["ours"], row["theirs"]
-    base = next((r for r in figures["rows"] if r["probe"] == "jpeg"), None)
-    did = ours["picture"] or f"{ours['outcome']}: {ours['reason']}"
-    if ours["picture"] not in ("", "kept") and not ours["picture"].startswith("kept"):
-        did = f"dropped: {ours['picture']}"
-    cells = [f"`{row['probe']}`", did, f"{ours['requests']}", *_cost(ours, base, "ours")]
-    if _peer(figures):
-        did = theirs["did"]
-        if theirs["outside"]:
-            did += f"; asked {', '.join(sorted(set(theirs['outside'])))}"
-        cells += [did, f"{theirs['requests']}", *_cost(theirs, base, "theirs")]
-    return cells
+    fate = ours["picture"]
+    did = fate if fate.startswith("kept") else f"dropped: {fate}" if fate else ours["outcome"]
+    if theirs is None:
+        return did, f"{ours['requests']}"
+    words = theirs["did"]
+    if not words.startswith(("kept", "not done")):
+        words = "goes elsewhere" if theirs["outside"] else "fails"
+    return did, f"{ours['requests']}", words, f"{theirs['requests']}"
 
 
-def _cost(found: dict[str, Any], base: dict[str, Any] | None, whose: str) -> list[str]:
-    if found["seconds"] is None:
+def _row(
+    what: tuple[str, ...], same: Sequence[dict[str, Any]], base: dict[str, Any] | None
+) -> list[str]:
+    did, requests, *their = what
+    cells = [did, requests, *_cost(same, base, "ours")]
+    if their:
+        cells += [*their, *_cost(same, base, "theirs")]
+    return [*cells, ", ".join(f"`{row['probe']}`" for row in same)]
+
+
+def _cost(rows: Sequence[dict[str, Any]], base: dict[str, Any] | None, whose: str) -> list[str]:
+    """The most seconds beyond those of a harmless image, and the most memory."""
+    alone = [row[whose] for row in rows if row[whose]["seconds"] is not None]
+    if not alone:
         return ["", ""]
     less = (base[whose]["seconds"] if base else None) or [0.0, 0.0]
-    beyond = sum(found["seconds"]) - sum(less[: len(found["seconds"])])
-    return [f"{max(0, beyond):.0f}", megabytes(found["memory"])]
+    beyond = (sum(found["seconds"]) - sum(less[: len(found["seconds"])]) for found in alone)
+    return [f"{max(0.0, *beyond):.0f}", megabytes(max(found["memory"] for found in alone))]

@@ -21,10 +21,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from benchmarks.options import ROOT
-
 #: Stage, part of a file's name, name of a function or "" for all of the file.
 Rule = tuple[str, str, str]
+
+_ROOT: Final = Path(__file__).parents[1]  # benchmarks.options would load much else
 
 OTHER: Final = "other"
 
@@ -38,7 +38,7 @@ def environment(folder: Path, rules: Sequence[Rule]) -> dict[str, str]:
     (folder / "rules.json").write_text(json.dumps(rules))
     code = f"from benchmarks.sampling import start\nstart({str(folder)!r})\n"
     (folder / "sitecustomize.py").write_text(code)  # Python's site imports it at the start
-    return {"PYTHONPATH": f"{folder}:{ROOT}"}
+    return {"PYTHONPATH": f"{folder}:{_ROOT}"}
 
 
 def read(folder: Path) -> dict[str, float]:

@@ -84,11 +84,13 @@ def attempt(
                 process.wait()
         output.seek(0)
         said = output.read()[-2000:].decode(errors="replace")
+    # of processes that nobody waited for, nobody is told the time: what was seen of them last
+    seen = sum(peak.get("ticks", 0) for peak in peaks.values()) / os.sysconf("SC_CLK_TCK")
     main = peaks.pop(process.pid, {})
     workers = list(peaks.values())
     watched = Watched(
         seconds,
-        _cpu_of_children() - cpu_before,
+        max(seen, _cpu_of_children() - cpu_before),
         main.get("VmHWM", 0),
         main.get("RssAnon", 0),
         max((peak.get("VmHWM", 0) for peak in workers), default=0),
@@ -120,12 +122,14 @@ def tree(pid: int) -> Iterator[int]:
 def _look(pid: int, peak: dict[str, int]) -> None:
     try:
         status = (_PROC / str(pid) / "status").read_text()
+        times = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[11:13]
     except OSError:  # ended meanwhile
         return
     for line in status.splitlines():
         name, _, value = line.partition(":")
         if name in ("VmHWM", "RssAnon"):
             peak[name] = max(peak.get(name, 0), int(value.split()[0]) * 1024)
+    peak["ticks"] = sum(map(int, times))
 
 
 def _on_disk(directory: Path) -> int:
