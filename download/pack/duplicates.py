@@ -50,7 +50,7 @@ class Clusters:
     same of clusters that share a pair. ``pairs`` (m, 2), lower row first, in order, with their
     ``similarity``. ``counts``: ``plain`` pictures that were left out, because there is too little
     to see on them; ``candidates`` that were looked at, pairs ``compared``, ``crowded`` candidates
-    that weren't looked at, because too many share a code.
+    that weren't looked at, because too many are much like one another.
     """
 
     labels: Rows
@@ -69,8 +69,8 @@ def clusters(
 ) -> Clusters:
     """Clusters of copies among n pictures, (n, LENGTH) uint8.
 
-    ``same`` is the least similarity of a copy. ``report`` is told of rows that were done, n in
-    all. The same likenesses in the same order give the same clusters.
+    ``same`` is the least similarity of a copy. ``report`` is told of rows whose candidates
+    were looked at, n in all. The same likenesses in the same order give the same clusters.
     """
     work = _Work(scratch, report)
     search = _Search(many, many, work)
@@ -220,9 +220,11 @@ _AT_A_TIME: Final = 128  # of them whose codes are made at a time: a processor's
 _ENTRIES: Final = 1 << 24  # entries of a partition, about: 500 MB
 _PAIRS: Final = 1 << 21  # pairs of codes that are looked at at a time
 
-#: One question meets at most that many entries: those with a code much like others' beyond are
-#: drawings of one kind, and comparing all with all would take the square of their number.
-_CROWD: Final = 4096
+#: One question looks at that many entries at most, around its picture's own code, and takes that
+#: many of the nearest: where there are more, they are drawings of one kind (a thousand charts), and
+#: to compare all with all would take the square of their number.
+_CROWD: Final = 1024
+_NEAREST: Final = 32
 
 _ENTRY: Final = np.dtype([("code", "<u8"), ("row", "<u4"), ("part", "u1")])
 _QUESTION: Final = np.dtype([("key", "<u4"), ("row", "<u4")])
@@ -335,9 +337,9 @@ def _candidates(parted: Bytes, wholes: Bytes, search: _Search) -> Iterator[_Cand
         _enter(parted, entries, bits, search.work if counted else None)
         _ask(wholes, questions, bits, own)
         for number in range(parts):
-            yield from _met(
-                entries.take(number), questions.take(number), own, bits, search, number / parts
-            )
+            yield from _met(entries.take(number), questions.take(number), own, bits, search)
+            done = [len(wholes) * n // parts for n in (number, number + 1)]
+            search.work.report(done[1] - done[0])
 
 
 def key_bits(pictures: int) -> int:
@@ -408,7 +410,7 @@ def _ask(many: Bytes, questions: _Partitions, bits: int, own: Codes) -> None:
 
 def _met(
     entries: npt.NDArray[np.void], questions: npt.NDArray[np.void], own: Codes, bits: int,
-    search: _Search, done: float,
+    search: _Search,
 ) -> Iterator[_Candidates]:  # fmt: skip
     """Candidates of one partition."""
     entries = entries[np.argsort(entries["code"], kind="stable")]
@@ -426,14 +428,17 @@ def _met(
         until = max(until, at + 1)
         part = slice(at, until)
         counts = last[part] - first[part]
-        whole = np.repeat(rows[part], counts)
-        start = np.repeat(first[part] - (np.cumsum(counts) - counts), counts)
-        entry = start + np.arange(len(whole))
-        near = np.bitwise_count(codes[entry] ^ own[whole]) <= _CODE_DISTANCE
-        entry, whole = entry[near], whole[near]
-        row = entries["row"][entry].astype(np.int64)
-        other = row != whole if search.within else np.ones(len(row), bool)
-        yield _once(row[other], whole[other], entries["part"][entry][other])
+        question = np.repeat(np.arange(len(counts)), counts)
+        start = first[part] - (np.cumsum(counts) - counts)
+        entry = start[question] + np.arange(len(question))
+        whole = rows[part][question]
+        distance = np.bitwise_count(codes[entry] ^ own[whole])
+        near = distance <= _CODE_DISTANCE
+        if search.within:
+            near &= entries["row"][entry] != whole
+        kept = _nearest(question, distance, np.flatnonzero(near), search.work)
+        found = entries[entry[kept]]
+        yield _once(found["row"].astype(np.int64), whole[kept], found["part"])
         at = until
 
 
@@ -448,6 +453,15 @@ def _thinned(first: Rows, last: Rows, codes: Codes, own: Codes, work: _Work) -> 
     first, last = first.copy(), last.copy()
     first[crowd], last[crowd] = lowest, lowest + _CROWD
     return first, last
+
+
+def _nearest(question: Rows, distance: Bytes, near: Rows, work: _Work) -> Rows:
+    """Of the places ``near`` the nearest of each question."""
+    order = near[np.lexsort((distance[near], question[near]))]
+    asked = question[order]
+    rank = np.arange(len(asked)) - np.searchsorted(asked, asked)
+    work.counts["crowded"] += int((rank >= _NEAREST).sum())
+    return order[rank < _NEAREST]
 
 
 def _once(first: Rows, whole: Rows, part: npt.NDArray[np.uint8]) -> _Candidates:
