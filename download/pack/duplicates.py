@@ -228,7 +228,7 @@ def _asked(above: Floats, bits: int) -> Codes:
 # ------------------------------------------------------------------------------- twins
 
 #: What twins agree by at least: more than copies do, since their likenesses stand for one another.
-_TWIN: Final = 0.98
+_TWIN: Final = 0.985
 
 #: Bits of a code that may differ between twins: any of one of these parts.
 _MAY_DIFFER: Final = [np.uint64(0xFFFF) << np.uint64(at) for at in (0, 16, 32, 48)]
