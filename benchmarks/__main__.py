@@ -33,6 +33,7 @@ NAMES = {
     "mediainfo": "Commons' files into tables, beside etl",
     "join": "sizes of files from 20 million rows of MediaWiki's table `image`",
     "candidates": "where images of 150,000 entities are, from 20 million files",
+    "likeness": "how often copies are found and look-alikes merged; clusters of 5 million",
     "fetching": "images of a local nginx into shards, beside img2dataset and the machine's limit",
     "probes": "what a hostile server gets done, to us and to img2dataset",
     "hosts": "50,000 candidates over 200 hosts that fail in all ways",

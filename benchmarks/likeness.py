@@ -32,7 +32,7 @@ Bytes = npt.NDArray[np.uint8]
 
 _FAMILIES, _MEMBERS = 12, 5
 _SIZE = 256  # pixels of the shorter side, as images are packed by default
-THRESHOLDS: Final = (0.85, 0.9, 0.94, 0.96, 0.98)
+THRESHOLDS: Final = (0.9, 0.94, 0.96, 0.97, 0.98)
 _COPIES = 50  # one of so many made likenesses is a copy
 #: What a made likeness has of a drawn picture's and of noise: two of one picture correlate by 0.25,
 #: so keys crowd as those of real pictures do.
@@ -94,7 +94,7 @@ def _drawn(families: int, workers: int) -> _Drawn:
 def _family(place: tuple[str, int]) -> tuple[Bytes, Bytes]:
     kind, family = place
     members = [drawn(kind, family, member) for member in range(_MEMBERS)]
-    rng = np.random.default_rng(family)
+    rng = np.random.default_rng([list(KINDS).index(kind), family])
     changed = [change(members[0], rng) for change in CHANGES.values()]
     return _likenesses(members), _likenesses(changed)
 

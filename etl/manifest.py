@@ -197,8 +197,8 @@ def read_manifest(directory: Path, step: str) -> dict[str, Any]:
         ) from error
     if not isinstance(data, dict) or data.get("step") != step:
         found = data.get("step", "no step") if isinstance(data, dict) else "not a map"
-        article = "an" if step[0] in "aeiou" else "a"
-        raise UserError(f"{path} is the manifest of {found!r}, not of {article} {step}.")
+        article = "" if step.endswith("s") else "an " if step[0] in "aeiou" else "a "
+        raise UserError(f"{path} is the manifest of {found!r}, not of {article}{step}.")
     if not isinstance(data.get("outputs"), dict):
         raise UserError(
             f"{path} lists no outputs: it was changed or cut off; make the {step} again."

@@ -384,6 +384,7 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
         "join",
         "candidates",
         "mediainfo",
+        "likeness",
     )
     small = ["--json-bytes", "3M", "--peer-bytes", "1M", "--sizes", "1M,3M", "--lines", "60"]
     counts = [
@@ -393,6 +394,8 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
         "4k",
         "--images",
         "6k",
+        "--likenesses",
+        "100",
         "--changed",
         "0.4",
         "--kills",
@@ -407,7 +410,7 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr.decode()
     printed = [json.loads(line) for line in done.stdout.splitlines()]
     etl, formats, stages, merge, scale, update, kills, graph, *others_ = printed
-    explain, join, candidates, mediainfo = others_
+    explain, join, candidates, mediainfo, likeness = others_
     assert [found["benchmark"] for found in printed] == list(names)
 
     limit, ours, *others = etl["rates"]
@@ -463,6 +466,12 @@ def test_every_benchmark_measures_what_it_names(tmp_path: Path) -> None:
     assert gz["depicts"] == bz2_["depicts"] > 100
     assert all(form["of_etl"] > 0 for form in forms)
 
+    found_ = {row["change"]: row["shares"][0] for row in likeness["found"]}
+    assert found_["JPEG 90"] > 0.9
+    assert found_["mirrored"] < 0.2
+    assert [row["found"] for row in likeness["scale"]] == [0, 2]
+    assert "caption bar" in importlib.import_module("benchmarks.likeness").tables(likeness)
+
     made = ("dump-", "world-", "image-")
     left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(made)}
-    assert left == {"store"}
+    assert left == {"store", "likeness"}

@@ -19,9 +19,8 @@ from typing import Final, NamedTuple
 
 import lmdb
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from download.fetch.log import INDEX_FOLDER, bodies_file, log_file, parts
+from download.fetch.log import INDEX_FOLDER, bodies_file, parts, read_part
 from etl.errors import UserError
 
 # Address space, not disk: 32 bytes of sha256 and 22 of a place are some 80 in a B-tree whose keys
@@ -113,7 +112,7 @@ def _place(packed: bytes) -> Place:
 
 def stored_in(fetches: Path, part: str) -> list[tuple[bytes, int, int]]:
     """(sha256, offset, length) of the bodies that a part stored, as its log says."""
-    table = pq.read_table(log_file(fetches, part), columns=["sha256", "offset", "bytes"])
+    table = read_part(fetches, part, ["sha256", "offset", "bytes"])
     table = table.filter(pc.is_valid(table["offset"]))
     return list(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
 

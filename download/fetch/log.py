@@ -21,12 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from etl.errors import UserError
 
 #: Where all this stands in a directory of images.
 FOLDER: Final = "fetches"
@@ -107,11 +109,26 @@ def table_of(rows: Iterable[Row]) -> pa.Table:
     )
 
 
+def read_part(fetches: Path, part: str, columns: list[str], filters: Any = None) -> pa.Table:
+    """Columns of a part's rows, in one piece each; those that a filter of Arrow's lets through.
+
+    Raises UserError where it is damaged.
+    """
+    path = log_file(fetches, part)
+    try:
+        return pq.read_table(path, columns=columns, filters=filters).combine_chunks()
+    except pa.ArrowInvalid as error:
+        raise UserError(
+            f"{path} is damaged; remove it, and `sparqless images fetch` asks again for what it "
+            "had written there."
+        ) from error
+
+
 def asked_to_wait(fetches: Path, part: str) -> Iterator[tuple[str, float]]:
     """(URL, seconds since 1970) of the answers in a part that said until when to wait."""
     columns = ["url", "final_url", "at", "seconds", "retry_after"]
     said = pc.field("retry_after").is_valid()
-    for row in pq.read_table(log_file(fetches, part), columns=columns, filters=said).to_pylist():
+    for row in read_part(fetches, part, columns, said).to_pylist():
         until = row["at"].timestamp() + row["seconds"] + row["retry_after"]
         yield row["final_url"] or row["url"], until
 

@@ -36,6 +36,7 @@ from download.fetch.log import (
     FOLDER,
     LOG_FOLDER,
     RESULTS_FILE,
+    STORE_FOLDER,
     asked_to_wait,
     next_number,
     parts,
@@ -290,7 +291,9 @@ class _Begun(msgspec.Struct, frozen=True):
 
 def _begin(fetches: Path, retry: Sequence[str]) -> _Begun:
     """The next number. The same command goes on with a run that was killed; another doesn't."""
-    numbers = [run_of(part) for part in parts(fetches)]
+    stored = (file.stem for file in (fetches / STORE_FOLDER).glob("*.bodies"))
+    # also of bodies whose rows were removed: a part of the same name would be taken for theirs
+    numbers = [run_of(part) for part in (*parts(fetches), *stored)]
     wanted = sorted({*retry})
     before: _Begun | None = None
     with suppress(FileNotFoundError):

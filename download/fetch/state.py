@@ -21,9 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from download.fetch.log import RESULTS, log_file, parts, run_of
+from download.fetch.log import RESULTS, parts, read_part, run_of
 from download.fetch.outcomes import rule
 from download.fetch.plan import Numbers, Plan
 from etl.tables import TableWriter
@@ -93,7 +92,7 @@ class State:
         self._known.update(new)
 
     def _take(self, part: str, run: int, *, moved: bool) -> None:
-        table = pq.read_table(log_file(self._fetches, part), columns=_COLUMNS)
+        table = read_part(self._fetches, part, _COLUMNS)
         is_moved = _mask(pc.equal(table["reason"], "moved"))
         table = table.filter(pa.array(is_moved == moved)).combine_chunks()
         if not table.num_rows:
@@ -151,11 +150,8 @@ class State:
         """Where those go on that are wanted and have moved."""
         there = wanted & (self.of == _MOVED)
         for part in reversed(self._moving):  # the last word is the one that counts
-            table = pq.read_table(
-                log_file(self._fetches, part),
-                columns=["url_hash", "reason", "next_url", "hops"],
-                filters=pc.field("reason") == "moved",
-            ).combine_chunks()
+            columns = ["url_hash", "reason", "next_url", "hops"]
+            table = read_part(self._fetches, part, columns, pc.field("reason") == "moved")
             if not table.num_rows:
                 continue
             rows = self.plan.rows(table["url_hash"].combine_chunks())

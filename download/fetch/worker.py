@@ -293,6 +293,7 @@ class _Worker:
                 now = time.time()
                 left = self._manners.pauses()
                 self._told.pauses = {group: now + seconds for group, seconds in left.items()}
+                self._told.left = 0
                 self._write_told()
         await self.log.end()
         return self.log.attempts

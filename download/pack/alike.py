@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.floating]
 Float32 = npt.NDArray[np.float32]
 
 #: At this similarity two pictures are the same. Figures: docs/performance.md, likeness.
-SAME: Final = 0.96
+SAME: Final = 0.97
 
 #: Of either picture's area that both have to show. A crop to 0.8 of both sides leaves 0.64.
 LEAST_SHARED: Final = 0.6
@@ -77,6 +77,7 @@ _FINE: Final = _Scale(likeness.FREQUENCIES, 48, 10.0, 3)
 #: What a pair has to correlate by after the first coarse steps, and after as many again.
 _PROMISING: Final = (0.8, 0.85)
 
+_EDGE = 0.01  # of a side: closer, both end together
 _BESIDE = 1.0  # of a wave of the frequencies that count: what an edge spoils
 
 _LARGEST_STEP = 0.04  # of a side, in one Gauss–Newton step
@@ -214,37 +215,39 @@ def _weight(sizes: Float32, scale: _Scale) -> Float32:
     return np.asarray(np.exp(-np.square(place) / (2 * scale.width**2)), np.float32)
 
 
-def _waves(start: Float32, end: Float32, scale: _Scale) -> tuple[Float32, Float32, Float32]:
-    """Cosines over a window and their slopes, (n, frequencies, samples); its samples' places."""
+def _waves(start: Float32, end: Float32, scale: _Scale) -> tuple[Float32, Float32]:
+    """Cosines over a window and their slopes, (n, frequencies, samples)."""
     places = start[:, None] + (end - start)[:, None] * _samples(scale)[None, :]
     turns = np.pi * np.arange(scale.frequencies, dtype=np.float32)
     phases = turns[None, :, None] * places[:, None, :]
     weight = _weight(end - start, scale)[:, :, None]
-    return np.cos(phases) * weight, -np.sin(phases) * weight * turns[None, :, None], places
+    return np.cos(phases) * weight, -np.sin(phases) * weight * turns[None, :, None]
 
 
-def _within(places: Float32, start: Float32, end: Float32, scale: _Scale) -> Float32:
-    """1 for samples on the first picture, (n, samples).
+def _within(start: Float32, end: Float32, scale: _Scale) -> Float32:
+    """1 for samples that both pictures show, (n, samples).
 
-    Where the first ends within the second, low frequencies of the second run over that edge: a
-    narrow strip beside it isn't compared.
+    Where one ends and the other goes on, low frequencies run over that edge: a strip beside it
+    isn't compared.
     """
-    step = ((end - start) / scale.samples)[:, None]
-    margin = _BESIDE / scale.width
-    before = np.where(start < -0.01, margin, 0).astype(np.float32)[:, None] * (end - start)[:, None]
-    after = np.where(end > 1.01, margin, 0).astype(np.float32)[:, None] * (end - start)[:, None]
-    inside = np.minimum(places - before, 1 - after - places)
-    return np.asarray(np.clip(inside / step + 0.5, 0, 1), np.float32)
+    size = np.maximum(end - start, 1e-3)
+    first, last = -start / size, (1 - start) / size  # the first picture on the second's side
+    margin = np.float32(_BESIDE / scale.width)
+    before = np.maximum(first, 0) + np.where(np.abs(start) > _EDGE, margin, 0)
+    after = np.minimum(last, 1) - np.where(np.abs(end - 1) > _EDGE, margin, 0)
+    share = _samples(scale)[None, :]
+    inside = np.minimum(share - before[:, None], after[:, None] - share) * scale.samples
+    return np.asarray(np.clip(inside + 0.5, 0, 1), np.float32)
 
 
 def _field(bright: Float32, windows: Float32, scale: _Scale) -> _Field:
     left, right, top, bottom = windows.T
-    across, across_slope, x = _waves(left, right, scale)
-    down, down_slope, y = _waves(top, bottom, scale)
+    across, across_slope = _waves(left, right, scale)
+    down, down_slope = _waves(top, bottom, scale)
     kept = bright[:, : scale.frequencies, : scale.frequencies]
     rows = kept @ across
     upright, upright_slope = down.transpose(0, 2, 1), down_slope.transpose(0, 2, 1)
-    shown = _within(y, top, bottom, scale)[:, :, None] * _within(x, left, right, scale)[:, None, :]
+    shown = _within(top, bottom, scale)[:, :, None] * _within(left, right, scale)[:, None, :]
     return _Field(upright @ rows, upright @ (kept @ across_slope), upright_slope @ rows, shown)
 
 
@@ -326,10 +329,10 @@ def _colours(many: Bytes, windows: Float32) -> tuple[Float32, Float32]:
     """Cb and Cr over a window in levels, (n, 2, 12, 12), and where it is on the picture."""
     scale = _Scale(likeness.COLOURS, _PLACES, 4.0, 0)
     left, right, top, bottom = windows.T
-    across, _, x = _waves(left, right, scale)
-    down, _, y = _waves(top, bottom, scale)
+    across, _ = _waves(left, right, scale)
+    down, _ = _waves(top, bottom, scale)
     planes = likeness.colour(many).astype(np.float32)
     rows: Float32 = planes @ across[:, None]
     values: Float32 = down.transpose(0, 2, 1)[:, None] @ rows
-    inside = _within(y, top, bottom, scale)[:, :, None] * _within(x, left, right, scale)[:, None, :]
+    inside = _within(top, bottom, scale)[:, :, None] * _within(left, right, scale)[:, None, :]
     return values, np.asarray(inside, np.float32)

@@ -250,14 +250,14 @@ class _FirstUrls:
         self.bodies = np.flatnonzero(dropped)
         self._missing = dropped.copy()
         self._met: list[Ids] = [np.empty(0, np.int64)]
-        self._urls: list[pa.Array] = [pa.array([], pa.string())]
+        self._urls: list[pa.Array] = [pa.array([], pa.large_string())]
 
     def add(self, body: Ids, urls: pa.ChunkedArray) -> None:
         distinct, at = np.unique(body, return_index=True)
         new = self._missing[distinct]
         self._missing[distinct] = False
         self._met.append(distinct[new])
-        self._urls.append(urls.combine_chunks().take(pa.array(at[new])))
+        self._urls.append(urls.combine_chunks().take(pa.array(at[new])).cast(pa.large_string()))
 
     def urls(self) -> pa.Array:
         """In the order of ``bodies``."""

@@ -11,11 +11,16 @@ were wrong. So a copy is found that lost up to a fifth of either side, and one t
 for which the original is the part. Two different parts of a third picture that isn't there aren't
 found.
 
+**Twins.** The web has thousands of copies of one photograph that differ by a compression. Who has
+the same code as a picture before it, but for one of four parts of the code, is compared with that
+one first; if they are all but equal, that one stands for both, so such a crowd costs its number and
+not the square of it.
+
 **Pairs.** Candidates whose codes differ little are compared (download/pack/alike.py).
 
-**Clusters** are stars: every member was found to be the same as the cluster's middle. Chains, in
-which each is like the next and the first unlike the last, don't grow into one. ``linked`` has the
-chains: what must not stand on both sides of a split is kept together by it.
+**Clusters** are stars: every member, or its twin, was found to be the same as the cluster's middle.
+Chains, in which each is like the next and the first unlike the last, don't grow into one.
+``linked`` has the chains: what must not stand on both sides of a split is kept together by it.
 
 The key has more bits for more pictures, since chance meetings grow with their square. What goes
 past memory is written to ``scratch``: 1.2 kB a picture.
@@ -48,9 +53,10 @@ class Clusters:
 
     ``labels``: the lowest row of the cluster; a row without copies is its own. ``linked``: the
     same of clusters that share a pair. ``pairs`` (m, 2), lower row first, in order, with their
-    ``similarity``. ``counts``: ``plain`` pictures that were left out, because there is too little
-    to see on them; ``candidates`` that were looked at, pairs ``compared``, ``crowded`` candidates
-    that weren't looked at, because too many share a code.
+    ``similarity``, twins among them. ``counts``: ``plain`` pictures that were left out, because
+    there is too little to see on them; ``twins``; ``candidates`` that were looked at, pairs
+    ``compared``, ``crowded`` candidates that weren't looked at, because too many are much like one
+    another.
     """
 
     labels: Rows
@@ -69,13 +75,16 @@ def clusters(
 ) -> Clusters:
     """Clusters of copies among n pictures, (n, LENGTH) uint8.
 
-    ``same`` is the least similarity of a copy. ``report`` is told of rows that were done, n in
-    all. The same likenesses in the same order give the same clusters.
+    ``same`` is the least similarity of a copy. ``report`` is told of rows whose candidates
+    were looked at, n in all. The same likenesses in the same order give the same clusters.
     """
     work = _Work(scratch, report)
-    search = _Search(many, many, work)
+    twins, likenesses = _twins(many, max(same, _TWIN), work)
+    search = _Search(many, many, work, np.sort(twins[:, 1]))
     pairs, similarity = _same(search, same)
     labels = _stars(len(many), pairs, similarity)
+    labels[twins[:, 1]] = labels[_components(len(many), twins)[twins[:, 1]]]
+    pairs, similarity = _in_order([pairs, twins], [similarity, likenesses])
     return Clusters(labels, _components(len(many), pairs), pairs, similarity, work.counts)
 
 
@@ -216,6 +225,64 @@ def _asked(above: Floats, bits: int) -> Codes:
     return keys
 
 
+# ------------------------------------------------------------------------------- twins
+
+#: What twins agree by at least: more than copies do, since their likenesses stand for one another.
+_TWIN: Final = 0.985
+
+#: Bits of a code that may differ between twins: any of one of these parts.
+_MAY_DIFFER: Final = [np.uint64(0xFFFF) << np.uint64(at) for at in (0, 16, 32, 48)]
+
+_LAID_OVER: Final = np.array([0.0, 1.0, 0.0, 1.0])  # one on the other, whole on whole
+
+
+def _twins(many: Bytes, same: float, work: _Work) -> tuple[Rows, npt.NDArray[np.float32]]:
+    """Pairs (m, 2) of a row and one after it that is all but equal, each such row once."""
+    own, is_left = np.zeros(len(many), np.uint64), np.zeros(len(many), bool)
+    for at, part, rows in _chunks(many):
+        own[at + rows] = _code(_own(part[rows]))
+        is_left[at + rows] = True
+    pairs, found = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)]
+    for may_differ in _MAY_DIFFER:
+        first, second = _of_one_code(own & ~may_differ, np.flatnonzero(is_left))
+        similarity = _compared(many, first, second)
+        work.counts["compared"] += len(first)
+        kept = similarity >= same
+        is_left[second[kept]] = False
+        pairs.append(np.stack([first[kept], second[kept]], axis=1))
+        found.append(similarity[kept])
+    every, likenesses = np.concatenate(pairs), np.concatenate(found)
+    work.counts["twins"] = len(every)
+    return every, likenesses
+
+
+def _of_one_code(codes: Codes, rows: Rows) -> tuple[Rows, Rows]:
+    """Of rows with one code the lowest, and each of the others."""
+    order = rows[np.argsort(codes[rows], kind="stable")]
+    fresh = np.ones(len(order), bool)
+    fresh[1:] = codes[order[1:]] != codes[order[:-1]]
+    starts = np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))
+    return order[starts][~fresh], order[~fresh]
+
+
+def _compared(many: Bytes, first: Rows, second: Rows) -> npt.NDArray[np.float32]:
+    """Similarities of rows that show all of one another, (n,)."""
+    similarity = np.zeros(len(first), np.float32)
+    for at in range(0, len(first), _CHUNK):
+        ones, others = many[first[at : at + _CHUNK]], many[second[at : at + _CHUNK]]
+        places = np.broadcast_to(_LAID_OVER, (len(ones), 4))
+        similarity[at : at + _CHUNK] = alike.compare(ones, others, places)
+    return similarity
+
+
+def _in_order(
+    pairs: list[Rows], similarities: list[npt.NDArray[np.float32]]
+) -> tuple[Rows, npt.NDArray[np.float32]]:
+    every, similarity = np.concatenate(pairs), np.concatenate(similarities)
+    order = np.lexsort((every[:, 1], every[:, 0]))
+    return every[order], similarity[order]
+
+
 # ------------------------------------------------------------------------------- candidates
 
 _CHUNK: Final = 2048  # pictures that are gone through at a time
@@ -223,9 +290,11 @@ _AT_A_TIME: Final = 128  # of them whose codes are made at a time: a processor's
 _ENTRIES: Final = 1 << 24  # entries of a partition, about: 500 MB
 _PAIRS: Final = 1 << 21  # pairs of codes that are looked at at a time
 
-#: One question meets at most that many entries: those with a code much like others' beyond are
-#: drawings of one kind, and comparing all with all would take the square of their number.
-_CROWD: Final = 4096
+#: One question looks at that many entries at most, around its picture's own code, and takes that
+#: many of the nearest: where there are more, they are drawings of one kind (a thousand charts), and
+#: to compare all with all would take the square of their number.
+_CROWD: Final = 1024
+_NEAREST: Final = 32
 
 _ENTRY: Final = np.dtype([("code", "<u8"), ("row", "<u4"), ("part", "u1")])
 _QUESTION: Final = np.dtype([("key", "<u4"), ("row", "<u4")])
@@ -240,7 +309,9 @@ class _Work:
     scratch: Path | None
     report: Report
     counts: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("plain", "candidates", "compared", "crowded"), 0)
+        default_factory=lambda: dict.fromkeys(
+            ("plain", "twins", "candidates", "compared", "crowded"), 0
+        )
     )
 
 
@@ -259,6 +330,7 @@ class _Search:
     ones: Bytes
     others: Bytes
     work: _Work
+    left_out: Rows = field(default_factory=lambda: np.zeros(0, np.int64))  # of ones
 
     @property
     def within(self) -> bool:
@@ -335,12 +407,12 @@ def _candidates(parted: Bytes, wholes: Bytes, search: _Search) -> Iterator[_Cand
         entries = _Partitions(parts, _ENTRY, Path(folder) / "entries")
         questions = _Partitions(parts, _QUESTION, Path(folder) / "questions")
         counted = parted is search.ones
-        _enter(parted, entries, bits, search.work if counted else None)
-        _ask(wholes, questions, bits, own)
+        _enter(parted, entries, bits, search.work if counted else None, search.left_out)
+        _ask(wholes, questions, bits, own, search.left_out)
         for number in range(parts):
-            yield from _met(
-                entries.take(number), questions.take(number), own, bits, search, number / parts
-            )
+            yield from _met(entries.take(number), questions.take(number), own, bits, search)
+            done = [len(wholes) * n // parts for n in (number, number + 1)]
+            search.work.report(done[1] - done[0])
 
 
 def key_bits(pictures: int) -> int:
@@ -386,8 +458,17 @@ def _chunks(many: Bytes) -> Iterator[tuple[int, Bytes, Rows]]:
         yield at, part, np.flatnonzero(~alike.plain(part))
 
 
-def _enter(many: Bytes, entries: _Partitions, bits: int, work: _Work | None) -> None:
-    for at, part, rows in _chunks(many):
+def _without(rows: Rows, at: int, left_out: Rows) -> Rows:
+    """Rows of a part that begins at a row, without those (sorted) that are left out."""
+    some = left_out[np.searchsorted(left_out, at) : np.searchsorted(left_out, at + _CHUNK)] - at
+    return np.setdiff1d(rows, some, assume_unique=True)
+
+
+def _enter(
+    many: Bytes, entries: _Partitions, bits: int, work: _Work | None, left_out: Rows
+) -> None:
+    for at, part, told in _chunks(many):
+        rows = _without(told, at, left_out)
         codes = _codes(part[rows])  # (n, parts)
         made = np.empty(codes.shape, _ENTRY)
         made["code"] = codes
@@ -395,11 +476,12 @@ def _enter(many: Bytes, entries: _Partitions, bits: int, work: _Work | None) -> 
         made["part"] = np.arange(len(PARTS))[None, :]
         entries.add(codes.ravel() >> np.uint64(64 - bits), made.ravel())
         if work:
-            work.counts["plain"] += len(part) - len(rows)
+            work.counts["plain"] += len(part) - len(told)
 
 
-def _ask(many: Bytes, questions: _Partitions, bits: int, own: Codes) -> None:
-    for at, part, rows in _chunks(many):
+def _ask(many: Bytes, questions: _Partitions, bits: int, own: Codes, left_out: Rows) -> None:
+    for at, part, told in _chunks(many):
+        rows = _without(told, at, left_out)
         above = _own(part[rows])
         own[at + rows] = _code(above)
         keys = _asked(above, bits)
@@ -411,7 +493,7 @@ def _ask(many: Bytes, questions: _Partitions, bits: int, own: Codes) -> None:
 
 def _met(
     entries: npt.NDArray[np.void], questions: npt.NDArray[np.void], own: Codes, bits: int,
-    search: _Search, done: float,
+    search: _Search,
 ) -> Iterator[_Candidates]:  # fmt: skip
     """Candidates of one partition."""
     entries = entries[np.argsort(entries["code"], kind="stable")]
@@ -429,14 +511,17 @@ def _met(
         until = max(until, at + 1)
         part = slice(at, until)
         counts = last[part] - first[part]
-        whole = np.repeat(rows[part], counts)
-        start = np.repeat(first[part] - (np.cumsum(counts) - counts), counts)
-        entry = start + np.arange(len(whole))
-        near = np.bitwise_count(codes[entry] ^ own[whole]) <= _CODE_DISTANCE
-        entry, whole = entry[near], whole[near]
-        row = entries["row"][entry].astype(np.int64)
-        other = row != whole if search.within else np.ones(len(row), bool)
-        yield _once(row[other], whole[other], entries["part"][entry][other])
+        question = np.repeat(np.arange(len(counts)), counts)
+        start = first[part] - (np.cumsum(counts) - counts)
+        entry = start[question] + np.arange(len(question))
+        whole = rows[part][question]
+        distance = np.bitwise_count(codes[entry] ^ own[whole])
+        near = distance <= _CODE_DISTANCE
+        if search.within:
+            near &= entries["row"][entry] != whole
+        kept = _nearest(question, distance, np.flatnonzero(near), search.work)
+        found = entries[entry[kept]]
+        yield _once(found["row"].astype(np.int64), whole[kept], found["part"])
         at = until
 
 
@@ -451,6 +536,15 @@ def _thinned(first: Rows, last: Rows, codes: Codes, own: Codes, work: _Work) -> 
     first, last = first.copy(), last.copy()
     first[crowd], last[crowd] = lowest, lowest + _CROWD
     return first, last
+
+
+def _nearest(question: Rows, distance: Bytes, near: Rows, work: _Work) -> Rows:
+    """Of the places ``near`` the nearest of each question."""
+    order = near[np.lexsort((distance[near], question[near]))]
+    asked = question[order]
+    rank = np.arange(len(asked)) - np.searchsorted(asked, asked)
+    work.counts["crowded"] += int((rank >= _NEAREST).sum())
+    return order[rank < _NEAREST]
 
 
 def _once(first: Rows, whole: Rows, part: npt.NDArray[np.uint8]) -> _Candidates:

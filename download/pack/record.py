@@ -177,12 +177,16 @@ def _queries(rows: Iterable[Row], queries: Iterable[Row]) -> list[Query]:
     return found
 
 
+#: Unicode's control characters (C0 and C1), which steer a terminal and say nothing in a caption.
+_CONTROLS: Final = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " ")
+
+
 def _texts(rows: Iterable[Row]) -> list[Text]:
-    """Texts in the order of the candidates, each once, with white space collapsed."""
+    """Texts in the order of the candidates, each once, with white space and controls collapsed."""
     found: dict[str, Text] = {}
     for row in rows:
         for written, lang in zip(row["texts"] or (), row["text_langs"] or (), strict=True):
-            text = " ".join((written or "").split())
+            text = " ".join((written or "").translate(_CONTROLS).split())
             if not text:
                 continue
             known = found.get(text)

@@ -107,7 +107,14 @@ BUCKET: Final = 10
 TABLES: Final = (ATTRIBUTION_FILE, DROPPED_FILE, IMAGES_FILE, SPLITS_FILE)
 
 #: The modules that make a JPEG of a file.
-_DECODING: Final = ("image", "colours", "decoder", "filters", "likeness")
+_DECODING: Final = (
+    "pack/image",
+    "pack/colours",
+    "pack/decoder",
+    "pack/filters",
+    "pack/likeness",
+    "beginnings",
+)
 
 _PLAN = "plan.json"
 _PLANNED, _DEALT, _TABLES = "planned.json", "dealt.json", "tables.json"
@@ -227,12 +234,11 @@ def _inputs(images: Path, work: Path, options: Options) -> _Inputs:
 
 def _keys(inputs: _Inputs, target: Target, options: Options) -> dict[str, str]:
     """Digests of all that decides: about decoding, and about everything."""
-    here = Path(__file__).parent
-    room, etl = here.parent, here.parents[1] / "etl"
+    room, etl = Path(__file__).parents[1], Path(__file__).parents[2] / "etl"
     decoding = [
         SHARDS_FORMAT,
         tool_versions(),
-        [digest_of_file(here / f"{name}.py", lambda _: None) for name in _DECODING],
+        [digest_of_file(room / f"{name}.py", lambda _: None) for name in _DECODING],
         inputs.digests,
         msgspec.to_builtins(options.image),
         options.per_task,

@@ -241,6 +241,22 @@ def test_an_index_that_is_lost_is_made_again(server: Server, tmp_path: Path) -> 
         assert len(bodies) == 6
 
 
+def test_a_damaged_part_is_named_and_can_be_done_without(server: Server, tmp_path: Path) -> None:
+    write_candidates(tmp_path / "i", [f"http://a.test/ok/{n}" for n in range(6)])
+    go(tmp_path / "i", server)
+    write_candidates(tmp_path / "i", [f"http://a.test/ok/{n}" for n in range(3, 9)])
+    (part,) = (tmp_path / "i" / "fetches" / "log").iterdir()
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(UserError, match=f"{part.name} is damaged; remove it"):
+        go(tmp_path / "i", server)
+    part.unlink()
+    go(tmp_path / "i", server)
+    assert reasons(tmp_path / "i") == ["ok"] * 6
+    with Bodies(tmp_path / "i" / "fetches") as bodies:
+        found = [bodies.get(row["sha256"]) for row in results(tmp_path / "i")]
+    assert found == [image(f"/ok/{n}") for n in range(3, 9)]
+
+
 # --- hosts and workers --------------------------------------------------------------------------
 
 
@@ -579,5 +595,6 @@ def test_so_many_requests_are_under_way_and_no_more(
     server.delay = 0.02
     write_candidates(tmp_path / "i", [f"http://h{n % 30}.test/ok/{n}" for n in range(90)])
     go(tmp_path / "i", server, connections=5, workers=workers)
-    assert 4 <= server.most_at_once <= 5
+    assert server.most_at_once <= 5
+    assert workers or server.most_at_once == 5  # two processes may begin one after the other
     assert Counter(reasons(tmp_path / "i")) == {"ok": 90}

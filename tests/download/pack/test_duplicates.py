@@ -123,16 +123,31 @@ def assert_same(one: Clusters, other: Clusters) -> None:
     np.testing.assert_allclose(one.similarity, other.similarity, atol=1e-3)
 
 
+def test_a_thousand_copies_of_one_photograph_cost_a_thousand_comparisons() -> None:
+    random = np.random.default_rng(7)
+    photograph = small("landscape", 5, 0)
+    copies = []
+    for _ in range(1_000):
+        noise = random.integers(-1, 2, (photograph.height, photograph.width, 1))
+        pixels = np.asarray(photograph).astype(int) + noise
+        copies.append(likeness.of(Image.fromarray(pixels.clip(0, 255).astype(np.uint8))))
+    found = clusters(likeness.likenesses(copies))
+    assert (found.labels == 0).all()
+    assert (found.linked == 0).all()
+    assert len(found.pairs) + found.counts["candidates"] < 5_000
+
+
+@pytest.mark.parametrize("cap", ["_CROWD", "_NEAREST"])
 def test_a_crowd_is_thinned_and_counted(
-    copies: likeness.Bytes, monkeypatch: pytest.MonkeyPatch
+    cap: str, copies: likeness.Bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thousand pictures with one code must not be compared a million times."""
-    monkeypatch.setattr(duplicates, "_CROWD", 8)
+    monkeypatch.setattr(duplicates, cap, 8)
+    monkeypatch.setattr(duplicates, "_TWIN", 2.0)  # none
     crowd = np.repeat(copies[:1], 100, axis=0)
     found = clusters(crowd)
     assert found.counts["crowded"] > 0
     assert found.counts["compared"] < 100 * 99 / 2
-    assert (found.linked == 0).all()
 
 
 # ------------------------------------------------------------------------------- clusters

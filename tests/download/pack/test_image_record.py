@@ -145,3 +145,9 @@ def test_no_field_is_ever_null_or_an_empty_list(rows: list[dict[str, Any]], aske
     assert schemas[0] == schemas[1]
     assert "null" not in str(schemas[0])
     assert made(*rows).caption
+
+
+def test_a_caption_cannot_steer_the_terminal_that_shows_it() -> None:
+    row = candidate(texts=["\x1b[2J\x00a\x9b dog\n at\tplay 👩\u200d🌾"], text_langs=["en"])
+    record = made(row)
+    assert record.caption == "[2J a dog at play 👩\u200d🌾"
