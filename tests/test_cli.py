@@ -210,7 +210,8 @@ def test_the_recipe_of_the_docs_builds(built: Path) -> None:
         "diff data/sample/graph/entitynet data/sample/graph/entitynet --json",
         "export entitynet --graph data/sample/graph/entitynet --out data/entitynet --json",
         "images fetch --images data/sample/images/entitynet --dry-run --json",
-        "images fetch --images data/sample/images/entitynet --contact a@example.org --json",
+        "images fetch --images data/sample/images/entitynet --contact a@example.org "
+        "--allow-host 127.0.0.1 --json",
         "images pack --images data/sample/images/entitynet "
         "--out data/sample/images/entitynet/shards --json",
     ],
