@@ -329,6 +329,9 @@ class _Worker:
                     wants_rest = lane.result()
                     if not source.running:
                         del self._active[source.name]
+                    if source.rests and not source.count:  # its other lanes have ended all there was
+                        resting = [entry for entry in resting if entry[2] is not source]
+                        heapq.heapify(resting)
                     # others of its lanes may be at a slow image until long after the rest
                     if source.count and (wants_rest or not source.running) and not source.rests:
                         source.rests = True
