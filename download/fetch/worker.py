@@ -329,7 +329,7 @@ class _Worker:
                     wants_rest = lane.result()
                     if not source.running:
                         del self._active[source.name]
-                    if source.rests and not source.count:  # its other lanes have ended all there was
+                    if source.rests and not source.count:  # other lanes ended it
                         resting = [entry for entry in resting if entry[2] is not source]
                         heapq.heapify(resting)
                     # others of its lanes may be at a slow image until long after the rest
