@@ -342,9 +342,13 @@ class _Worker:
             await asyncio.gather(*running, return_exceptions=True)
 
     def _awake(self, source: _Source) -> float:
-        """When a group goes on, by the clock of manners."""
+        """When a group goes on, by the clock of manners.
+
+        A pause that isn't waited for doesn't count: after it nobody is there, and the URLs that are
+        left end as those that came into it have.
+        """
         group, now = self._manners.of(source.name), self._manners.clock()
-        if group.waits_until:
+        if group.waits_until and self._is_waited_for(source, group):
             return group.waits_until
         until = source.deferred[0][0] if source.deferred else now
         return max(until, now + 60.0 if group.down else now)
@@ -389,8 +393,13 @@ class _Worker:
     def _rests(self, source: _Source, group: Group) -> bool:
         """Whether a group is left alone for so long that another is asked meanwhile."""
         pause = group.waits_until - self._manners.clock()
+        return pause > _SHORT and self._is_waited_for(source, group)
+
+    def _is_waited_for(self, source: _Source, group: Group) -> bool:
+        """Whether what is left of a group is asked when its pause is over."""
+        pause = group.waits_until - self._manners.clock()
         if pause <= group.pace.max_wait:
-            return pause > _SHORT
+            return True
         return pause <= _LONGEST_REST and self._is_worth_waiting(source)
 
     def _is_worth_waiting(self, source: _Source) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,22 @@ from tests.download.image_server import Server, image, serving
 def server() -> Iterator[Server]:
     with serving() as running:
         yield running
+
+
+@contextmanager
+def ended_within(seconds: int) -> Iterator[None]:
+    """Else TimeoutError, also from within a loop that waits."""
+
+    def ring(*_: object) -> None:
+        raise TimeoutError(f"not ended within {seconds} seconds")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(autouse=True)
@@ -315,6 +333,22 @@ def least_after(server: Server, number: int) -> float:
     """Seconds until somebody asked again, also for a robots.txt."""
     refused = server.images()[number - 1].at
     return min(a.at - refused for a in server.asked if a.at > refused)
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_a_host_that_wants_a_day_of_rest_is_left_to_another_run(
+    others: int, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its URLs would be asked a second time after a while, in which others may be asked."""
+    monkeypatch.setattr("download.fetch.worker._SHORT", 0.05)
+    refuse_at(server, 1, "Retry-After: 86400")
+    given = ["http://a.test/ok/1", *(f"http://a.test/busy/{n}" for n in range(others))]
+    write_candidates(tmp_path / "i", given)
+    with ended_within(20):
+        go(tmp_path / "i", server, tries=2, pause=0.2)
+    found = reasons(tmp_path / "i")
+    assert {"http_429", "host_waits"} & set(found)
+    assert len(found) == 1 + others
 
 
 def test_retry_after_is_kept_by_the_next_run(server: Server, tmp_path: Path) -> None:
