@@ -108,7 +108,7 @@ def _compare(
     options: Options, work: Path, photos: list[Path], server: nginx.Server
 ) -> dict[str, Any]:
     """One round after the other of ours, theirs and the limit; one more than ``repeat``."""
-    urls = [server.url(path.name) for path in photos]
+    urls = [server.url(path.name, number) for number, path in enumerate(photos)]
     theirs = None
     if img2dataset.is_installed(options.work):
         theirs = _best_setting(options, work, urls, server)
@@ -136,10 +136,10 @@ def _compare(
 
 
 def _web(work: Path) -> Web:
-    """The one host is nobody else's: it may be asked as fast as it answers."""
+    """The hosts are nobody else's: they may be asked as fast as they answer."""
     manners = work / "manners.toml"
     image_sets.write_manners(manners, image_sets.UNLIMITED)
-    return Web(allowed=["127.0.0.1"], manners=manners)
+    return Web(allowed=nginx.HOSTS, manners=manners)
 
 
 def _ours(

@@ -100,7 +100,7 @@ def _family(place: tuple[str, int]) -> tuple[Bytes, Bytes]:
 
 
 def _likenesses(pictures: list[Image.Image]) -> Bytes:
-    return likeness.likenesses(likeness.of(_small(picture)) for picture in pictures)
+    return likeness.likenesses(likeness.of(np.asarray(_small(picture))) for picture in pictures)
 
 
 def _small(picture: Image.Image) -> Image.Image:
@@ -157,7 +157,7 @@ def _seconds() -> float:
     for _ in range(3):
         started = time.process_time()
         for turn in range(_TIMED):
-            likeness.of(pictures[turn % len(pictures)])
+            likeness.of(np.asarray(pictures[turn % len(pictures)]))
         best = min(best, (time.process_time() - started) / _TIMED)
     return best
 

@@ -1,6 +1,6 @@
 """A local nginx that serves a folder: what a downloader's speed is measured on.
 
-One process, over one port of the loopback interface, from the page cache, with keep-alive for who
+One process, over one port of several addresses of this machine alone, from the page cache, with keep-alive for who
 wants it. Its processor time can be told, so that it can be taken off.
 """
 
@@ -21,6 +21,7 @@ from etl.errors import UserError
 
 _PATIENCE: Final = 10.0  # seconds in which it has to answer
 _PERIOD: Final = 0.02
+_HOSTS: Final = 16  # addresses that it answers at
 
 # One process without a master beside it, which also keeps it the user's who started it.
 _CONFIGURATION: Final = """
@@ -42,11 +43,14 @@ http {{
     uwsgi_temp_path {work}/uwsgi;
     scgi_temp_path {work}/scgi;
     server {{
-        listen 127.0.0.1:{port};
+        {listens}
         root {root};
     }}
 }}
 """
+
+#: Its names. Images come from many hosts, and who is polite to each can ask several at a time.
+HOSTS: Final = tuple(f"127.0.0.{number}" for number in range(1, 1 + _HOSTS))
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,9 @@ class Server:
     port: int
     pid: int
 
-    def url(self, name: str) -> str:
-        """The address of a file in its folder."""
-        return f"http://127.0.0.1:{self.port}/{name}"
+    def url(self, name: str, host: int = 0) -> str:
+        """The address of a file in its folder, at one of its hosts: any number will do."""
+        return f"http://{HOSTS[host % len(HOSTS)]}:{self.port}/{name}"
 
     def cpu_seconds(self) -> float:
         """Processor seconds that it has taken until now (Linux)."""
@@ -85,7 +89,8 @@ def serving(root: Path, work: Path) -> Iterator[Server]:
     work.mkdir(parents=True)
     port = free_port()
     configuration = work / "nginx.conf"
-    text = _CONFIGURATION.format(work=work, root=root.resolve(), port=port)
+    listens = " ".join(f"listen {host}:{port};" for host in HOSTS)
+    text = _CONFIGURATION.format(work=work, root=root.resolve(), listens=listens)
     configuration.write_text(text)
     process = subprocess.Popen(
         [program, "-p", str(work), "-c", str(configuration), "-e", str(work / "error.log")],

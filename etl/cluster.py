@@ -43,7 +43,18 @@ _FETCHES = 8  # slices brought here at once
 _CONNECT_SECONDS = 10.0
 
 #: What decides about bytes, of slices and of images, and so has to be the same on every node.
-_SAME = ("python", "pyarrow", "numpy", "msgspec", "isal", "zstandard", "pillow", "webdataset")
+_SAME = (
+    "python",
+    "pyarrow",
+    "numpy",
+    "msgspec",
+    "isal",
+    "zstandard",
+    "pillow",
+    "opencv-python-headless",
+    "simplejpeg",
+    "webdataset",
+)
 
 #: What of this environment nodes are given: which storage, and by what right. Paths are not
 #: given, since they would be of this machine, nor what a node is told by its own cloud.

@@ -34,6 +34,8 @@ _RECORDED = (
     "zstandard",
     "ujson",
     "pillow",
+    "opencv-python-headless",
+    "simplejpeg",
     "webdataset",
 )
 

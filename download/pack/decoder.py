@@ -33,9 +33,9 @@ import msgspec
 from download.pack.image import Dropped, ImageOptions, Picture, encode
 from etl.errors import UserError
 
-#: Bytes of address space that the process may take; 0.13 GB of it are Python and the codecs, and
+#: Bytes of address space that the process may take; 0.3 GB of it are Python and its libraries, and
 #: 80 million pixels, the most by default, come to 1.6 GB as WebP with opacity.
-MEMORY: Final = 2 << 30
+MEMORY: Final = 9 << 28
 
 #: Seconds of processor time for one image; 80 million pixels take up to 3.4.
 SECONDS: Final = 30.0

@@ -32,7 +32,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+
+from download.pack.reduce import gray_of, reduced
 
 #: Frequencies of brightness and of colour that are kept, in each direction.
 FREQUENCIES: Final = 24
@@ -52,6 +53,8 @@ STEPS: Final = 24
 ASPECT: Final = 2048
 
 _SIDE = 96  # of the square that is transformed: four times the frequencies that are kept
+#: What is finer than a pixel of the square and yet comes into it, comes in far above what is kept.
+_NEAREST = 1.8
 _UNIT = 1 << 12  # cosines are rounded to 1/4096, so that sums of them are exact
 
 #: Levels of brightness by which a plain border may vary (what JPEG does to it beside an edge), and
@@ -69,24 +72,24 @@ Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
 
-def of(image: Image.Image) -> bytes:
+def of(rgb: Bytes) -> bytes:
     """The likeness of a picture, LENGTH bytes.
 
-    ``image`` is the whole picture as it will be shown, mode RGB, at any size; below 96 pixels a
-    side there is less to see than the likeness has room for. Plain borders are left out: frames,
-    bars above and below.
+    ``rgb`` is the whole picture as it will be shown, (height, width, 3) uint8, of any size; below
+    96 pixels a side there is less to see than the likeness has room for. Plain borders are left
+    out: frames, bars above and below.
     """
-    box = _inside(image)
-    square = (_SIDE, _SIDE)
-    small = image.resize(square, Image.Resampling.BILINEAR, box=box)
-    bands = small.convert("YCbCr").split()
-    bright = _transformed(bands[0], FREQUENCIES)
-    colours = [_transformed(band, COLOURS) for band in bands[1:]]
+    left, top, right, bottom = _inside(rgb)
+    square = reduced(rgb[top:bottom, left:right], (_SIDE, _SIDE), _NEAREST)
+    bright, *colours = (
+        _transformed(plane, kept)
+        for plane, kept in zip(_planes(square), (FREQUENCIES, COLOURS, COLOURS), strict=True)
+    )
     weighted = bright * _WEIGHT
     spread = math.sqrt(math.fsum((weighted * weighted).flat) / (_BRIGHT - 1))
     steps = weighted * (STEPS / spread) if spread > 0 else weighted
     steps[0, 0] = bright[0, 0]
-    aspect = round(ASPECT * math.log2((box[2] - box[0]) / (box[3] - box[1])))
+    aspect = round(ASPECT * math.log2((right - left) / (bottom - top)))
     head = struct.pack("<hH", aspect, min(round(16 * spread), 0xFFFF))
     return head + b"".join(_int8(part) for part in (steps, *colours))
 
@@ -155,10 +158,31 @@ _COSINES: Final = np.rint(
 )
 
 
-def _transformed(band: Image.Image, frequencies: int) -> Floats:
-    """Amplitudes of a band's lowest frequencies in levels from 128, (frequencies, frequencies)."""
+#: 1/65536 of red, green and blue in brightness, Cb and Cr (ITU-T T.871, 7).
+_OF_COLOURS: Final = np.rint(
+    np.array(
+        [
+            [0.299, 0.587, 0.114],
+            [-0.299 / 1.772, -0.587 / 1.772, 0.5],
+            [0.5, -0.587 / 1.402, -0.114 / 1.402],
+        ]
+    )
+    * (1 << 16)
+)
+
+
+def _planes(rgb: Bytes) -> Floats:
+    """Brightness − 128, Cb, Cr of (height, width, 3) samples, (3, height, width), whole levels."""
+    height, width, _ = rgb.shape
+    sums = _OF_COLOURS @ rgb.reshape(-1, 3).T.astype(np.float64)  # whole numbers: exact
+    planes: Floats = np.rint(sums / (1 << 16)).reshape(3, height, width)
+    planes[0] -= 128
+    return planes
+
+
+def _transformed(plane: Floats, frequencies: int) -> Floats:
+    """Amplitudes of a plane's lowest frequencies in levels, (frequencies, frequencies)."""
     lowest = _COSINES[:frequencies]
-    plane = np.asarray(band).astype(np.float64) - 128
     sums: Floats = lowest @ plane @ lowest.T  # whole numbers < 2^53: exact in any order
     scale = np.where(np.arange(frequencies) > 0, 2.0, 1.0) / (_SIDE * _UNIT)
     return sums * scale[:, None] * scale[None, :]
@@ -168,9 +192,9 @@ def _int8(values: Floats) -> bytes:
     return np.clip(np.rint(values), -127, 127).astype(np.int8).tobytes()
 
 
-def _inside(image: Image.Image) -> tuple[int, int, int, int]:
+def _inside(rgb: Bytes) -> tuple[int, int, int, int]:
     """The box within plain borders: left, top, right, bottom."""
-    rgb, gray = np.asarray(image), np.asarray(image.convert("L"))
+    gray = gray_of(rgb)
     height, width = gray.shape
     left, top, right, bottom = 0, 0, width, height
     for _ in range(_FRAMES):

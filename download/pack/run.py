@@ -113,6 +113,7 @@ _DECODING: Final = (
     "pack/decoder",
     "pack/filters",
     "pack/likeness",
+    "pack/reduce",
     "beginnings",
 )
 

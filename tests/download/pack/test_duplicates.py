@@ -33,7 +33,7 @@ def small(kind: str, family: int, member: int) -> Image.Image:
 
 
 def likenesses(pictures: list[Image.Image]) -> likeness.Bytes:
-    return likeness.likenesses(likeness.of(picture) for picture in pictures)
+    return likeness.likenesses(likeness.of(np.asarray(picture)) for picture in pictures)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_a_thousand_copies_of_one_photograph_cost_a_thousand_comparisons() -> No
     for _ in range(1_000):
         noise = random.integers(-1, 2, (photograph.height, photograph.width, 1))
         pixels = np.asarray(photograph).astype(int) + noise
-        copies.append(likeness.of(Image.fromarray(pixels.clip(0, 255).astype(np.uint8))))
+        copies.append(likeness.of(pixels.clip(0, 255).astype(np.uint8)))
     found = clusters(likeness.likenesses(copies))
     assert (found.labels == 0).all()
     assert (found.linked == 0).all()

@@ -9,11 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from download.pack.filters import is_blank, is_text
+from download.pack import filters
 from download.pack.image import Dropped, ImageOptions, Picture, encode, fitted
 from tests.download.pages import PAGES, PICTURES, page, picture
 
 SEEDS = range(3)
+
+
+def is_blank(image: Image.Image) -> bool:
+    return filters.is_blank(np.asarray(image))
+
+
+def is_text(image: Image.Image) -> bool:
+    return filters.is_text(np.asarray(image))
 
 
 def small(image: Image.Image, size: int = 256) -> Image.Image:

@@ -13,7 +13,7 @@ from download.pack import likeness
 
 
 def of(picture: Image.Image) -> likeness.Bytes:
-    return likeness.likenesses([likeness.of(picture)])
+    return likeness.likenesses([likeness.of(np.asarray(picture))])
 
 
 def waves(down: int, across: int, amplitude: float, side: int = 288) -> Image.Image:
@@ -25,7 +25,9 @@ def waves(down: int, across: int, amplitude: float, side: int = 288) -> Image.Im
 
 def test_is_as_long_as_it_says_for_any_picture() -> None:
     for size in ((1, 1), (1, 900), (900, 1), (7, 5), (2000, 300)):
-        assert len(likeness.of(Image.new("RGB", size, (200, 10, 10)))) == likeness.LENGTH
+        assert (
+            len(likeness.of(np.asarray(Image.new("RGB", size, (200, 10, 10))))) == likeness.LENGTH
+        )
 
 
 @pytest.mark.parametrize(("down", "across"), [(0, 2), (3, 0), (5, 4), (17, 20)])
