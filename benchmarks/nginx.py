@@ -1,7 +1,7 @@
 """A local nginx that serves a folder: what a downloader's speed is measured on.
 
-One process, over one port of several addresses of this machine alone, from the page cache, with keep-alive for who
-wants it. Its processor time can be told, so that it can be taken off.
+One process, over one port of several addresses of this machine alone, from the page cache, with
+keep-alive for who wants it. Its processor time can be told, so that it can be taken off.
 """
 
 from __future__ import annotations
