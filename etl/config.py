@@ -12,7 +12,7 @@ from etl.errors import UserError
 
 _FILE: Final = "sparqless.toml"
 _KNOWN: Final = ("contact", "endpoint", "model", "key_env")
-_CONTACT = re.compile(r"[^\s@<>()]+@[^\s@<>()]+\.[^\s@<>()]+\Z|https?://[^\s<>()]+\Z")
+_CONTACT = re.compile(r"[^\s@<>()]+@[^\s@<>()]+\.[^\s@<>()]+\Z|https?://[A-Za-z0-9][^\s<>()]*\Z")
 #: Names that nobody can have (RFC 2606).
 _NOBODYS: Final = ("example", "invalid", "test", "localhost")
 _EXAMPLES: Final = ("example.com", "example.net", "example.org")

@@ -239,6 +239,7 @@ def test_closure_prints_ids_and_entity_prints_names(built: Path) -> None:
         ("entity dog --store data/sample/store", "'dog' is not an item or property id"),
         ("entity q144 --store data/sample/store", "Q144 or P31; did you mean Q144?"),
         ("entity Q1 --store data/nowhere", "data/nowhere holds no finished store"),
+        ("images fetch --images data/sample/dump.json.gz --dry-run", "there is a file in its way"),
         ("verify data/nowhere", "data/nowhere has no manifest.json"),
         ("etl nothing.json --store data/x", "nothing.json: no such file"),
         ("explain Q144", "give --store, --graph or both"),

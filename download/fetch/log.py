@@ -2,9 +2,7 @@
 
 Below ``fetches/`` of a directory of images::
 
-    urls.arrow       one row for each URL (fetch_plan.URLS), by group, then the best first
-    links.parquet    which candidate may be had from which URL (fetch_plan.LINKS)
-    groups.parquet   which rows of urls.arrow are of which group
+    plan/            what is to be asked, and of whom (download/fetch/plan.py)
     log/PART.parquet one part for each finished batch, one row for each attempt (LOG)
     store/PART.bodies the bodies that a part stored, one after the other, and nothing else
     store/index/     LMDB: sha256 → where its body is; can be made again from the log

@@ -42,7 +42,10 @@ def rows(out: str, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str]
             f"{found['images']:,}",
             f"in {counted(found['shards'], 'shard')} with {in_bytes(found['bytes'])}",
         )
-    yield "seconds", f"{manifest['seconds']:.1f}", ""
+    if manifest.get("stood"):
+        yield "seconds", "0", "the shards stood already"
+    else:
+        yield "seconds", f"{manifest['seconds']:.1f}", ""
 
 
 def draw_pack(images: Path, out: str, manifest: Mapping[str, Any], picture: Path) -> None:

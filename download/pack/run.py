@@ -156,7 +156,7 @@ def pack(images: Path, out: str, options: Options) -> dict[str, Any]:
     """Writes, or goes on writing, the shards of a directory of images; returns their manifest.
 
     ``out`` is a directory or a LOCATION that fsspec knows (s3://bucket/shards). Nothing is done
-    where it holds just these shards already.
+    where it holds just these shards already; then ``stood`` in what is returned is true.
 
     Raises UserError for everything a user can mend: nothing fetched, an unfinished fetch, a
     directory that isn't ours, another run, a full disk, a place that can't be reached.
@@ -173,7 +173,7 @@ def pack(images: Path, out: str, options: Options) -> dict[str, Any]:
         keys = _keys(inputs, target, options)
         if standing is not None and standing.get("key") == keys["all"] and not options.fresh:
             discard(target.work)  # of a run with other options that was given up
-            return standing
+            return {**standing, "stood": True}
         _settle(target.work, keys, fresh=options.fresh)
         run = _Run(images, target, options, inputs, standing)
         with _engine(options, target.work) as engine:

@@ -374,7 +374,9 @@ def test_the_sum_of_a_fetched_file_is_checked(
 # --- who asks
 
 
-@pytest.mark.parametrize("given", ["me", "a@b", "x@example.org\r\nX: y", "", "<a@b.org>", "ü@b.de"])
+@pytest.mark.parametrize(
+    "given", ["me", "a@b", "x@example.org\r\nX: y", "", "<a@b.org>", "ü@b.de", "https://["]
+)
 def test_a_contact_that_is_none_is_refused(given: str) -> None:
     with pytest.raises(UserError, match="neither an e-mail address nor a URL"):
         contact(given)

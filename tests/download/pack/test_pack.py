@@ -21,6 +21,7 @@ from PIL import Image
 import download.pack.record
 import download.pack.run
 from download.pack.record import Record
+from download.pack.report import rows
 from download.pack.run import Options, pack
 from etl.errors import UserError
 from tests.download.fetched import Got, encoded, picture, pixels, write
@@ -229,6 +230,7 @@ def test_a_second_call_has_nothing_to_do(tmp_path: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     again = pack(tmp_path, str(out), QUICK)
     assert again["key"] == first["key"]
+    assert ("seconds", "0", "the shards stood already") in [*rows(str(out), again)]
     assert {p.name: p.stat().st_mtime_ns for p in out.iterdir() if p.name != ".lock"} == {
         name: at for name, at in before.items() if name != ".lock"
     }
