@@ -30,6 +30,7 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -91,7 +92,7 @@ def of(rgb: Bytes) -> bytes:
     steps[0, 0] = bright[0, 0]
     aspect = round(ASPECT * math.log2((right - left) / (bottom - top)))
     head = struct.pack("<hH", aspect, min(round(16 * spread), 0xFFFF))
-    return head + b"".join(_int8(part) for part in (steps, *colours))
+    return head + _int8(np.concatenate([steps.ravel(), *(plane.ravel() for plane in colours)]))
 
 
 def likenesses(many: Iterable[bytes]) -> Bytes:
@@ -158,26 +159,10 @@ _COSINES: Final = np.rint(
 )
 
 
-#: 1/65536 of red, green and blue in brightness, Cb and Cr (ITU-T T.871, 7).
-_OF_COLOURS: Final = np.rint(
-    np.array(
-        [
-            [0.299, 0.587, 0.114],
-            [-0.299 / 1.772, -0.587 / 1.772, 0.5],
-            [0.5, -0.587 / 1.402, -0.114 / 1.402],
-        ]
-    )
-    * (1 << 16)
-)
-
-
 def _planes(rgb: Bytes) -> Floats:
     """Brightness − 128, Cb, Cr of (height, width, 3) samples, (3, height, width), whole levels."""
-    height, width, _ = rgb.shape
-    sums = _OF_COLOURS @ rgb.reshape(-1, 3).T.astype(np.float64)  # whole numbers: exact
-    planes: Floats = np.rint(sums / (1 << 16)).reshape(3, height, width)
-    planes[0] -= 128
-    return planes
+    bands = cv2.split(cv2.cvtColor(rgb, cv2.COLOR_RGB2YCrCb))
+    return np.stack([bands[0], bands[2], bands[1]]).astype(np.float64) - 128
 
 
 def _transformed(plane: Floats, frequencies: int) -> Floats:
