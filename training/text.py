@@ -2,7 +2,7 @@
 
     from training.text import Texts
     from training.text_build import build
-    from training.text_image import Image
+    from training.text_image import AltText, Entity, Image
 
     texts = Texts.open(build(Path("data/graph/entitynet"), Path("data/texts")))
     image = Image.of_json(sample["json"])              # KEY.json, as `images pack` wrote it
@@ -29,7 +29,7 @@ shard, Python's hash seed, a library's generator or the machine.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from math import fsum
 from pathlib import Path
@@ -52,7 +52,7 @@ from training.text_files import (
     strings,
 )
 from training.text_filter import Blocked, blocked
-from training.text_image import Image
+from training.text_image import AltText, Entity, Image
 from training.text_options import TextFilter, TextOptions
 from training.text_rules import DESCRIPTIONS, SOURCES
 
@@ -87,11 +87,8 @@ class Drawn(NamedTuple):
     side: Literal["alt", "graph"]
 
 
-class Known(NamedTuple):
-    """What an image's texts are drawn from: the tables of its queries, and its alt texts."""
-
-    tables: Sequence[int]
-    alts: Sequence[str]
+#: What an image's texts are drawn from: the tables of its queries, and its alt texts.
+Known = tuple[Sequence[int], Sequence[AltText]]
 
 
 class Texts:
@@ -109,13 +106,16 @@ class Texts:
             )
         self._chance = options.alt_text_chance
         self._map()
+        self._place = _placer(self._start, self._up_to)
+        self._text = _reader(self._text_of, self._begins, self._characters)
         self._blocked: Blocked | None = None
         if filter_.is_about_queries():
             groups = manifest["groups"]
             self._blocked = blocked(filter_, groups, self.queries, self.entities)
         self._is_filtered = filter_ != TextFilter(op=filter_.op)
-        self._seeded: tuple[int, int] | None = None
-        self._hasher = blake2b(digest_size=32)
+        self._prompts = options.prompts if options.prompt_chance else ()
+        self._seeded = 0, 0, _begun(0, 0)
+        self._speaks = {"": "" in options.alt_text_languages or not options.alt_text_languages}
 
     @classmethod
     def open(
@@ -157,11 +157,11 @@ class Texts:
         tables, alts = known
         a, b, c, d = self._draws(image.key, seed, epoch)
         if alts and ((a >> 11) * _FRACTION < self._chance or not tables):
-            return alts[(b * len(alts)) >> 64] if self._chance else None
+            return alts[(b * len(alts)) >> 64].text if self._chance else None
         if not tables:
             return None
         place = self._place(tables[(b * len(tables)) >> 64], c)
-        return self._prompted(place, d) if self.options.prompts else self._text(place)
+        return self._prompted(place, d) if self._prompts else self._text(place)
 
     def draw_several(self, image: Image, number: int, seed: int, epoch: int) -> list[str] | None:
         """So many texts of an image in an epoch, the first of them that of :meth:`draw`.
@@ -190,13 +190,13 @@ class Texts:
         different where it has two: an image without alt text has two of the graph's.
         """
         known = self.known(image)
-        if known is None or not (known.alts or known.tables):
+        tables, alts = known or ((), ())
+        if known is None or not (tables or alts):
             return None
-        tables, alts = known
         if alts and tables:
             a, b, c, d = self._draws(f"{image.key} pair", seed, epoch)
             place = self._place(tables[(b * len(tables)) >> 64], c)
-            return Drawn(alts[(a * len(alts)) >> 64], "alt"), Drawn(
+            return Drawn(alts[(a * len(alts)) >> 64].text, "alt"), Drawn(
                 self._prompted(place, d), "graph"
             )
         side: Literal["alt", "graph"] = "alt" if alts else "graph"
@@ -204,15 +204,15 @@ class Texts:
         one, other = self._distinct(shares, [], 2, f"{image.key} pair", seed, epoch)
         return Drawn(one, side), Drawn(other, side)
 
-    def _draws(self, key: str, seed: int, epoch: int) -> tuple[int, int, int, int]:
+    def _draws(self, key: str, seed: int, epoch: int) -> tuple[int, ...]:
         """Four numbers of 64 bits."""
-        if self._seeded != (seed, epoch):
-            self._hasher = blake2b(f"{seed} {epoch} ".encode(), digest_size=32)
-            self._seeded = seed, epoch
-        hasher = self._hasher.copy()
+        seeded = self._seeded
+        if seeded[0] != seed or seeded[1] != epoch:
+            # all at once, since threads may draw in several epochs
+            seeded = self._seeded = seed, epoch, _begun(seed, epoch)
+        hasher = seeded[2].copy()
         hasher.update(key.encode())
-        a, b, c, d = _numbers(hasher.digest())
-        return a, b, c, d
+        return _numbers(hasher.digest())
 
     def _distinct(
         self,
@@ -232,18 +232,9 @@ class Texts:
         distinct = len(found)
         return found + [found[i % distinct] for i in range(number - distinct)]
 
-    def _place(self, table: int, number: int) -> int:
-        """The row of a table that a number of 64 bits draws."""
-        start, fraction = self._start, (number >> 11) * _FRACTION
-        return bisect_right(self._up_to, fraction, start[table], start[table + 1])
-
-    def _text(self, place: int) -> str:
-        number, begins = self._text_of[place], self._begins
-        return str(self._characters[begins[number] : begins[number + 1]], "utf-8")
-
     def _prompted(self, place: int, number: int) -> str:
         """The text of a row, in one of the prompts where a number of 64 bits says so."""
-        text, chance, prompts = self._text(place), self.options.prompt_chance, self.options.prompts
+        text, chance, prompts = self._text(place), self.options.prompt_chance, self._prompts
         fraction = (number >> 11) * _FRACTION
         if fraction >= chance or not self._sources_of[place] & ~DESCRIPTIONS:
             return text
@@ -281,7 +272,7 @@ class Texts:
         of_alts = (chance if tables else float(chance > 0)) if alts else 0.0
         if of_alts:
             for text in alts:
-                yield text, of_alts / len(alts), _ALT_BIT
+                yield text.text, of_alts / len(alts), _ALT_BIT
         if of_alts == 1 or (alts and not tables):
             return
         for table in tables:
@@ -293,8 +284,8 @@ class Texts:
 
     def _with_prompts(self, place: int, share: float) -> Iterator[tuple[str, float, int]]:
         text, bits = self._text(place), self._sources_of[place]
-        chance, prompts = self.options.prompt_chance, self.options.prompts
-        if not chance or not bits & ~DESCRIPTIONS:
+        chance, prompts = self.options.prompt_chance, self._prompts
+        if not prompts or not bits & ~DESCRIPTIONS:
             yield text, share, bits
             return
         if chance < 1:
@@ -308,39 +299,67 @@ class Texts:
         """What the texts of an image are drawn from; None where the filter drops it."""
         if self._is_filtered:
             return self._let_through(image)
-        tables = []
-        about = []
-        for hash_ in image.queries:
-            place = self.queries.find(hash_)
+        find, about_of, table_of = self.queries.find, self._about, self._of_query
+        tables, about = [], []
+        for query in image.queries:
+            place = find(query.hash) if query.found else -1
             if place >= 0:
-                about.append(self._about[place])
-                tables.append(self._of_query[place])
-        for id_ in image.entities:
-            place = self.entities.find(id_)
+                tables.append(table_of[place])
+                about.append(about_of[place])
+        find = self.entities.find
+        for entity in image.entities:
+            place = find(entity.id)
             if place >= 0 and place not in about:
                 tables.append(self._of_entity[place])
         if NONE in tables:
             tables = [table for table in tables if table != NONE]
-        return Known(tables, image.alts)
+        return tables, self._spoken(image.alts())
+
+    def _spoken(self, alts: Sequence[AltText]) -> Sequence[AltText]:
+        """The alt texts that are in a language that is wanted."""
+        speaks = self._speaks
+        for alt in alts:
+            if not speaks.get(alt.lang, False):
+                return [alt for alt in alts if self._does_speak(alt.lang)]
+        return alts
+
+    def _does_speak(self, lang: str) -> bool:
+        found = self._speaks.get(lang)
+        if found is None:
+            wanted = self.options.alt_text_languages
+            code = lang.lower()
+            found = not wanted or code in wanted or code.partition("-")[0] in wanted
+            self._speaks[lang] = found
+        return found
 
     def why(self, image: Image) -> Why:
         """Why :meth:`draw` gives None, "" where it gives a text."""
         known = self.known(image)
         if known is None:
             return "filter"
-        return "" if known.tables or (known.alts and self._chance) else "no_text"
+        tables, alts = known
+        return "" if tables or (alts and self._chance) else "no_text"
+
+    def has_alt(self, image: Image) -> bool:
+        """Whether an alt text may be drawn for an image."""
+        known = self.known(image)
+        return known is not None and bool(known[1]) and self._chance > 0
+
+    def blocked_queries(self) -> int:
+        """How many queries the filter blocks."""
+        return 0 if self._blocked is None else sum(self._blocked[0])
 
     def _let_through(self, image: Image) -> Known | None:
         """The same with a filter: without what is blocked."""
         found_by = _Sources(image, self.filter.skip_sources)
-        alts = found_by.alts()
+        alts = self._spoken(found_by.alts())
         if self.filter.skip_alt_text and bool(alts) == (self.filter.skip_alt_text == "alt"):
             return None
         of_queries, of_entities = self._blocked or (None, None)
-        gone = {self.entities.find(id_) for id_ in found_by.gone()}
+        gone = {self.entities.find(entity.id) for entity in found_by.gone()}
         tables, about, out = [], [], 0
-        for hash_ in image.queries:
-            place = self.queries.find(hash_)
+        for query in image.queries:
+            place = self.queries.find(query.hash) if query.found else -1
             if place < 0:
                 continue
             about.append(self._about[place])
@@ -348,8 +367,8 @@ class Texts:
                 out += 1
             else:
                 tables.append(self._of_query[place])
-        for id_ in image.entities:
-            place = self.entities.find(id_)
+        for entity in image.entities:
+            place = self.entities.find(entity.id)
             if place < 0 or place in about:
                 continue
             if place in gone or (of_entities and of_entities[place]):
@@ -359,7 +378,30 @@ class Texts:
         blocks = self.filter.is_about_queries() or bool(self.filter.skip_sources)
         if blocks and (not tables or (out and self.filter.op == "any")):
             return None
-        return Known([table for table in tables if table != NONE], alts)
+        return [table for table in tables if table != NONE], alts
+
+
+def _begun(seed: int, epoch: int) -> blake2b:
+    return blake2b(f"{seed} {epoch} ".encode(), digest_size=32)
+
+
+def _placer(start: memoryview[int], up_to: memoryview[float]) -> Callable[[int, int], int]:
+    def place(table: int, number: int) -> int:
+        """The row of a table that a number of 64 bits draws."""
+        return bisect_right(up_to, (number >> 11) * _FRACTION, start[table], start[table + 1])
+
+    return place
+
+
+def _reader(
+    text_of: memoryview[int], begins: memoryview[int], characters: memoryview[int]
+) -> Callable[[int], str]:
+    def text(place: int) -> str:
+        """The text of a row."""
+        number = text_of[place]
+        return str(characters[begins[number] : begins[number + 1]], "utf-8")
+
+    return text
 
 
 def _drawn(shares: dict[str, float], fraction: float) -> str:
@@ -380,34 +422,35 @@ class _Sources:
     def __init__(self, image: Image, skipped: Sequence[str]) -> None:
         self._image, self._skipped = image, frozenset(skipped)
 
-    def alts(self) -> Sequence[str]:
+    def alts(self) -> Sequence[AltText]:
         """The alt texts that are left."""
+        alts = self._image.alts()
         if not self._skipped:
-            return self._image.alts
-        blocked_ = self._are_blocked(self._image.alts, self._image.alt_sources)
-        return [t for t, b in zip(self._image.alts, blocked_, strict=True) if not b]
+            return alts
+        self._check()
+        return [alt for alt in alts if not self._is_blocked(alt)]
 
-    def gone(self) -> list[str]:
+    def gone(self) -> list[Entity]:
         """The entities that are blocked."""
         if not self._skipped:
             return []
-        entities = self._image.entities
-        blocked_ = self._are_blocked(entities, self._image.entity_sources)
-        return [id_ for id_, b in zip(entities, blocked_, strict=True) if b]
+        self._check()
+        return [entity for entity in self._image.entities if self._is_blocked(entity)]
 
     def all_gone(self) -> bool:
         """Whether none is left of those that there were."""
         return bool(self._image.entities) and len(self.gone()) == len(self._image.entities)
 
-    def _are_blocked(
-        self, values: Sequence[str], sources: Sequence[Sequence[str]]
-    ) -> Sequence[bool]:
-        if len(sources) == len(values):
-            return [self._skipped.issuperset(own) for own in sources]
-        own = self._image.sources
-        if self._skipped.isdisjoint(own) or self._skipped.issuperset(own):
-            return [bool(own) and self._skipped.issuperset(own)] * len(values)
-        raise UserError(
-            f"skip_sources: images.parquet says of {self._image.key} that "
-            f"{', '.join(own)} found it, but not which of them found what; take its KEY.json."
-        )
+    def _is_blocked(self, told: Entity | AltText) -> bool:
+        return bool(told.sources) and self._skipped.issuperset(told.sources)
+
+    def _check(self) -> None:
+        """Refuses an image of several sources, of which it isn't known which said what."""
+        everything: list[Entity | AltText] = [*self._image.entities, *self._image.texts]
+        for told in everything if self._image.united else ():
+            if not self._skipped.isdisjoint(told.sources) and not self._is_blocked(told):
+                raise UserError(
+                    f"skip_sources: images.parquet says of {self._image.key} that "
+                    f"{', '.join(told.sources)} know it, but not which of them said what; its "
+                    "KEY.json does."
+                )

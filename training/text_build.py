@@ -21,6 +21,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Final
 
 import numpy as np
@@ -34,8 +35,8 @@ from etl.errors import UserError
 from etl.manifest import (
     MANIFEST,
     check_whole,
-    digest_of_code,
     digest_of_data,
+    digest_of_file,
     digests,
     flush,
     read_manifest,
@@ -63,6 +64,11 @@ STEP: Final = "texts"
 
 #: What is read of a data set.
 _READ: Final = ("entities.parquet", "hierarchy.parquet", "queries.parquet")
+
+#: The modules that decide what is in the tables.
+_CODE: Final = (
+    "text_above.py", "text_build.py", "text_files.py", "text_options.py", "text_rules.py",
+)  # fmt: skip
 
 _TOGETHER: Final = 1 << 12  # entities whose parents are looked for at once
 _SEALED: Final = 1 << 16  # ids that are Python objects at a time
@@ -101,7 +107,7 @@ def build(
         check_whole(final, read_manifest(final, STEP), f"remove {final}, and it is made again")
         return final
     folder.mkdir(parents=True, exist_ok=True)
-    making = folder / f"{final.name}.{os.getpid()}.tmp"
+    making = folder / f"{final.name}.{gethostname()}.{os.getpid()}.tmp"
     _remove_abandoned(folder)
     try:
         making.mkdir()
@@ -170,17 +176,27 @@ def _key(manifest: Mapping[str, Any], options: TextOptions) -> str:
         {
             "options": options.of_tables(),
             "tables": [manifest["outputs"][name]["sha256"] for name in _READ],
-            "code": digest_of_code(Path(__file__).parent),
+            "code": [digest_of_file(Path(__file__).with_name(f), lambda _: None) for f in _CODE],
         }
     )
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Removes what killed builds of this machine left: those whose process is gone."""
+    """Removes what killed builds left, those of this machine: other nodes may write there, too."""
     for left in folder.glob("*.tmp"):
-        pid = left.suffixes[-2][1:] if len(left.suffixes) > 1 else ""
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+        begun, _, pid = left.name.removesuffix(".tmp").rpartition(".")
+        if begun.endswith(f".{gethostname()}") and pid.isdigit() and not _is_alive(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 # --- one pass over entities and queries, side by side --------------------------------------------

@@ -19,7 +19,7 @@ counting references writes to them) nor a search through them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,23 +213,29 @@ class Index:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.batch = map_batch(folder / name)
-        self._start = numbers(map_batch(folder / places_file(name)), "start", "I")
-        self._mask = len(self._start) - 2
-        self._ends, self._data = strings(self.batch, "id")
+        self._begins, self._data = strings(self.batch, "id")
+        start = numbers(map_batch(folder / places_file(name)), "start", "I")
+        #: The place of an id, -1 where it isn't there.
+        self.find = _finder(start, self._begins, self._data)
 
     def __len__(self) -> int:
         return int(self.batch.num_rows)
 
-    def find(self, id_: str) -> int:
-        """The place of an id, -1 where it isn't there. Half a microsecond."""
+
+def _finder(
+    start: memoryview[int], begins: memoryview[int], data: memoryview[int]
+) -> Callable[[str], int]:
+    # what a function has closed over is found faster than what an object has: 0.5 µs, not 0.7
+    mask = len(start) - 2
+
+    def find(id_: str) -> int:
         wanted = id_.encode()
-        start, ends, data = self._start, self._ends, self._data
-        bucket = crc32(wanted) & self._mask
-        for place in range(start[bucket], start[bucket + 1]):
-            if data[ends[place] : ends[place + 1]] == wanted:
+        bucket = crc32(wanted) & mask
+        place, end = start[bucket], start[bucket + 1]
+        while place < end:
+            if data[begins[place] : begins[place + 1]] == wanted:
                 return place
+            place += 1
         return -1
 
-    def id_at(self, place: int) -> str:
-        """The id at a place."""
-        return str(self._data[self._ends[place] : self._ends[place + 1]], "utf-8")
+    return find

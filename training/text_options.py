@@ -26,7 +26,7 @@ KNOWN_PARENT: Final = 40
 MOST_STEPS: Final = 10
 
 #: Options that are looked at when a text is drawn; the others decide about the tables.
-_WHEN_DRAWN: Final = ("alt_text_chance", "prompt_chance", "prompts")
+_WHEN_DRAWN: Final = ("alt_text_chance", "alt_text_languages", "prompt_chance", "prompts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,9 @@ class TextOptions:
     #: Of an image that has both: an alt text, and not one of the graph's. 0: graph only; 1: alt
     #: only, and of an image without alt text one of the graph's.
     alt_text_chance: float = 0.5
+    #: Alt texts in other languages don't count ("" is one that isn't known; none: all count).
+    #: EntityNet knows no languages: its alt texts are the web's. Commons has captions in hundreds.
+    alt_text_languages: tuple[str, ...] = ("en", "")
 
     #: Noun queries: a name (replace_noun_synonym_chance); the query itself has 1 less this.
     noun_names: float = 0.6

@@ -20,7 +20,7 @@ from etl.show import counted, printable
 from graph.read import batches, manifest_of
 from training.text import Row, Texts
 from training.text_build import Only, build_some
-from training.text_image import Image
+from training.text_image import COLUMNS, Image
 from training.text_options import TextFilter, TextOptions
 
 #: The folder of shards below a directory of images, as `make images` and the docs name it.
@@ -60,7 +60,9 @@ def show(
     manifest_of(graph)
     kind, image = _find(key, graph, images)
     with tempfile.TemporaryDirectory(prefix="sparqless-texts-") as scratch:
-        only = Only(frozenset(image.entities), frozenset(image.queries))
+        only = Only(
+            frozenset(e.id for e in image.entities), frozenset(q.hash for q in image.queries)
+        )
         folder = build_some(graph, Path(scratch), options or TextOptions(), only)
         texts = Texts.open(folder, options, TextFilter())
         drawn = [texts.draw(image, seed, e) for e in range(epoch, epoch + draw)]
@@ -71,13 +73,13 @@ def show(
 def _find(key: str, graph: Path, images: Path | None) -> tuple[Kind, Image]:
     if is_entity_id(key):
         _check_entity(key, graph)
-        return "entity", Image(key, [key])
+        return "entity", Image.of(key, [key])
     if images is not None:
         row = _row(key, images)
         if row is not None:
             return "image", Image.of_row(row)
     if _has(graph, "queries", "query_hash", key):
-        return "query", Image(key, queries=[key])
+        return "query", Image.of(key, queries=[key])
     where = f"no image of {images}, " if images is not None else ""
     hint = "" if images is not None else " For an image, give --images."
     raise UserError(
@@ -100,14 +102,11 @@ def _has(graph: Path, table: str, column: str, value: str) -> bool:
     )
 
 
-_COLUMNS: Final = ("key", "entities", "query_hashes", "texts", "sources")
-
-
 def _row(key: str, images: Path) -> dict[str, Any] | None:
     """The row of an image; only row groups that may have it are read, since keys are in order."""
     folder = _shards(images)
     found = pq.read_table(
-        folder / IMAGES_FILE, columns=list(_COLUMNS), filters=[("key", "=", key)]
+        folder / IMAGES_FILE, columns=list(COLUMNS), filters=[("key", "=", key)]
     ).to_pylist()
     return found[0] if found else None
 
