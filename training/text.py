@@ -39,12 +39,12 @@ from typing import Any, Final, Literal, NamedTuple
 from etl.arrow import map_batch
 from etl.errors import UserError
 from etl.manifest import check_whole, digest_of_data, read_manifest
-from training.text_build import STEP
 from training.text_files import (
     ENTITIES,
     NONE,
     QUERIES,
     ROWS,
+    STEP,
     TABLES,
     TEXTS,
     Index,

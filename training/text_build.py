@@ -52,15 +52,13 @@ from training.text_files import (
     NONE,
     OUTPUTS,
     QUERIES,
+    STEP,
     Buckets,
     TableFiles,
     write_index,
 )
 from training.text_options import TextOptions
 from training.text_rules import Parent, Subject, Text, texts_of
-
-#: A step of its own, so that `sparqless verify` checks it.
-STEP: Final = "texts"
 
 #: What is read of a data set.
 _READ: Final = ("entities.parquet", "hierarchy.parquet", "queries.parquet")

@@ -9,11 +9,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from download.pack.tables import IMAGES_FILE
 from etl.engine import Pool
 from etl.progress import Progress, Tick
 from training.text import Texts
-from training.text_image import COLUMNS, Image
+from training.text_image import COLUMNS, IMAGES_FILE, Image
 
 
 @dataclass

@@ -11,8 +11,6 @@ from typing import Any, Final, Literal
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from download.pack.tables import IMAGES_FILE
-from download.pack.target import STEP as SHARDS_STEP
 from etl.entity import is_entity_id
 from etl.errors import UserError
 from etl.manifest import MANIFEST, read_manifest
@@ -20,7 +18,7 @@ from etl.show import counted, printable
 from graph.read import batches, manifest_of
 from training.text import Row, Texts
 from training.text_build import Only, build_some
-from training.text_image import COLUMNS, Image
+from training.text_image import COLUMNS, IMAGES_FILE, SHARDS_STEP, Image
 from training.text_options import TextFilter, TextOptions
 
 #: The folder of shards below a directory of images, as `make images` and the docs name it.
@@ -125,10 +123,6 @@ def _shards(images: Path) -> Path:
 
 def lines(shown: Shown, limit: int) -> Iterator[str]:
     """What is shown, line by line."""
-    return map(printable, _lines(shown, limit))
-
-
-def _lines(shown: Shown, limit: int) -> Iterator[str]:
     if shown.drawn:
         for epoch, text in enumerate(shown.drawn, shown.first_epoch):
             yield f"{epoch}\t{_or_none(text)}"
@@ -136,18 +130,15 @@ def _lines(shown: Shown, limit: int) -> Iterator[str]:
     if not shown.rows:
         yield f"Nothing is known of the {shown.kind} {shown.key} that it may be told to be."
     for row in shown.rows[:limit]:
-        yield f"{row.probability:7.2%}  {row.text}  ({', '.join(map(_worded, row.sources))})"
+        sources = ", ".join(source.replace("_", " ") for source in row.sources)
+        yield f"{row.probability:7.2%}  {printable(row.text)}  ({sources})"
     if rest := shown.rows[limit:]:
         share = sum(row.probability for row in rest)
         yield f"{share:7.2%}  in {counted(len(rest), 'more text')}; --limit shows them"
 
 
 def _or_none(text: str | None) -> str:
-    return "(none: nothing is known of it)" if text is None else text
-
-
-def _worded(source: str) -> str:
-    return source.replace("_", " ")
+    return "(none: nothing is known of it)" if text is None else printable(text)
 
 
 def as_plain(shown: Shown, limit: int) -> dict[str, Any]:

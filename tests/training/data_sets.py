@@ -37,7 +37,9 @@ def edges(*pairs: tuple[str, str]) -> list[dict[str, str]]:
 
 
 def write_graph(folder: Path, entities: Rows, queries: Rows = (), hierarchy: Rows = ()) -> Path:
-    """A finished data set of these rows."""
+    """A finished data set of these rows, in the order of the entities as `sparqless graph` has."""
+    entities = sorted(entities, key=lambda row: int(row["id"][1:]))
+    queries = sorted(queries, key=lambda row: int((row["entity"] or "Q9" + 15 * "9")[1:]))
     folder.mkdir(parents=True)
     for name, rows, schema in (
         ("entities", entities, ENTITIES),

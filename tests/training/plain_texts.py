@@ -54,7 +54,7 @@ def attribute_texts(
         if not found:
             return []
         longest = max(found, key=len)
-        return [_pattern(longest).sub(lambda _: n, query) for n in t.names]
+        return [_pattern(longest).sub(n.replace("\\", r"\\"), query) for n in t.names]
 
     fifth = Fraction(1, 5)
     return _summed(
