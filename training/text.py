@@ -29,7 +29,7 @@ shard, Python's hash seed, a library's generator or the machine.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from math import fsum
 from pathlib import Path
@@ -41,15 +41,15 @@ from etl.errors import UserError
 from etl.manifest import check_whole, digest_of_data, read_manifest
 from training.text_files import (
     ENTITIES,
-    NONE,
     QUERIES,
     ROWS,
+    ROWS_BITS,
     STEP,
-    TABLES,
+    TEXT_BITS,
     TEXTS,
     Index,
+    characters,
     numbers,
-    strings,
 )
 from training.text_filter import Blocked, blocked
 from training.text_image import AltText, Entity, Image
@@ -61,6 +61,8 @@ ALT_TEXT: Final = "alt_text"
 PROMPT: Final = "prompt"
 
 _FRACTION: Final = 2.0**-53
+_ROWS_MASK: Final = (1 << ROWS_BITS) - 1
+_TEXT_MASK: Final = (1 << TEXT_BITS) - 1
 _numbers = Struct("<4Q").unpack
 
 #: Bits above those of the graph's sources.
@@ -87,7 +89,8 @@ class Drawn(NamedTuple):
     side: Literal["alt", "graph"]
 
 
-#: What an image's texts are drawn from: the tables of its queries, and its alt texts.
+#: What an image's texts are drawn from: the tables of its queries (``rows`` in their index), and
+#: its alt texts.
 Known = tuple[Sequence[int], Sequence[AltText]]
 
 
@@ -106,8 +109,6 @@ class Texts:
             )
         self._chance = options.alt_text_chance
         self._map()
-        self._place = _placer(self._start, self._up_to)
-        self._text = _reader(self._text_of, self._begins, self._characters)
         self._blocked: Blocked | None = None
         if filter_.is_about_queries():
             groups = manifest["groups"]
@@ -133,15 +134,12 @@ class Texts:
 
     def _map(self) -> None:
         rows = map_batch(self.folder / ROWS)
-        self._text_of = numbers(rows, "text", "I")
+        self._text_at = numbers(rows, "text_at", "Q")
         self._sources_of = numbers(rows, "sources", "H")
         self._up_to = numbers(rows, "up_to", "d")
-        self._begins, self._characters = strings(map_batch(self.folder / TEXTS), "text")
-        self._start = numbers(map_batch(self.folder / TABLES), "start", "Q")
+        self._characters = characters(map_batch(self.folder / TEXTS), "text")
         self.queries, self.entities = (Index(self.folder, name) for name in (QUERIES, ENTITIES))
-        self._of_query = numbers(self.queries.batch, "table", "I")
-        self._about = numbers(self.queries.batch, "about", "I")
-        self._of_entity = numbers(self.entities.batch, "table", "I")
+        self._query, self._entity = self.queries.find, self.entities.find
 
     # --- drawing ---------------------------------------------------------------------------------
 
@@ -214,6 +212,18 @@ class Texts:
         hasher.update(key.encode())
         return _numbers(hasher.digest())
 
+    def _place(self, table: int, number: int) -> int:
+        """The row of a table that a number of 64 bits draws."""
+        first = table >> ROWS_BITS
+        end = first + (table & _ROWS_MASK)
+        return bisect_right(self._up_to, (number >> 11) * _FRACTION, first, end)
+
+    def _text(self, place: int) -> str:
+        """The text of a row."""
+        text_at = self._text_at[place]
+        begin = text_at >> TEXT_BITS
+        return str(self._characters[begin : begin + (text_at & _TEXT_MASK)], "utf-8")
+
     def _distinct(
         self,
         shares: dict[str, float],
@@ -277,7 +287,8 @@ class Texts:
             return
         for table in tables:
             before = 0.0
-            for place in range(self._start[table], self._start[table + 1]):
+            first = table >> ROWS_BITS
+            for place in range(first, first + (table & _ROWS_MASK)):
                 share = (self._up_to[place] - before) * (1 - of_alts) / len(tables)
                 before = self._up_to[place]
                 yield from self._with_prompts(place, share)
@@ -299,21 +310,19 @@ class Texts:
         """What the texts of an image are drawn from; None where the filter drops it."""
         if self._is_filtered:
             return self._let_through(image)
-        find, about_of, table_of = self.queries.find, self._about, self._of_query
         tables, about = [], []
         for query in image.queries:
-            place = find(query.hash) if query.found else -1
-            if place >= 0:
-                tables.append(table_of[place])
-                about.append(about_of[place])
-        find = self.entities.find
+            found = self._query(query.hash) if query.found else None
+            if found is not None:
+                tables.append(found[0])
+                about.append(found[1])
         for entity in image.entities:
-            place = find(entity.id)
-            if place >= 0 and place not in about:
-                tables.append(self._of_entity[place])
-        if NONE in tables:
-            tables = [table for table in tables if table != NONE]
-        return tables, self._spoken(image.alts())
+            found = self._entity(entity.id)
+            if found is not None and found[2] not in about:
+                tables.append(found[0])
+        if 0 in tables:
+            tables = [table for table in tables if table]
+        return tables, self._spoken(image.alts()) if image.texts else ()
 
     def _spoken(self, alts: Sequence[AltText]) -> Sequence[AltText]:
         """The alt texts that are in a language that is wanted."""
@@ -356,52 +365,36 @@ class Texts:
         if self.filter.skip_alt_text and bool(alts) == (self.filter.skip_alt_text == "alt"):
             return None
         of_queries, of_entities = self._blocked or (None, None)
-        gone = {self.entities.find(entity.id) for entity in found_by.gone()}
+        gone = {found[2] for e in found_by.gone() if (found := self._entity(e.id))}
+        all_gone = found_by.all_gone()
         tables, about, out = [], [], 0
         for query in image.queries:
-            place = self.queries.find(query.hash) if query.found else -1
-            if place < 0:
+            found = self._query(query.hash) if query.found else None
+            if found is None:
                 continue
-            about.append(self._about[place])
-            if found_by.all_gone() or about[-1] in gone or (of_queries and of_queries[place]):
+            table, entity, place = found
+            about.append(entity)
+            if all_gone or entity in gone or (of_queries and of_queries[place]):
                 out += 1
             else:
-                tables.append(self._of_query[place])
-        for entity in image.entities:
-            place = self.entities.find(entity.id)
-            if place < 0 or place in about:
+                tables.append(table)
+        for shown in image.entities:
+            found = self._entity(shown.id)
+            if found is None or found[2] in about:
                 continue
+            table, _, place = found
             if place in gone or (of_entities and of_entities[place]):
                 out += 1
             else:
-                tables.append(self._of_entity[place])
+                tables.append(table)
         blocks = self.filter.is_about_queries() or bool(self.filter.skip_sources)
         if blocks and (not tables or (out and self.filter.op == "any")):
             return None
-        return [table for table in tables if table != NONE], alts
+        return [table for table in tables if table], alts
 
 
 def _begun(seed: int, epoch: int) -> blake2b:
     return blake2b(f"{seed} {epoch} ".encode(), digest_size=32)
-
-
-def _placer(start: memoryview[int], up_to: memoryview[float]) -> Callable[[int, int], int]:
-    def place(table: int, number: int) -> int:
-        """The row of a table that a number of 64 bits draws."""
-        return bisect_right(up_to, (number >> 11) * _FRACTION, start[table], start[table + 1])
-
-    return place
-
-
-def _reader(
-    text_of: memoryview[int], begins: memoryview[int], characters: memoryview[int]
-) -> Callable[[int], str]:
-    def text(place: int) -> str:
-        """The text of a row."""
-        number = text_of[place]
-        return str(characters[begins[number] : begins[number + 1]], "utf-8")
-
-    return text
 
 
 def _drawn(shares: dict[str, float], fraction: float) -> str:

@@ -316,8 +316,8 @@ class _Asked:
         self._files, self._options, self._types = files, options, types
         self._strays = self._without = 0
         self._groups: dict[tuple[str, str, str, tuple[str, ...]], int] = {}
-        self._queries = _Listed("table", "group", "about")
-        self._entities = _Listed("table", "group", "named")
+        self._queries = _Listed("about")
+        self._entities = _Listed("named")
         self._type_numbers: dict[str, int] = {}  # of entities that are the types of others
 
     def entity(self, subject: Subject, above: Sequence[Parent], queries: Sequence[_Query]) -> None:
@@ -325,7 +325,7 @@ class _Asked:
         tables: dict[tuple[Any, ...], int] = {}
         number = len(self._entities)
         best: tuple[str, str] | None = None
-        table, group, named = NONE, NONE, NONE
+        rows, group, named = 0, 0, NONE
         for query in queries:
             like = _alike(query)
             if like not in tables:
@@ -335,36 +335,34 @@ class _Asked:
             # that of no engine in particular, else the first hash: as `images pack` chooses
             rank = query["engine"] or "", query["query_hash"]
             if query["query_type"] == "name" and (best is None or rank < best):
-                best, table, group, named = rank, tables[like], own_group, place
+                best, rows, group, named = rank, tables[like], own_group, place
         if best is None:
             name = subject.names[0] if subject.names else ""
-            table = self._add(texts_of(name, "name", None, subject, above, self._options))
+            rows = self._add(texts_of(name, "name", None, subject, above, self._options))
             group = self._group("name", "", "", subject.roots)
-        self._entities.add(subject.id, table, group, named)
+        self._entities.add(subject.id, rows, group, named)
         if subject.id in self._types:
             self._type_numbers[subject.id] = number
 
     def type(self, query: _Query, subject: Subject, above: Sequence[Parent]) -> None:
         """Adds a query that is about a type, which may be an entity, too."""
-        table, group = self._table(query, subject, above), self._group_of(query, subject.roots)
+        rows, group = self._table(query, subject, above), self._group_of(query, subject.roots)
         about = self._type_numbers.get(subject.id, NONE)
-        self._queries.add(query["query_hash"], table, group, about)
+        self._queries.add(query["query_hash"], rows, group, about)
 
     def stray(self, query: _Query) -> None:
         """Adds a query about something of which nothing else is known: it stands for itself."""
         self._strays += 1
-        table = self._table(query, Subject(query["entity"] or ""), ())
-        self._queries.add(query["query_hash"], table, self._group_of(query, ()), NONE)
+        rows = self._table(query, Subject(query["entity"] or ""), ())
+        self._queries.add(query["query_hash"], rows, self._group_of(query, ()), NONE)
 
     def _table(self, query: _Query, subject: Subject, above: Sequence[Parent]) -> int:
         text, type_, attribute = query["query"] or "", query["query_type"], query["attribute"]
         return self._add(texts_of(text, type_, attribute, subject, above, self._options))
 
     def _add(self, texts: Sequence[Text]) -> int:
-        if texts:
-            return self._files.add(texts)
-        self._without += 1
-        return NONE
+        self._without += not texts
+        return self._files.add(texts)
 
     def _group_of(self, query: _Query, roots: tuple[str, ...]) -> int:
         type_, engine, source = query["query_type"], query["engine"] or "", query["source"] or ""
@@ -417,8 +415,8 @@ def _alike(query: _Query) -> tuple[Any, ...]:
 class _Listed:
     """Ids, and numbers beside them: 50 bytes a row, and few Python objects."""
 
-    def __init__(self, *names: str) -> None:
-        self._values = {name: array("I") for name in names}
+    def __init__(self, beside: str) -> None:
+        self._values = {"rows": array("Q"), "group": array("I"), beside: array("I")}
         self._waiting: list[str] = []
         self._chunks: list[pa.Array] = []
         self._count = 0
@@ -441,9 +439,9 @@ class _Listed:
         self._seal()
         return pa.concat_arrays(self._chunks)
 
-    def columns(self) -> dict[str, npt.NDArray[np.uint32]]:
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
         """The numbers, as arrays that may be changed."""
-        return {name: np.array(values, np.uint32) for name, values in self._values.items()}
+        return {name: np.array(values) for name, values in self._values.items()}
 
     def _seal(self) -> None:
         self._chunks.append(pa.array(self._waiting, pa.large_string()))

@@ -1,28 +1,38 @@
 """Tables of texts on disk: Arrow files that are mapped, so that all workers share one copy.
 
-    texts.arrow      text                                of every row, repeats within a batch once
-    rows.arrow       text, sources, up_to                row by row, one table after the other
-    tables.arrow     start                               (n + 1,) where a table's rows begin
-    queries.arrow    id, table, group, about             by hash
-    entities.arrow   id, table, group, named             by id
-    *-places.arrow   start                               (buckets + 1,) of the two above
+    texts.arrow      text                        of every row; repeats close by are there once
+    rows.arrow       text_at, sources, up_to     row by row, one table after the other
+    queries.arrow    id, rows, group, about      by the hash of a query
+    entities.arrow   id, rows, group, named      by id
+    *-buckets.arrow  start                       ⎫ to find the rows of these two
+    *-records.arrow  byte                        ⎭
 
-``up_to`` is a row's probability added to those before it in its table; that of the last is 1.
-``about`` is the place in entities.arrow of what a query is about, ``named`` the one in
-queries.arrow of the query for an entity's name; :data:`NONE` where there is none. ``group`` says
-by what a filter tells queries apart: a line of the manifest's ``groups``.
+``text_at`` is where the bytes of a text begin in texts.arrow, times 2^16, and how many there are;
+``up_to`` a row's probability added to those before it in its table; that of the last is 1. ``rows``
+is the first row of a table, times 2^20, and how many there are (0: no table). ``about`` is the row
+in entities.arrow of what a query is about, ``named`` the one in queries.arrow of the query for an
+entity's name; :data:`NONE` where there is none. ``group`` says by what a filter tells queries
+apart: a line of the manifest's ``groups``.
 
-An id is looked up by its CRC-32, modulo a power of two: rows of one bucket stand together. So a
-worker needs neither a dict of a million hashes (0.2 GB that forked workers would copy, since
-counting references writes to them) nor a search through them.
+**An id is looked up** by its CRC-32, modulo a power of two: a bucket, whose records stand together:
+``rows``, ``about`` or ``named``, the number of the row, the length of the id (:data:`RECORD`), the
+id. A worker needs no dict of a million hashes: that is 0.2 GB, which forked workers would copy,
+since counting references writes to it.
+
+**Why numbers are packed**: what a draw costs at a million queries is the pages of memory that it
+touches, each of which costs a core 0.1 µs and more. With offsets, text numbers and the columns of
+an id apart, it touched ten and took 4.9 µs; now it touches five and takes 3.8
+(`python -m benchmarks texts`).
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from struct import Struct
 from typing import Any, BinaryIO, Final, Literal
 from zlib import crc32
 
@@ -38,26 +48,41 @@ STEP: Final = "texts"
 
 TEXTS: Final = "texts.arrow"
 ROWS: Final = "rows.arrow"
-TABLES: Final = "tables.arrow"
 QUERIES: Final = "queries.arrow"
 ENTITIES: Final = "entities.arrow"
 
 NONE: Final = 2**32 - 1
 
-_MOST_KNOWN = 200_000  # texts of which repeats are noticed: 30 MB
+#: Bits of the number of rows beside the first, and of the bytes of a text beside where they begin.
+ROWS_BITS: Final = 20
+TEXT_BITS: Final = 16
+
+#: Before each id of *-records.arrow.
+RECORD: Final = Struct("<QIIH")
+
+#: Longer texts are cut: nobody reads so far, a tokenizer of CLIP 77 words at the most.
+_LONGEST: Final = (1 << TEXT_BITS - 2) - 1  # characters, of up to 4 bytes
+
+_MOST_KNOWN: Final = 200_000  # texts of which repeats are noticed: 30 MB
 
 Numbers = npt.NDArray[np.int64]
+Columns = Mapping[str, npt.NDArray[np.uint32] | npt.NDArray[np.uint64]]
 
 
-def places_file(name: str) -> str:
-    """The file of the buckets of queries.arrow or entities.arrow."""
-    return name.replace(".arrow", "-places.arrow")
+def _beside(name: str, what: str) -> str:
+    return name.replace(".arrow", f"-{what}.arrow")
 
 
 #: All that :class:`TableFiles` and :func:`write_index` write.
 OUTPUTS: Final = (
-    TEXTS, ROWS, TABLES, QUERIES, places_file(QUERIES), ENTITIES, places_file(ENTITIES),
-)  # fmt: skip
+    TEXTS,
+    ROWS,
+    *(
+        file
+        for name in (QUERIES, ENTITIES)
+        for file in (name, _beside(name, "buckets"), _beside(name, "records"))
+    ),
+)
 
 
 class TableFiles:
@@ -66,7 +91,6 @@ class TableFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.tables = self.rows = 0
-        self._texts = 0
         self._known: dict[str, int] = {}
         self._size = 0
         self._columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
@@ -75,7 +99,6 @@ class TableFiles:
             name: self._stack.enter_context((folder / f"{name}.raw").open("w+b"))
             for name in (*_COLUMNS, "characters")
         }
-        self._columns["start"].append(0)
         self._columns["end"].append(0)
 
     def __enter__(self) -> TableFiles:
@@ -85,19 +108,22 @@ class TableFiles:
         self._stack.close()
 
     def add(self, texts: Sequence[Text]) -> int:
-        """Adds a table of one text or more; its number."""
+        """Adds a table; its ``rows``, 0 for one without texts."""
+        if not texts:
+            return 0
         columns = self._columns
         total = 0.0
         for text, probability, sources in texts:
             total += probability
-            columns["text"].append(self._number(text))
+            columns["text_at"].append(self._place(text))
             columns["sources"].append(sources)
             columns["up_to"].append(total)
         columns["up_to"][-1] = 1.0  # and not a last bit less, which a draw could fall behind
+        assert len(texts) < 1 << ROWS_BITS, "of names there are some hundred"
+        first = self.rows
         self.rows += len(texts)
-        columns["start"].append(self.rows)
         self.tables += 1
-        return self.tables - 1
+        return first << ROWS_BITS | len(texts)
 
     def flush(self) -> None:
         """Writes what has come since; call it between batches."""
@@ -108,7 +134,7 @@ class TableFiles:
             self._known.clear()
 
     def close(self) -> None:
-        """Writes the three Arrow files in place of what they were gathered in."""
+        """Writes both Arrow files in place of what they were gathered in."""
         self.flush()
         for file in self._files.values():
             file.flush()
@@ -118,23 +144,21 @@ class TableFiles:
             pa.large_string(), len(ends) - 1, [None, pa.py_buffer(ends), characters]
         )
         _write(self._folder / TEXTS, {"text": texts})
-        rows = {name: pa.array(self._raw(name)) for name in ("text", "sources", "up_to")}
+        rows = {name: pa.array(self._raw(name)) for name in ("text_at", "sources", "up_to")}
         _write(self._folder / ROWS, rows)
-        _write(self._folder / TABLES, {"start": pa.array(self._raw("start"))})
         self._stack.close()
         for name in self._files:
             (self._folder / f"{name}.raw").unlink()
 
-    def _number(self, text: str) -> int:
-        number = self._known.get(text)
-        if number is None:
-            number = self._known[text] = self._texts
-            self._texts += 1
-            data = text.encode()
+    def _place(self, text: str) -> int:
+        place = self._known.get(text)
+        if place is None:
+            data = text[:_LONGEST].encode()
+            place = self._known[text] = self._size << TEXT_BITS | len(data)
             self._files["characters"].write(data)
             self._size += len(data)
             self._columns["end"].append(self._size)
-        return number
+        return place
 
     def _raw(self, name: str) -> npt.NDArray[Any]:
         path = self._folder / f"{name}.raw"
@@ -142,7 +166,7 @@ class TableFiles:
         return np.memmap(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)
 
 
-_COLUMNS: Final = {"text": "<u4", "sources": "<u2", "up_to": "<f8", "start": "<u8", "end": "<i8"}
+_COLUMNS: Final = {"text_at": "<u8", "sources": "<u2", "up_to": "<f8", "end": "<i8"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,18 +194,32 @@ class Buckets:
 
 
 def write_index(
-    folder: Path,
-    name: str,
-    ids: pa.LargeStringArray,
-    columns: Mapping[str, npt.NDArray[np.uint32]],
-    buckets: Buckets,
+    folder: Path, name: str, ids: pa.LargeStringArray, columns: Columns, buckets: Buckets
 ) -> None:
-    """Writes ids and what stands beside them. Of an id that comes twice, the first is found."""
+    """Writes ids and what stands beside them: ``rows``, ``group``, and ``about`` or ``named``.
+
+    Of an id that comes twice, the first is found.
+    """
     order = buckets.order
     taken = {"id": ids.take(pa.array(order))}
     taken |= {column: pa.array(values[order]) for column, values in columns.items()}
     _write(folder / name, taken)
-    _write(folder / places_file(name), {"start": pa.array(buckets.start)})
+    records, begins = bytearray(), array("Q", [0])
+    (other,) = (values for column, values in columns.items() if column not in ("rows", "group"))
+    for place, (id_, rows, beside) in enumerate(
+        zip(
+            _strings(taken["id"]),
+            columns["rows"][order].tolist(),
+            other[order].tolist(),
+            strict=True,
+        )
+    ):
+        data = id_.encode()
+        records += RECORD.pack(rows, beside, place, len(data)) + data
+        begins.append(len(records))
+    start = np.array(begins)[buckets.start]
+    _write(folder / _beside(name, "buckets"), {"start": pa.array(start)})
+    _write(folder / _beside(name, "records"), {"byte": pa.array(np.array(records))})
 
 
 def _strings(ids: pa.LargeStringArray) -> Iterable[str]:
@@ -194,17 +232,16 @@ def _write(path: Path, columns: dict[str, pa.Array]) -> None:
 
 
 def numbers(
-    batch: pa.RecordBatch, column: str, format_: Literal["H", "I", "Q", "d"]
+    batch: pa.RecordBatch, column: str, format_: Literal["B", "H", "Q", "d"]
 ) -> memoryview[Any]:
     """A column of numbers, mapped: ``format_`` as in :mod:`struct` (I, Q, d, …)."""
     data: memoryview[Any] = _bytes(batch.column(column).buffers()[1])
     return data.cast(format_)[: batch.num_rows]
 
 
-def strings(batch: pa.RecordBatch, column: str) -> tuple[memoryview, memoryview]:
-    """A column of texts, mapped: (n + 1,) where each begins, and all of them as UTF-8."""
-    _, ends, data = batch.column(column).buffers()
-    return _bytes(ends).cast("q")[: batch.num_rows + 1], _bytes(data)
+def characters(batch: pa.RecordBatch, column: str) -> memoryview[int]:
+    """A column of texts, mapped: all of them as UTF-8."""
+    return _bytes(batch.column(column).buffers()[2])
 
 
 def _bytes(buffer: pa.Buffer | None) -> memoryview:
@@ -216,29 +253,32 @@ class Index:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.batch = map_batch(folder / name)
-        self._begins, self._data = strings(self.batch, "id")
-        start = numbers(map_batch(folder / places_file(name)), "start", "I")
-        #: The place of an id, -1 where it isn't there.
-        self.find = _finder(start, self._begins, self._data)
+        start = numbers(map_batch(folder / _beside(name, "buckets")), "start", "Q")
+        records = numbers(map_batch(folder / _beside(name, "records")), "byte", "B")
+        #: Of an id (rows, about or named, number of the row), None where it isn't there.
+        self.find = _finder(start, records)
 
     def __len__(self) -> int:
         return int(self.batch.num_rows)
 
 
-def _finder(
-    start: memoryview[int], begins: memoryview[int], data: memoryview[int]
-) -> Callable[[str], int]:
-    # what a function has closed over is found faster than what an object has: 0.5 µs, not 0.7
-    mask = len(start) - 2
+Found = tuple[int, int, int]
 
-    def find(id_: str) -> int:
+
+def _finder(start: memoryview[int], records: memoryview[int]) -> Callable[[str], Found | None]:
+    # what a function has closed over is found faster than what an object has
+    mask, head, read = len(start) - 2, RECORD.size, RECORD.unpack_from
+
+    def find(id_: str) -> Found | None:
         wanted = id_.encode()
         bucket = crc32(wanted) & mask
-        place, end = start[bucket], start[bucket + 1]
-        while place < end:
-            if data[begins[place] : begins[place + 1]] == wanted:
-                return place
-            place += 1
-        return -1
+        at, end, size = start[bucket], start[bucket + 1], len(wanted)
+        while at < end:
+            rows, beside, place, length = read(records, at)
+            at += head
+            if length == size and records[at : at + size] == wanted:
+                return rows, beside, place
+            at += length
+        return None
 
     return find

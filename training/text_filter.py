@@ -79,11 +79,11 @@ def _listed(files: Sequence[str], queries: Index) -> Any:
     """(queries,) whether it stands in one of the lists."""
     found = np.zeros(len(queries), bool)
     for file in files:
-        places = [queries.find(hash_) for hash_ in read_list(Path(file))]
-        known = [place for place in places if place >= 0]
-        if places and not known:
+        hashes = read_list(Path(file))
+        known = [place[2] for hash_ in hashes if (place := queries.find(hash_))]
+        if hashes and not known:
             raise UserError(
-                f"{file}: none of its {len(places):,} hashes is of a query of this data set; it is "
+                f"{file}: none of its {len(hashes):,} hashes is of a query of this data set; it is "
                 "a list of another one."
             )
         found[known] = True

@@ -229,15 +229,17 @@ def slow_draw(folder: Path, image: Image, seed: int, epoch: int) -> str | None:
     """A draw from the files as the docs describe it, by searching through lists."""
     columns = {
         name: pyarrow.ipc.open_file(folder / f"{name}.arrow").read_all().to_pydict()
-        for name in ("texts", "rows", "tables", "queries", "entities")
+        for name in ("rows", "queries", "entities")
     }
+    written = pyarrow.ipc.open_file(folder / "texts.arrow").read_all().column("text").to_pylist()
+    everything = "".join(written).encode()
     queries, entities = columns["queries"], columns["entities"]
     asked = [queries["id"].index(q.hash) for q in image.queries if q.hash in queries["id"]]
-    tables = [queries["table"][place] for place in asked]
+    tables = [queries["rows"][place] for place in asked]
     about = {queries["about"][place] for place in asked}
     for entity in image.entities:
         if entity.id in entities["id"] and entities["id"].index(entity.id) not in about:
-            tables.append(entities["table"][entities["id"].index(entity.id)])
+            tables.append(entities["rows"][entities["id"].index(entity.id)])
     digest = blake2b(f"{seed} {epoch} {image.key}".encode(), digest_size=32).digest()
     a, b, c, _ = (int.from_bytes(digest[at : at + 8], "little") for at in (0, 8, 16, 24))
     alts = [text.text for text in image.texts]
@@ -246,10 +248,11 @@ def slow_draw(folder: Path, image: Image, seed: int, epoch: int) -> str | None:
     if not tables:
         return None
     chosen = tables[b * len(tables) // 2**64]
-    first, end = columns["tables"]["start"][chosen : chosen + 2]
-    for row in range(first, end):
+    first, count = divmod(chosen, 2**20)
+    for row in range(first, first + count):
         if c // 2**11 / 2**53 < columns["rows"]["up_to"][row]:
-            return str(columns["texts"]["text"][columns["rows"]["text"][row]])
+            begin, size = divmod(columns["rows"]["text_at"][row], 2**16)
+            return everything[begin : begin + size].decode()
     raise AssertionError("the last is 1")
 
 

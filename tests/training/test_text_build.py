@@ -113,8 +113,11 @@ def test_the_query_for_a_name_is_the_one_that_packing_takes(folder: Path) -> Non
     texts = Texts.open(folder)
     one, bing = (texts.known(Image.of("k", (), [h])) for h in ("name-dog", "name-dog-bing"))
     assert one == bing
-    named = texts.entities.batch.column("named")[texts.entities.find("Q144")].as_py()
-    assert named == texts.queries.find("name-dog")
+    dog, asked = texts.entities.find("Q144"), texts.queries.find("name-dog")
+    assert dog is not None
+    assert asked is not None
+    assert dog[:2] == (asked[0], asked[2])
+    assert asked[1] == dog[2]
 
 
 def test_an_entity_that_nobody_asks_for_has_its_name(folder: Path) -> None:
@@ -263,13 +266,14 @@ def test_every_id_is_found_and_no_other(
     folder = tmp_path_factory.mktemp("index")
     array = pa.array([*ids, *ids[:3]], pa.large_string())  # of two, the first counts
     number = np.arange(len(array), dtype=np.uint32)
-    write_index(folder, "queries.arrow", array, {"table": number}, Buckets.of(array))
+    columns = {"rows": number.astype(np.uint64) << 40, "group": number, "about": number}
+    write_index(folder, "queries.arrow", array, columns, Buckets.of(array))
     index = Index(folder, "queries.arrow")
-    column = index.batch.column("table").to_pylist()
-    for place, id_ in enumerate(ids):
-        assert column[index.find(id_)] == place
+    there = index.batch.column("id").to_pylist()
+    for row, id_ in enumerate(ids):
+        assert index.find(id_) == (row << 40, row, there.index(id_))
     for id_ in others:
-        assert id_ in ids or index.find(id_) == -1
+        assert id_ in ids or index.find(id_) is None
 
 
 # --- counts --------------------------------------------------------------------------------------
