@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+from contextlib import chdir
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
-from tests.console import run
+from cli import cli
+from tests.console import ROOT, start
 from tests.training.data_sets import animals, write_shards
 from training.text import Texts
 from training.text_build import build
 from training.text_image import Image
+from training.text_options import TextFilter, TextOptions
 from training.text_show import show
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -30,9 +37,15 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def run(arguments: str, work: Path) -> Result:
+    """The command in this process: another would take longer to start than to answer."""
+    with chdir(work):
+        return CliRunner().invoke(cli, ["texts", *arguments.split()])
+
+
 def lines(work: Path, arguments: str) -> list[str]:
-    done = run(f"texts {arguments} --graph graph", work)
-    assert done.returncode == 0, done.stderr
+    done = run(f"{arguments} --graph graph", work)
+    assert done.exit_code == 0, done.output
     return done.stdout.splitlines()
 
 
@@ -91,8 +104,22 @@ def test_an_image_of_which_nothing_is_known_is_told(work: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_one_sentence(work: Path, command: str, sentence: str) -> None:
-    done = run(f"texts {command}", work)
-    assert (done.returncode, done.stdout) == (1, "")
+    done = run(command, work)
+    assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: ")
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_python_of_the_docs_runs(tmp_path: Path) -> None:
+    animals(tmp_path / "data/sample/graph/entitynet")
+    (code,) = re.findall(r"```python\n(.+?)```", (ROOT / "docs/texts.md").read_text(), re.DOTALL)
+    done = start([sys.executable, "-W", "error", "-c", code], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Rex in the garden" in done.stdout
+
+
+def test_the_docs_name_every_option() -> None:
+    text = (ROOT / "docs/texts.md").read_text()
+    for options in (TextOptions, TextFilter):
+        assert [f.name for f in fields(options) if f"`{f.name}`" not in text] == []
