@@ -29,7 +29,7 @@ shard, Python's hash seed, a library's generator or the machine.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from math import fsum
 from pathlib import Path
@@ -139,6 +139,7 @@ class Texts:
         self._up_to = numbers(rows, "up_to", "d")
         self._characters = characters(map_batch(self.folder / TEXTS), "text")
         self.queries, self.entities = (Index(self.folder, name) for name in (QUERIES, ENTITIES))
+        self._read = _reader(self._up_to, self._text_at, self._characters)
         self._query, self._entity = self.queries.find, self.entities.find
 
     # --- drawing ---------------------------------------------------------------------------------
@@ -158,8 +159,8 @@ class Texts:
             return alts[(b * len(alts)) >> 64].text if self._chance else None
         if not tables:
             return None
-        place = self._place(tables[(b * len(tables)) >> 64], c)
-        return self._prompted(place, d) if self._prompts else self._text(place)
+        table = tables[(b * len(tables)) >> 64]
+        return self._prompted(self._place(table, c), d) if self._prompts else self._read(table, c)
 
     def draw_several(self, image: Image, number: int, seed: int, epoch: int) -> list[str] | None:
         """So many texts of an image in an epoch, the first of them that of :meth:`draw`.
@@ -220,9 +221,8 @@ class Texts:
 
     def _text(self, place: int) -> str:
         """The text of a row."""
-        text_at = self._text_at[place]
-        begin = text_at >> TEXT_BITS
-        return str(self._characters[begin : begin + (text_at & _TEXT_MASK)], "utf-8")
+        begin, size = divmod(self._text_at[place], 1 << TEXT_BITS)
+        return str(self._characters[begin : begin + size], "utf-8")
 
     def _distinct(
         self,
@@ -395,6 +395,21 @@ class Texts:
 
 def _begun(seed: int, epoch: int) -> blake2b:
     return blake2b(f"{seed} {epoch} ".encode(), digest_size=32)
+
+
+def _reader(
+    up_to: memoryview[float], text_at: memoryview[int], data: memoryview[int]
+) -> Callable[[int, int], str]:
+    """`_place` and `_text` in one, for what is drawn most: 0.3 µs less."""
+
+    def read(table: int, number: int) -> str:
+        first = table >> ROWS_BITS
+        end = first + (table & _ROWS_MASK)
+        at = text_at[bisect_right(up_to, (number >> 11) * _FRACTION, first, end)]
+        begin = at >> TEXT_BITS
+        return str(data[begin : begin + (at & _TEXT_MASK)], "utf-8")
+
+    return read
 
 
 def _drawn(shares: dict[str, float], fraction: float) -> str:
