@@ -1042,6 +1042,52 @@ def images_sources(as_json: bool) -> None:
         click.echo(line)
 
 
+@cli.command(name="texts")
+@click.argument("key", metavar="KEY")
+@_graph
+@_path("--images", "Directory of images, or of their shards, for the key of an image.")
+@_limit(30)
+@click.option(
+    "--draw",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Print instead what is drawn in N epochs, one by one.",
+)
+@click.option(
+    "--epoch", type=click.IntRange(0), default=0, show_default=True, help="The first of these."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn.")
+@_json
+def texts_command(
+    key: str,
+    graph: Path,
+    images: Path | None,
+    limit: int,
+    draw: int | None,
+    epoch: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Show what an image is told to be in training, and how likely.
+
+    KEY is that of an image in images.parquet, the id of an entity or the hash of a query. Each text
+    comes with its probability and where it is from; docs/texts.md explains these.
+
+    \b
+    Example:
+      sparqless texts Q144 --graph data/sample/graph/entitynet
+      sparqless texts Q144 --graph data/sample/graph/entitynet --draw 5 --seed 1
+    """
+    from training.text_show import as_plain, lines, show
+
+    shown = show(key, graph, images, draw=draw or 0, epoch=epoch, seed=seed)
+    if as_json:
+        _print_json(as_plain(shown, limit))
+        return
+    for line in lines(shown, limit):
+        click.echo(line)
+
+
 @cli.command()
 @click.argument("entity_id", metavar="ID")
 @_path("--store", "Directory of the store; asks the rules, one by one.")

@@ -38,6 +38,7 @@ NAMES = {
     "probes": "what a hostile server gets done, to us and to img2dataset",
     "hosts": "50,000 candidates over 200 hosts that fail in all ways",
     "fetch_kills": "processes of a fetch and a pack killed at random, and the shards in the end",
+    "texts": "tables of texts of a million queries, and draws a second from them",
     "graph": "a data set of a store of 10 million items, beside networkx and rustworkx",
 }
 
