@@ -105,5 +105,5 @@ $(VENV)/.base: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.base
 	@echo "Installing what tests and linters need …"
-	@$(PIP) -e '.[dev]'
+	@$(PIP) -e '.[dev,train]'
 	@touch $@

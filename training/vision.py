@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ _OPERATORS = (
 )
 
 
-def _imported() -> torch.library.Library | None:
+def _imported() -> Any:
     """What declares the operators as long as it lives, or None where torchvision has them."""
     try:
         import_module("torchvision")
@@ -31,7 +32,7 @@ def _imported() -> torch.library.Library | None:
         return None
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]  # half of them were imported
-    library = torch.library.Library("torchvision", "DEF")
+    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for signature in _OPERATORS:
         library.define(signature)
     import_module("torchvision")
