@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from download.fetch.addresses import Access, shown
+from download.fetch.addresses import Access, host_of, shown
 from download.fetch.bodies import Index
 from download.fetch.http import Attempt, Fetcher, Limits
 from download.fetch.journal import Journal, seal
@@ -169,7 +169,7 @@ class _Source:
     fresh: Iterator[_Item]
     lanes: int
     deferred: list[tuple[float, int, _Item]] = field(default_factory=list)
-    answered: bool = False
+    answered: set[str] = field(default_factory=set)  # hosts of it that did
     answered_at: float = 0.0
     ended: int = 0
     running: int = 0  # lanes
@@ -404,16 +404,28 @@ class _Worker:
 
     def _is_worth_waiting(self, source: _Source) -> bool:
         """Whether a host that isn't asked now is to be asked later in this run."""
-        patient = source.answered and source.count >= _WORTH_WAITING
+        patient = bool(source.answered) and source.count >= _WORTH_WAITING
         return patient and self._manners.clock() - source.answered_at < _LONGEST_REST
 
     def _is_for_later(self, source: _Source, attempt: Attempt) -> bool:
-        """Whether an attempt that wasn't made is to be made later in this run."""
-        if attempt.reason in ("host_down", "host_waits"):
-            return self._is_worth_waiting(source)
-        if attempt.status:
-            source.answered, source.answered_at = True, self._manners.clock()
-        return False
+        """Whether an attempt that wasn't made is to be made later in this run.
+
+        Not where a redirect led to another group that isn't asked now: to come there, the first
+        would be asked again each time. Nor where a host of the group never answered: its URLs would
+        hold up those of its sisters.
+        """
+        if attempt.reason not in ("host_down", "host_waits"):
+            if attempt.status:
+                source.answered.add(host_of(attempt.final_url))
+                source.answered_at = self._manners.clock()
+            return False
+        if self._job.rules.group_of(attempt.final_url) != source.name:
+            return False
+        group = self._manners.of(source.name)
+        if attempt.reason == "host_waits":
+            return self._is_worth_waiting(source) and self._is_waited_for(source, group)
+        known = group.down or host_of(attempt.final_url) in source.answered
+        return known and self._is_worth_waiting(source)
 
     async def _settle(self, source: _Source, item: _Item, attempt: Attempt) -> None:
         """Writes down what came of an attempt; one that may be made again is, later."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from download.fetch.bodies import Bodies
+from download.fetch.http import Attempt, Fetcher
 from download.fetch.network import Network
 from download.fetch.report import lines
 from download.fetch.run import fetch, write_results
@@ -29,7 +30,7 @@ from tests.download.fetching import (
     results,
     write_candidates,
 )
-from tests.download.image_server import Server, image, serving
+from tests.download.image_server import Asked, Server, image, serving
 
 
 @pytest.fixture
@@ -40,17 +41,17 @@ def server() -> Iterator[Server]:
 
 @contextmanager
 def ended_within(seconds: int) -> Iterator[None]:
-    """Else TimeoutError, also from within a loop that waits."""
+    """Else TimeoutError, again and again: a task that it comes up in may keep it to itself."""
 
     def ring(*_: object) -> None:
         raise TimeoutError(f"not ended within {seconds} seconds")
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
@@ -335,9 +336,33 @@ def least_after(server: Server, number: int) -> float:
     return min(a.at - refused for a in server.asked if a.at > refused)
 
 
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each URL was begun with, whether somebody was asked then or not."""
+    found: Counter[str] = Counter()
+    fetch_one = Fetcher.fetch
+
+    async def counted(self: Fetcher, url: str, hops: int = 0) -> Attempt:
+        found[url] += 1
+        return await fetch_one(self, url, hops)
+
+    monkeypatch.setattr(Fetcher, "fetch", counted)
+    return found
+
+
+def asked_after(server: Server, number: int, host: str) -> list[Asked]:
+    """What a host was asked once it had said that it was too much, but for what came with that."""
+    refused = server.images()[number - 1].at
+    return [a for a in server.asked if a.host == host and a.at > refused + 0.2]
+
+
 @pytest.mark.parametrize("others", [0, 3])
 def test_a_host_that_wants_a_day_of_rest_is_left_to_another_run(
-    others: int, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    others: int,
+    server: Server,
+    tmp_path: Path,
+    attempts: Counter[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Though its URLs would be asked a second time after a while, in which others may be asked."""
     monkeypatch.setattr("download.fetch.worker._SHORT", 0.05)
@@ -345,10 +370,61 @@ def test_a_host_that_wants_a_day_of_rest_is_left_to_another_run(
     given = ["http://a.test/ok/1", *(f"http://a.test/busy/{n}" for n in range(others))]
     write_candidates(tmp_path / "i", given)
     with ended_within(20):
-        go(tmp_path / "i", server, tries=2, pause=0.2)
+        go(tmp_path / "i", server, tries=2, pause=0.4)
     found = reasons(tmp_path / "i")
     assert {"http_429", "host_waits"} & set(found)
     assert len(found) == 1 + others
+    assert max(attempts.values()) <= 2
+    assert not asked_after(server, 1, "a.test")
+
+
+def test_a_large_host_that_wants_a_day_of_rest_is_left_to_another_run(
+    server: Server, tmp_path: Path, attempts: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("download.fetch.worker._SHORT", 0.05)
+    monkeypatch.setattr("download.fetch.worker._WORTH_WAITING", 20)
+    refuse_at(server, 5, "Retry-After: 86400")
+    write_candidates(tmp_path / "i", [f"http://a.test/ok/{n}" for n in range(200)])
+    with ended_within(20):
+        go(tmp_path / "i", server, tries=2, pause=0.2)
+    found = Counter(reasons(tmp_path / "i"))
+    assert found["host_waits"] > 150
+    assert max(attempts.values()) <= 2
+    assert not asked_after(server, 5, "a.test")
+
+
+def test_who_redirects_to_a_host_that_rests_is_not_asked_again_and_again(
+    server: Server, tmp_path: Path, attempts: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("download.fetch.worker._SHORT", 0.05)
+    monkeypatch.setattr("download.fetch.worker._WORTH_WAITING", 20)
+    ok = server.answer
+    too_much = b"HTTP/1.1 429 x\r\nContent-Length: 0\r\nRetry-After: 86400\r\n\r\n"
+    server.answer = lambda host, path: (  # type: ignore[method-assign]
+        too_much if host == "b.test" and path != "/robots.txt" else ok(host, path)
+    )
+    given = [f"http://a.test/{'away/b.test/ok' if n % 2 else 'ok'}/{n}" for n in range(100)]
+    write_candidates(tmp_path / "i", ["http://b.test/ok/0", *given])
+    with ended_within(30):
+        go(tmp_path / "i", server, tries=2, pause=0.2)
+    assert Counter(reasons(tmp_path / "i"))["ok"] == 50
+    assert max(attempts.values()) <= 2
+
+
+def test_a_dead_host_does_not_hold_up_its_sisters(
+    server: Server, tmp_path: Path, attempts: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("download.fetch.worker._SHORT", 0.05)
+    monkeypatch.setattr("download.fetch.worker._WORTH_WAITING", 20)
+    given = [f"http://{'dead' if n % 2 else 'live'}.a.test/ok/{n}" for n in range(300)]
+    write_candidates(tmp_path / "i", given)
+    resolve = ("dead.a.test:127.0.0.1:1", f"*.test:127.0.0.1:{server.port}")
+    with ended_within(30):
+        go(tmp_path / "i", server, tries=2, pause=0.05, resolve=resolve)
+    found = Counter(reasons(tmp_path / "i"))
+    assert found["ok"] == 150
+    assert set(found) <= {"ok", "connect", "host_down"}
+    assert max(attempts.values()) <= 2
 
 
 def test_retry_after_is_kept_by_the_next_run(server: Server, tmp_path: Path) -> None:
