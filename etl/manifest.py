@@ -178,8 +178,6 @@ _WRITTEN_BY: Final = {
     "shards": "`sparqless images pack`",
 }
 
-_TAKES_FRESH = ("store", "shards")
-
 
 def read_manifest(directory: Path, step: str) -> dict[str, Any]:
     """The manifest of a finished step; ``step`` (store, graph, …) is what it must be of.
@@ -197,10 +195,9 @@ def read_manifest(directory: Path, step: str) -> dict[str, Any]:
     except NotADirectoryError:
         raise UserError(f"{directory} can't hold a {step}: there is a file in its way.") from None
     except (OSError, ValueError) as error:
-        fresh = " (it takes --fresh)" if step in _TAKES_FRESH else ""
         raise UserError(
-            f"{path}: can't be read ({error}); make the {step} again by "
-            f"{_WRITTEN_BY.get(step, 'the command that writes it')}{fresh}."
+            f"{path}: can't be read ({error}); remove it, and make the {step} again by "
+            f"{_WRITTEN_BY.get(step, 'the command that writes it')}."
         ) from error
     if not isinstance(data, dict) or data.get("step") != step:
         found = data.get("step", "no step") if isinstance(data, dict) else "not a map"

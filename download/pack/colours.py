@@ -21,9 +21,13 @@ from download.pack.reduce import Samples, reduced
 
 Box = tuple[float, float, float, float]
 
-#: A picture of more than so many times the wanted size is averaged by whole blocks down to that by
-#: Pillow, which needs no copy of it.
+#: A picture of at least twice so many times the wanted size is averaged by whole blocks first, down
+#: to no less than that many times, by Pillow, which needs no copy of it.
 _LARGE: Final = 3.0
+
+#: Pixels from which on Pillow resizes a picture, since OpenCV wants a copy of it and one of what is
+#: between: with 80 million pixels that is half a gigabyte more.
+_HUGE: Final = 20_000_000
 
 #: Of 16 bits the 8 nearest, (65536,) uint8: 65535 is 255 (PNG, 13.12).
 _EIGHT_OF_SIXTEEN: Final = np.round(np.arange(1 << 16) / 257).astype(np.uint8)
@@ -143,7 +147,7 @@ def _resized(image: Image.Image, wanted: tuple[int, int], box: Box) -> npt.NDArr
 
     The sides of ``box`` are taken to the nearest whole sample.
     """
-    if image.mode == "F":
+    if image.mode == "F" or image.width * image.height >= _HUGE:
         return np.asarray(image.resize(wanted, Image.Resampling.BICUBIC, box, _LARGE))
     left, top, right, bottom = (round(side) for side in box)
     blocks = (
@@ -151,7 +155,12 @@ def _resized(image: Image.Image, wanted: tuple[int, int], box: Box) -> npt.NDArr
         max(int((bottom - top) / wanted[1] / _LARGE), 1),
     )
     if blocks != (1, 1):
-        return reduced(np.asarray(image.reduce(blocks, (left, top, right, bottom))), wanted)
+        # whole blocks only: the last would be a mean of less, and count for as much
+        whole = [
+            (side - side % n) for side, n in zip((right - left, bottom - top), blocks, strict=True)
+        ]
+        part = (left, top, left + whole[0], top + whole[1])
+        return reduced(np.asarray(image.reduce(blocks, part)), wanted)
     return reduced(np.asarray(image)[top:bottom, left:right], wanted)
 
 

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import cv2
 import msgspec
 import numpy as np
 import simplejpeg
@@ -81,6 +82,7 @@ _OTHERS: Final = (
 
 _SVG_WITHIN = 1024  # bytes: <svg comes after an XML declaration, a doctype and comments
 _DETAIL = 200  # characters
+_NO_MEMORY: Final = -4  # what OpenCV calls it (cv2.Error.StsNoMem)
 
 #: EXIF's tag 274 (CIPA DC-008, 4.6.4): what makes the picture upright.
 _ORIENTATION: Final = 274
@@ -172,20 +174,28 @@ def encode(data: bytes, options: ImageOptions) -> Picture | Dropped:
     Raises MemoryError, and nothing else whatever the bytes are.
     """
     try:
-        kind = format_of(data)
-        with _pillow_set(options.max_pixels):
-            image = _opened(data, kind, options)
-            original = image.size
-            wanted = fitted(*original, options.size)
-            rgb = _quickly(data, image, wanted) if kind == "jpeg" else None
-            if rgb is None:
-                box = _load(image, wanted)
-                rgb = in_srgb(image, wanted, box)
-            upright = _orientation(image, kind)
-            rgb = _turned(rgb, upright)
-        _look(rgb, options)
+        return _encoded(data, options)
     except _UnfitError as unfit:
         return unfit.dropped
+    except cv2.error as error:  # OpenCV has no MemoryError: code -4, or an array that numpy refused
+        if error.code == _NO_MEMORY or "can not be created" in str(error):
+            raise MemoryError from error
+        raise
+
+
+def _encoded(data: bytes, options: ImageOptions) -> Picture:
+    kind = format_of(data)
+    with _pillow_set(options.max_pixels):
+        image = _opened(data, kind, options)
+        original = image.size
+        wanted = fitted(*original, options.size)
+        rgb = _quickly(data, image, wanted) if kind == "jpeg" else None
+        if rgb is None:
+            box = _load(image, wanted)
+            rgb = in_srgb(image, wanted, box)
+        upright = _orientation(image, kind)
+    rgb = _turned(rgb, upright)
+    _look(rgb, options)
     jpeg = _jpeg(rgb, options.quality)
     return Picture(
         data=jpeg,

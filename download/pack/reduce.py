@@ -1,12 +1,12 @@
-"""Pictures made smaller, to the same bytes on every processor.
+"""Pictures made smaller, to the same bytes on every x86-64 processor.
 
     small = reduced(samples, (341, 256))  # (height, width[, channels]) uint8
 
 Each side is first brought to a whole number of times what is wanted, between its two nearest
 samples, and then averaged by whole blocks: a tent a good deal wider than a block where much is
 lost, and two samples where little is, so that nothing finer than a pixel is left to alias. Both are
-sums of whole numbers (OpenCV's ``INTER_LINEAR_EXACT``, which is said to be bit exact, and its
-``INTER_AREA`` by whole factors).
+sums of whole numbers: OpenCV's ``INTER_LINEAR_EXACT``, which is said to be bit exact, and its
+``INTER_AREA`` by whole factors, of which those below 49 are reckoned so.
 
 For 400 × 300 → 341 × 256 this takes 0.28 ms, Pillow's bicubic 1.7, at a PSNR of 39.4 and 41.6 dB
 (medians of 40 photographs) against a full decode that Lanczos reduced; over the factors 1.1 to 2.2

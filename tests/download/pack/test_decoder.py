@@ -150,6 +150,13 @@ def test_memory_and_time_have_limits(limit: dict[str, Any], reason: str) -> None
         ]
 
 
+def test_memory_that_opencv_lacks_is_memory_too() -> None:
+    file = io.BytesIO()
+    Image.effect_noise((5_000, 5_000), 50).convert("RGB").save(file, "JPEG", quality=50)
+    with Decoder(ImageOptions(size=3_333), memory=430 << 20) as one:
+        assert one.encode(file.getvalue()) == Dropped("memory")
+
+
 def test_bodies_and_answers_larger_than_any_pipe_pass() -> None:
     options = ImageOptions(size=2_000, quality=95)
     bodies = [noise(seed, 1_400, 1_300, compress_level=0) for seed in range(3)] * 3

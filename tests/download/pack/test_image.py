@@ -20,6 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from download.pack import image as codecs
 from download.pack import likeness
 from download.pack.image import FORMATS, REASONS, Dropped, ImageOptions, Picture, encode, fitted
 from tests.download import picture_files as files
@@ -152,7 +153,14 @@ def test_both_codecs_of_jpegs_show_the_same(
 ) -> None:
     picture = photograph(*side, fall=1.5).convert(mode)
     data = saved(picture, "JPEG", quality=90, progressive=progressive)
+    taken: list[bool] = []
+    quickly = codecs._quickly
+    monkeypatch.setattr(
+        "download.pack.image._quickly",
+        lambda *given: taken.append((made := quickly(*given)) is not None) or made,
+    )
     quick = pixels(data, size=size, max_aspect=60)
+    assert taken == [True]
     monkeypatch.setattr("download.pack.image._quickly", lambda *_: None)
     by_pillow = pixels(data, size=size, max_aspect=60)
     assert quick.shape == by_pillow.shape
