@@ -72,6 +72,8 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     seed: int = 0
     #: Steps between two lines of metrics.
     log_steps: int = 10
+    #: Whether TensorBoard's files are written, too.
+    tensorboard: bool = True
     #: Steps between two checkpoints; at the end of an epoch there is one anyway.
     checkpoint_steps: int = 0
     #: So many of the newest checkpoints are kept, ...
@@ -97,7 +99,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 #: (``micro_batch`` changes the order of sums: the last bits.)
 FREE: Final = frozenset({
     "train.micro_batch", "train.log_steps", "train.checkpoint_steps", "train.keep_last",
-    "train.keep_epochs", "train.activation_checkpointing", "train.compile", "data.workers",
+    "train.keep_epochs", "train.activation_checkpointing", "train.compile", "train.tensorboard",
 })  # fmt: skip
 
 
