@@ -25,6 +25,7 @@ import signal
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -273,9 +274,7 @@ class _Workers:
         context = multiprocessing.get_context(_START)
         context.set_forkserver_preload([_PRELOADED])
         self._at = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        with warnings.catch_warnings():
-            # more processes than cores may be meant: some wait for a storage
-            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        with _any_number():
             self._loader = torch.utils.data.DataLoader(
                 Work(job, self._at),
                 batch_size=None,
@@ -292,7 +291,8 @@ class _Workers:
         """Has them make the batches of an epoch from one on."""
         self._at.copy_(torch.tensor([epoch, start]))
         before, handler = set(multiprocessing.active_children()), signal.getsignal(signal.SIGCHLD)
-        self._made = iter(self._loader)
+        with _any_number():
+            self._made = iter(self._loader)
         # torch has a dead worker raise in whatever the main thread is at, be it half of a step;
         # without its handler, whoever waits for the next batch is told
         if signal.getsignal(signal.SIGCHLD) != handler:
@@ -319,6 +319,14 @@ class _Workers:
         """Ends them."""
         self._made = None
         del self._loader
+
+
+@contextmanager
+def _any_number() -> Iterator[None]:
+    """Without torch's warning of more workers than cores, which may be meant: some wait."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        yield
 
 
 def _how(code: int) -> str:

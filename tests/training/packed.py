@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import torch
 
 from download.pack.image import ImageOptions
 from download.pack.run import Options, pack
 from tests.download.fetched import Got, picture, write
+from tests.training.drawn import draw, tokenize
 from training.data import DataOptions, Loader
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 SIZE = 32
-LENGTH = 6  # of tokens
 
 
 def make_shards(folder: Path, images: int = 90, shard_count: int = 10, side: int = 48) -> Path:
@@ -52,20 +50,6 @@ def overwrite(path: Path, offset: int, data: bytes) -> None:
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(data)
-
-
-def draw(key: str, row: Mapping[str, Any], epoch: int, *, texts: int = 1) -> list[str]:
-    """The caption, and what tells one text of an image from the next."""
-    return [f"{row['caption']} {n}"[: 20 * (key == row["key"])] for n in range(texts)]
-
-
-def draw_two(key: str, row: Mapping[str, Any], epoch: int) -> list[str]:
-    return draw(key, row, epoch, texts=2)
-
-
-def tokenize(texts: Sequence[str]) -> torch.Tensor:
-    """(texts, LENGTH): the first characters."""
-    return torch.tensor([[ord(c) for c in text.ljust(LENGTH)[:LENGTH]] for text in texts])
 
 
 def loader(shards: Path | str, cache: Path, split: str = "train", **given: Any) -> Loader:
