@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 
+from etl.errors import UserError
+from training.data_images import normalised
 from training.step import Piece
 
 
@@ -26,8 +29,18 @@ class Feed:
     at the step before. ``waited`` are the seconds spent in asking the loader.
     """
 
-    def __init__(self, batches: Iterator[list[Any]], device: torch.device) -> None:
+    def __init__(
+        self,
+        batches: Iterator[list[Any]],
+        device: torch.device,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        """Images that come as bytes are normalised by ``mean`` and ``std`` on the device."""
         self.waited = 0.0
+        self._mean, self._std = mean, std
+        self._trouble: UserError | None = None
         self._batches = batches
         self._device = device
         self._ahead: Fed | None = None
@@ -37,6 +50,8 @@ class Feed:
 
     def __iter__(self) -> Iterator[Fed]:
         while True:
+            if self._trouble is not None:
+                raise self._trouble
             found = self._ahead or self._fetched()
             self._ahead = None
             if found is None:
@@ -50,9 +65,16 @@ class Feed:
             yield found
 
     def fetch(self) -> None:
-        """Called when the device has its work: takes the next batches meanwhile."""
-        if self._stream is not None and self._ahead is None:
+        """Called when the device has its work: takes the next batches meanwhile.
+
+        What goes wrong is raised when they are asked for: the step at hand is to be ended.
+        """
+        if self._stream is None or self._ahead is not None:
+            return
+        try:
             self._ahead = self._fetched()
+        except UserError as error:
+            self._trouble = error
 
     def _fetched(self) -> Fed | None:
         began = time.monotonic()
@@ -61,12 +83,12 @@ class Feed:
         if batches is None:
             return None
         keys = [key for batch in batches for key in batch.keys]
-        if self._stream is None:
-            return Fed([_piece(batch, self._device) for batch in batches], keys)
-        with torch.cuda.stream(self._stream):
-            return Fed([_piece(batch, self._device) for batch in batches], keys)
+        with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+            return Fed([self._piece(batch) for batch in batches], keys)
 
-
-def _piece(batch: Any, device: torch.device) -> Piece:
-    images = batch.images.to(device, non_blocking=True)
-    return Piece(images, batch.tokens.flatten(0, 1).to(device, non_blocking=True))
+    def _piece(self, batch: Any) -> Piece:
+        images = batch.images.to(self._device, non_blocking=True)
+        if images.dtype == torch.uint8:
+            images = normalised(images, self._mean, self._std)
+        tokens = batch.tokens.flatten(0, 1).to(self._device, non_blocking=True)
+        return Piece(images, tokens)

@@ -24,7 +24,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -35,6 +35,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 import torch
+import ujson
 from safetensors.torch import save_file
 from torch.nn.parallel import DistributedDataParallel
 
@@ -94,13 +95,20 @@ class Loader(Protocol):
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """The batches of an epoch from number ``start`` on, the same each time."""
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that batches depend on: what must be the same where a run goes on."""
+
+    def close(self) -> None:
+        """Ends what works for it."""
+
 
 class Source(Protocol):
     """Where images and texts come from."""
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """Digests and the like: what must be the same where a run goes on."""
+        """Digests and the like that batches depend on besides: known before there is a loader."""
 
     @property
     def texts(self) -> int:
@@ -110,11 +118,14 @@ class Source(Protocol):
         """Batches of ``images`` for one of ``world`` processes."""
 
 
+How = Literal["finished", "stood", "stopped"]
+
+
 class Ended(NamedTuple):
     """How a run ended."""
 
     #: finished now; stood finished before; stopped by a signal, to go on.
-    how: Literal["finished", "stood", "stopped"]
+    how: How
     step: int
     steps: int
     #: The newest checkpoint.
@@ -123,6 +134,8 @@ class Ended(NamedTuple):
     signal: int = 0
     #: Its last figures.
     metrics: dict[str, Any] = {}  # noqa: RUF012  # a field of a tuple, never written to
+    #: Whether this process is the one that speaks.
+    is_first: bool = True
 
 
 def train(
@@ -184,12 +197,18 @@ class _Run:
         step = self._resume()
         if self.processes.is_first:
             (self.out / "config.toml").write_text(as_toml(self.config), "utf-8")
-        with _told_to_stop() as told:
+        with _told_to_stop() as told, closing(self.loader):
             step, last, number = self._steps(step, told)
         if number:
-            return Ended("stopped", step, self.steps, self._newest(), number, last)
+            return self._ended("stopped", step, last, self.steps, number)
         self._finish(last)
-        return Ended("finished", step, self.steps, self._newest(), 0, last)
+        return self._ended("finished", step, last, self.steps)
+
+    def _ended(
+        self, how: How, step: int, last: dict[str, Any], steps: int, number: int = 0
+    ) -> Ended:
+        newest = checkpoint.newest(self.out / CHECKPOINTS)
+        return Ended(how, step, steps, newest, number, last, self.processes.is_first)
 
     # --- before the first step ------------------------------------------------------------------
 
@@ -199,20 +218,21 @@ class _Run:
             return None
         manifest = read_manifest(self.out, STEP)
         keys = differing(of(manifest["config"]), self.config)
-        keys += [k for k, v in self._inputs().items() if manifest["inputs"].get(k) != v]
+        keys += [k for k, v in self.source.inputs.items() if manifest["inputs"].get(k) != v]
         if keys:
             raise UserError(
                 f"{self.out} is a finished run of another config ({', '.join(keys)}): choose "
                 "another --out, or remove it with --fresh."
             )
         done = manifest["counts"]["steps"]
-        return Ended("stood", done, done, self._newest(), 0, manifest["metrics"])
+        return self._ended("stood", done, manifest["metrics"], steps=done)
 
     def _inputs(self) -> dict[str, Any]:
-        return {**self.source.inputs, "processes": self.processes.world}
-
-    def _newest(self) -> Path | None:
-        return checkpoint.newest(self.out / CHECKPOINTS)
+        """What decides besides the config, as JSON gives it back."""
+        loaded = {f"loader.{name}": value for name, value in self.loader.identity.items()}
+        all_ = {**self.source.inputs, "processes": self.processes.world, **loaded}
+        plain: dict[str, Any] = ujson.loads(ujson.dumps(all_))
+        return plain
 
     def _share_out(self) -> None:
         """How many images a process has of a batch, and in how many pieces."""
@@ -278,7 +298,9 @@ class _Run:
         """Steps until the last, or until a signal: how many are done, figures, the signal."""
         images = self.config.train.batch
         net = self._wrapped()
-        feed = Feed(self._batches(step), self.processes.device)
+        feed = Feed(
+            self._batches(step), self.processes.device, mean=self.model.mean, std=self.model.std
+        )
         with ExitStack() as held:
             lines = self._lines(step, held)
             pace = _Pace(step, lines.last.get("seconds", 0.0))
@@ -288,7 +310,8 @@ class _Run:
                     "training", self.steps * images, done=step * images, unit="", quiet=self.quiet
                 )
             )
-            for fed in feed:
+            fed_in_turn = iter(feed)
+            while fed := self._fed(fed_in_turn, step):
                 figures, stop = self._step(net, step, fed, feed, told)
                 step += 1
                 bar.note = f"epoch {self._epoch(step):.2f}, loss {figures['loss']:.3f}"
@@ -301,6 +324,18 @@ class _Run:
                 if stop:
                     break
             return step, lines.last, stop if step < self.steps else 0
+
+    def _fed(self, fed: Iterator[Fed], step: int) -> Fed | None:
+        """What the next step is made of, None after the last.
+
+        Raises UserError where the loader has none; alone, the run is saved before.
+        """
+        try:
+            return next(fed, None)
+        except UserError:
+            if self.processes.world == 1:  # of several the others are within a step
+                self._save(step)
+            raise
 
     def _lines(self, step: int, held: ExitStack) -> metrics.Metrics:
         folder = self.out if self.processes.is_first else None

@@ -58,6 +58,13 @@ class InMemoryLoader:
     def batches(self, epoch: int) -> int:
         return self.source.images // (self.size * self.world)
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"batch": self.size}
+
+    def close(self) -> None:
+        pass
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Colours]:
         """Joint batches are the same whatever the number of processes."""
         generator = torch.Generator().manual_seed(epoch)
