@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -173,30 +172,6 @@ def test_a_network_can_be_trained_further(whole: Path, tmp_path: Path) -> None:
 
 
 # --- interruptions ------------------------------------------------------------------------------
-
-
-def test_interrupted_and_gone_on_is_never_interrupted(whole: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    done = in_processes(out, kill_at=2, kill_with=signal.SIGINT, checkpoint_steps=3)
-    assert json.loads(done.stdout)["how"] == "stopped", done.stderr
-    assert json.loads(done.stdout)["signal"] == signal.SIGINT
-    assert (out / "checkpoints/step-00000002").is_dir()
-    done = in_processes(out, kill_at=3, kill_with=signal.SIGKILL, checkpoint_steps=3)
-    assert done.returncode == -signal.SIGKILL
-    assert sorted(path.name[-1] for path in (out / "checkpoints").iterdir()) == ["3", "4"]
-    done = in_processes(out, kill_at=3, kill_with=signal.SIGTERM, checkpoint_steps=3)
-    assert json.loads(done.stdout)["signal"] == signal.SIGTERM
-    assert (out / "checkpoints/step-00000007").is_dir()
-    assert not (out / "manifest.json").exists()
-    done = in_processes(out, checkpoint_steps=3)
-    assert json.loads(done.stdout)["how"] == "finished", done.stderr
-    assert weights(out) == weights(whole)
-    for name in ("model.safetensors", "optimizer.safetensors"):
-        path = Path("checkpoints/step-00000012") / name
-        assert (out / path).read_bytes() == (whole / path).read_bytes()
-    figures = ("step", "loss", "grad_norm", "lr", "logit_scale")
-    seen, wanted = (metrics.read(path / "metrics.jsonl") for path in (out, whole))
-    assert [[x[f] for f in figures] for x in seen] == [[x[f] for f in figures] for x in wanted]
 
 
 def test_a_run_that_ended_before_its_manifest_is_finished(whole: Path, tmp_path: Path) -> None:
