@@ -39,7 +39,7 @@ from training.data_images import Augment, Decode, normalised
 from training.data_index import Wanted, default_cache, index_of
 from training.data_order import Plan, Shape
 from training.data_tar import REASONS, Damage
-from training.data_worker import Batch, Draw, Failed, Job, Made, Tokenize, Work, batches
+from training.data_worker import Batch, Draw, Failed, Job, Made, Tokenize, Work, batches, begin
 
 __all__ = ["Batch", "DataOptions", "Draw", "Loader", "Tokenize", "Wanted", "normalised"]
 
@@ -180,12 +180,13 @@ class Loader:
     def identity(self) -> dict[str, Any]:
         """All that batches depend on but texts: a run that is resumed must have the same."""
         job = self._job
+        augment = job.augment and {"scale": [*job.augment.scale], "ratio": [*job.augment.ratio]}
         return {
             "images": job.index.folder.name,
             **{name: getattr(job.shape, name) for name in ("batch", "world", "shuffle", "tail")},
             "seed": job.seed,
             "size": job.size,
-            "augment": None if job.augment is None else msgspec.to_builtins(job.augment),
+            "augment": augment,
             "decode": job.decode,
         }
 
@@ -283,6 +284,7 @@ class _Workers:
                 persistent_workers=True,
                 pin_memory=pin,
                 multiprocessing_context=context,
+                worker_init_fn=begin,
             )
         self._made: Any = None
         self._processes: list[multiprocessing.process.BaseProcess] = []

@@ -8,6 +8,11 @@ is in ``keys`` twice then, for losses that ask.
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -96,6 +101,23 @@ class Work(torch.utils.data.IterableDataset[Made | Failed]):
             yield from batches(self._job, epoch, start, worker, workers, shared=info is not None)
         except UserError as error:  # of which torch would make a traceback
             yield Failed(str(error))
+
+
+def begin(_: int) -> None:
+    """What a worker process does first: it leaves when the process that it works for is gone.
+
+    torch has it watch its parent, which is the server it was forked from, and that one waits for
+    its children.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    multiprocessing.connection.wait([parent])
+    os._exit(1)
 
 
 def batches(
