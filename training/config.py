@@ -98,7 +98,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 #: Keys that say how a run is done and recorded, not what comes out: they may change on the way.
 #: (``micro_batch`` doesn't: a process's images are shared out in batches of that size.)
 FREE: Final = frozenset({
-    "train.log_steps", "train.checkpoint_steps", "train.keep_last",
+    "data.workers", "train.log_steps", "train.checkpoint_steps", "train.keep_last",
     "train.keep_epochs", "train.activation_checkpointing", "train.compile", "train.tensorboard",
 })  # fmt: skip
 
@@ -249,5 +249,6 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(_value(one) for one in value)}]"
     if isinstance(value, str):
-        return json.dumps(value).replace("\x7f", "\\u007f")  # JSON's escapes are TOML's, but this
+        # JSON's escapes are TOML's, but for DEL, which must be one here
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)

@@ -1,4 +1,4 @@
-"""`sparqless train` from shards to a model: killed at bad moments, it gives what it gives unkilled."""
+"""`sparqless train`, from shards to a model: killed at bad moments, it gives the same."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_it_says_what_to_do_without_torch(folder: Path) -> None:
         ("train.lrr=1", "unknown key train.lrr; did you mean lr?"),
         ("text.alt_text_chanc=1", "unknown key text.alt_text_chanc; did you mean alt_text_chance?"),
         ("text.alt_text_chance=2", "text: alt_text_chance: 2.0 is not a share from 0 to 1."),
-        ("text.filter.op=some", "text.filter: op: 'some' is not one of any, all."),
+        ("text.filter.op=some", "text.filter: Invalid enum value 'some' - at `op`."),
         ("text.per_image=0", "text.per_image is 0; it must be 1 or more."),
         ("data.workers=many", "data.workers is 'many'; it must be of the type int."),
         ("data.scale=[2,3]", "data: scale: (2.0, 3.0) is not two shares of the area"),

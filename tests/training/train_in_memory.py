@@ -1,7 +1,7 @@
 """A run of its own process: ``python -m tests.training.train_in_memory OUT '{"batch": 16, …}'``.
 
-The second argument holds settings of ``[train]``; ``texts`` is the source's, and ``limit`` the bytes
-that a file may have.
+The second argument holds settings of ``[train]``; ``texts`` is the source's, and ``limit`` the
+bytes that a file may have.
 """
 
 from __future__ import annotations
