@@ -38,6 +38,7 @@ NAMES = {
     "probes": "what a hostile server gets done, to us and to img2dataset",
     "hosts": "50,000 candidates over 200 hosts that fail in all ways",
     "fetch_kills": "processes of a fetch and a pack killed at random, and the shards in the end",
+    "loading": "images of shards for training, without a model, beside open_clip_train's loader",
     "graph": "a data set of a store of 10 million items, beside networkx and rustworkx",
 }
 
