@@ -74,8 +74,10 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     log_steps: int = 10
     #: Whether TensorBoard's files are written, too.
     tensorboard: bool = True
-    #: Steps between two checkpoints; at the end of an epoch there is one anyway.
+    #: Steps between two checkpoints; 0: at ends of epochs alone ...
     checkpoint_steps: int = 0
+    #: ... of which every so-manieth has one, and the last.
+    checkpoint_epochs: int = 1
     #: So many of the newest checkpoints are kept, ...
     keep_last: int = 2
     #: ... and that of every so-manieth epoch; 0: none for good.
@@ -98,7 +100,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 #: Keys that say how a run is done and recorded, not what comes out: they may change on the way.
 #: (``micro_batch`` doesn't: a process's images are shared out in batches of that size.)
 FREE: Final = frozenset({
-    "data.workers", "train.log_steps", "train.checkpoint_steps", "train.keep_last",
+    "data.workers", "train.log_steps", "train.checkpoint_steps", "train.checkpoint_epochs", "train.keep_last",
     "train.keep_epochs", "train.activation_checkpointing", "train.compile", "train.tensorboard",
 })  # fmt: skip
 
@@ -182,7 +184,7 @@ def _said(error: str) -> str:
 def _check(config: Config, where: str) -> None:
     """Refuses values that no run can be done with."""
     train = config.train
-    for key in ("batch", "epochs", "log_steps", "keep_last"):
+    for key in ("batch", "epochs", "log_steps", "keep_last", "checkpoint_epochs"):
         if getattr(train, key) < 1:
             raise _wrong(where, f"train.{key}", getattr(train, key), "1 or more")
     for key in ("micro_batch", "steps", "checkpoint_steps", "keep_epochs", "seed"):

@@ -495,8 +495,11 @@ class _Run:
         return found
 
     def _is_due(self, step: int) -> bool:
-        every = self.config.train.checkpoint_steps
-        return step in (self.steps, *self.ends) or bool(every and step % every == 0)
+        train = self.config.train
+        if train.checkpoint_steps and step % train.checkpoint_steps == 0:
+            return True
+        ends = self.ends[train.checkpoint_epochs - 1 :: train.checkpoint_epochs]
+        return step == self.steps or step in ends
 
     def _save(self, step: int) -> Path:
         """A checkpoint, by the first process; all learn whether it could be written."""

@@ -189,6 +189,12 @@ def test_the_newest_checkpoints_are_kept_and_those_of_some_epochs(tmp_path: Path
     assert kept == [f"step-{step:08}" for step in (4, 8, 10, 12)]
 
 
+def test_not_every_epoch_needs_a_checkpoint(tmp_path: Path) -> None:
+    run(tmp_path / "run", InMemory(16), epochs=5, keep_last=9, checkpoint_epochs=2)
+    kept = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
+    assert kept == [f"step-{step:08}" for step in (2, 4, 5)]
+
+
 def test_what_was_left_half_written_is_removed(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(whole, out)
