@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from signal import SIGTERM
+from typing import Any, Final, Literal, TypeVar
 
 import click
 import ujson
 
 from etl.errors import UserError, is_disk_full
+
+#: Exit code of a run that was told to stop and can go on: "try again" (EX_TEMPFAIL, sysexits.h).
+_STOPPED: Final = 75
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -1086,6 +1090,83 @@ def texts_command(
         return
     for line in lines(shown, limit):
         click.echo(line)
+
+
+@cli.command(name="train")
+@click.argument("config", metavar="CONFIG")
+@click.option(
+    "--images",
+    required=True,
+    metavar="DIR",
+    help="Directory of images, or of their shards: here, or s3://… and the like.",
+)
+@_graph
+@_path("--out", "Directory of the run.", required=True)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value in CONFIG, such as train.lr=1e-3.",
+)
+@click.option("--fresh", is_flag=True, help="Remove the run that stands in --out and start over.")
+@_quiet
+@_json
+def train_command(
+    config: str,
+    images: str,
+    graph: Path,
+    out: Path,
+    changes: tuple[str, ...],
+    fresh: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Train CLIP on images and their texts.
+
+    CONFIG is tiny, vit-b-32, vit-b-16 or a .toml file of your own. A run that was stopped goes on
+    where it was when the same command is run again. SIGTERM and Ctrl-C save first; the exit code
+    of SIGTERM then is 75. For several GPUs or nodes: torchrun --no-python … sparqless train …
+
+    \b
+    Example:
+      sparqless train tiny --images data/sample/images/entitynet \
+--graph data/sample/graph/entitynet --out data/runs/tiny --set train.batch=16 --set train.epochs=2
+    """
+    from training.config import load
+
+    settings = load(config, changes)
+    try:
+        from training.inputs import Shards
+        from training.report import rows
+        from training.train import train
+    except ModuleNotFoundError as error:
+        raise _lacking_torch(error) from error
+    warn = None if quiet else _warn
+    source = Shards(settings, images, graph, quiet=quiet, warn=warn)
+    ended = train(settings, source, out, fresh=fresh, quiet=quiet)
+    if as_json and ended.is_first:
+        found = {"out": str(out), "state": ended.how, "step": ended.step, "steps": ended.steps}
+        _print_json({**found, "checkpoint": str(ended.checkpoint), "metrics": ended.metrics})
+    elif ended.is_first and not quiet:
+        _table(rows(out, ended))
+    if ended.signal:
+        click.get_current_context().exit(_STOPPED if ended.signal == SIGTERM else 130)
+
+
+def _warn(sentence: str) -> None:
+    click.echo(f"Warning: {sentence}", err=True)
+
+
+def _lacking_torch(error: ModuleNotFoundError) -> Exception:
+    """What to say where the libraries of the extra `train` aren't there."""
+    name = (error.name or "").partition(".")[0]
+    if name not in ("torch", "torchvision", "open_clip", "safetensors"):
+        return error
+    return UserError(
+        f"training needs {name}, which isn't installed: install torch and torchvision as torch's "
+        "own instructions say for your machine, then the extra: pip install -e '.[train]'."
+    )
 
 
 @cli.command()

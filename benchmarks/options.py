@@ -74,7 +74,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--install-peers",
         action="store_true",
         help="etl: install KGTK (pip) and wikibase-dump-filter (npm) below --work first; "
-        "graph: rustworkx (pip); probes, fetching: img2dataset (pip)",
+        "graph: rustworkx (pip); probes, fetching: img2dataset (pip); "
+        "loading: webdataset 0.2.86 (pip)",
     )
     add(
         "--sizes",
@@ -107,7 +108,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         type=parse_size,
         default=default.photos,
         metavar="N",
-        help="fetching; fetch_kills takes a tenth  [4000]",
+        help="fetching; fetch_kills takes a tenth; loading 2000 at most  [4000]",
     )
     add(
         "--candidates",
