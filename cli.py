@@ -1042,6 +1042,133 @@ def images_sources(as_json: bool) -> None:
         click.echo(line)
 
 
+_run = _path("--run", "Directory of a training run.")
+
+
+@cli.command(name="evaluate")
+@_run
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="Instead of a run: a directory in open_clip's layout, or a name of its models.",
+)
+@_path("--weights", "The weights of a model that is given by its name: .safetensors or .pt.")
+@_path("--shards", "Directory of shards to evaluate on.")
+@click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    type=click.Choice(["val", "test", "train"]),
+    help="Of the shards; may be repeated.  [val, test]",
+)
+@_path("--images", "Instead of shards: a directory of one directory for each class.")
+@_path("--graph", "Data set: names of classes, their roots, and what is above them.")
+@_path("--store", "The store of the data set, for accuracy by taxon rank.")
+@click.option(
+    "--classes",
+    default="shown",
+    show_default=True,
+    metavar="WHICH",
+    help="To choose from: shown (on any image), all (of --graph), or a .txt, .csv or .json.",
+)
+@click.option(
+    "--templates",
+    default="openai",
+    show_default=True,
+    metavar="WHICH",
+    help="Sentences for a name: openai (the 80 for ImageNet), none, or a file.",
+)
+@click.option(
+    "--names",
+    type=click.Choice(["name", "all", "synonyms"]),
+    default="name",
+    show_default=True,
+    help="Ask by a class's name, the mean of all its names, or that of the others.",
+)
+@click.option("--types", is_flag=True, help='Add the natural type: "…, a type of mammal.".')
+@click.option(
+    "--texts",
+    type=click.IntRange(0),
+    default=5,
+    show_default=True,
+    help="Texts of an image for retrieval, at most; 0: no retrieval.",
+)
+@click.option("--batch", type=click.IntRange(1), default=256, show_default=True, help="Images.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True,
+    help="What the network works in.",
+)  # fmt: skip
+@_path("--picture", "File for a picture of what was taken for what: .svg, .png, .jpg or .pdf.")
+@click.option("--name", help="What the run keeps the results as.  [the images and templates]")
+@_path("--out", "File for the results, beside the run's own.")
+@_workers
+@_quiet
+@_json
+def evaluate_command(
+    run: Path | None,
+    model: str | None,
+    weights: Path | None,
+    shards: Path | None,
+    splits: tuple[str, ...],
+    images: Path | None,
+    graph: Path | None,
+    store: Path | None,
+    classes: str,
+    templates: str,
+    names: Literal["name", "all", "synonyms"],
+    types: bool,
+    texts: int,
+    batch: int,
+    device: str,
+    precision: str,
+    picture: Path | None,
+    name: str | None,
+    out: Path | None,
+    workers: int,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Say how good a model is: zero-shot classification and retrieval.
+
+    On what is held out of the shards (val and test), or on images in directories, as ImageNet has
+    them. Ties count against the model; so do not the same texts, and classes of the same name.
+
+    \b
+    Example:
+      sparqless evaluate --run data/runs/sample --shards data/sample/images/entitynet/shards \
+--graph data/sample/graph/entitynet --split train
+    """
+    from training.evaluate import HELD_OUT, Options
+    from training.evaluation_report import Saving, evaluate_and_keep, rows
+
+    options = Options(
+        shards=shards,
+        images=images,
+        splits=splits or HELD_OUT,
+        graph=graph,
+        store=store,
+        classes=classes,
+        templates=templates,
+        names=names,
+        types=types,
+        texts=texts,
+        workers=workers,
+        quiet=quiet,
+    )
+    saving = Saving(run=run, name=name, out=out, picture=picture)
+    found = evaluate_and_keep(
+        model, weights, options, saving, device=device, precision=precision, batch=batch
+    )
+    if as_json:
+        _print_json(found.as_json())
+        return
+    for warning in found.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    if not quiet:
+        _table(rows(found))
+
+
 @cli.command()
 @click.argument("entity_id", metavar="ID")
 @_path("--store", "Directory of the store; asks the rules, one by one.")

@@ -15,7 +15,6 @@ entities, with all their names, natural types and roots.
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -85,9 +84,7 @@ def _from_csv(path: Path) -> Iterator[Class]:
 
 
 def _from_json(path: Path) -> Iterator[Class]:
-    data = msgspec.json.decode(
-        path.read_bytes(), type=dict[str, str | list[str]] | list[str]
-    )
+    data = msgspec.json.decode(path.read_bytes(), type=dict[str, str | list[str]] | list[str])
     if isinstance(data, list):
         data = {name: name for name in data} if len({*data}) == len(data) else _twice(path, data)
     for key, names in data.items():
@@ -220,4 +217,3 @@ def match_alone(folders: Sequence[str]) -> Matched:
 def _spaced(folder: str) -> str:
     """A folder's name as one writes it: ``snow_leopard`` → ``snow leopard``."""
     return " ".join(folder.replace("_", " ").split()) or folder
-

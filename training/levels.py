@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -171,9 +171,7 @@ class Levels(msgspec.Struct, frozen=True):
     ranks: list[AtRank]
 
 
-def measured(
-    above: Above, right: Sequence[Sequence[str]], answers: Sequence[str]
-) -> Levels | None:
+def measured(above: Above, right: Sequence[Sequence[str]], answers: Sequence[str]) -> Levels | None:
     """Of images with the classes that are right for each and what was answered; None without any.
 
     Takes images, and for chance each set of right classes that occurs, once all the classes.
@@ -228,5 +226,5 @@ def _share(values: Iterable[bool]) -> float:
     return _mean([float(value) for value in values])
 
 
-def _mean(values: Sequence[Any]) -> float:
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)

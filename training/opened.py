@@ -72,9 +72,7 @@ class Opened:
                 tick(len(batch))
         return torch.cat(parts) if parts else torch.empty(0, 0, device=self.device)
 
-    def texts(
-        self, texts: Sequence[str], tick: Callable[[int], None] = lambda _: None
-    ) -> Tensor:
+    def texts(self, texts: Sequence[str], tick: Callable[[int], None] = lambda _: None) -> Tensor:
         """Their embeddings, (n, d) float32 of length 1.
 
         Raises UserError where the model makes what is no number of one.
@@ -143,6 +141,27 @@ def device_of(name: str) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise UserError(f"--device {name} can't be used here ({reason}).") from error
     return device
+
+
+def of_network(
+    net: torch.nn.Module,
+    tokenize: Callable[[list[str]], Tensor],
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    batch: int = 256,
+) -> Opened:
+    """A network of open_clip that is here already, such as one in training.
+
+    It is left in the mode in which it is: who trains puts it into ``eval()`` meanwhile.
+    """
+    import open_clip
+
+    options = open_clip.get_model_preprocess_cfg(net)
+    preprocess = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(**options), is_train=False
+    )
+    return Opened(net, preprocess, tokenize, device, precision=precision, batch=batch)
 
 
 def opened(

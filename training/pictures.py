@@ -43,6 +43,7 @@ class Picture:
     data: bytes | Path
     labels: list[str] = field(default_factory=list)  # keys of classes
     texts: list[str] = field(default_factory=list)
+    sha256: bytes = b""  # of a folder's file
 
     def load(self) -> Image.Image:
         """The decoded image, RGB.
@@ -148,7 +149,7 @@ def of_folder(folder: Path, texts: int) -> list[Picture]:
         for path in _files(folder / name):
             content = hashlib.sha256(path.read_bytes()).digest()
             key = path.relative_to(folder).as_posix()
-            picture = found.setdefault(content, Picture(key, path))
+            picture = found.setdefault(content, Picture(key, path, sha256=content))
             if name not in picture.labels:
                 picture.labels.append(name)
             picture.texts += [t for t in _captions(path) if t not in picture.texts]

@@ -1,7 +1,8 @@
 """Retrieval: which texts belong to an image, and which images to a text.
 
-**R@k** of images is the share of images for which one of their texts is among the k nearest of all
-texts (i2t); of texts, the share of texts for which one of their images is among the k nearest (t2i).
+**R@k** from image to text (i2t) is the share of images for which one of their texts is among the k
+nearest of all texts; from text to image (t2i), of texts for which one of their images is among the
+k nearest.
 
 **Texts that are the same are one text**, whatever their case and white space, and right for every
 image that has it: twenty images captioned "A dog" have one text between them, which is asked for
