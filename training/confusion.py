@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MOST: Final = 40
 
 _CELL: Final = 20  # pixels
-_MARGIN: Final = 230  # pixels for names
+_LETTER: Final = 6  # pixels of a letter of a name, and more than most take
 
 
 def draw(classes: Sequence[Class], answers: Answers, name: str, path: Path) -> None:
@@ -73,12 +73,13 @@ def _figure(classes: Sequence[Class], answers: Answers, name: str) -> Figure:
     from matplotlib.figure import Figure
 
     drawn, found = matrix(classes, answers)
+    names = [shown(one.name) for one in drawn]
     side = max(len(drawn), 4) * _CELL / DPI  # inches, as all that follows
-    margin = _MARGIN / DPI
-    width, height = side + _CELL / DPI + 1.5 * margin, side + 1.6 * margin
+    across = side + _CELL / DPI
+    margin = (40 + _LETTER * max(map(len, [*names, "another"]))) / DPI
+    width, height = max(margin + across + 0.2, 4), margin + side + 0.4
     figure = Figure(figsize=(width, height))
-    left, bottom = margin / width, margin / height
-    axes = figure.add_axes((left, bottom, (side + _CELL / DPI) / width, side / height))
+    axes = figure.add_axes((margin / width, margin / height, across / width, side / height))
     shares = found / np.maximum(found.sum(1, keepdims=True), 1)
     colours = LinearSegmentedColormap.from_list("share", ["#FFFFFF", COLOURS[0]])
     axes.imshow(shares, cmap=colours, vmin=0, vmax=1, aspect="auto")
@@ -86,7 +87,6 @@ def _figure(classes: Sequence[Class], answers: Answers, name: str) -> Figure:
         colour = "white" if shares[row, column] > 0.5 else DARK
         axes.text(column, row, _short(found[row, column]), size=6, color=colour, ha="center",
                   va="center")  # fmt: skip
-    names = [shown(one.name) for one in drawn]
     axes.set_yticks(range(len(names)), names, size=8)
     axes.set_xticks(range(len(names) + 1), [*names, "another"], size=8, rotation=90)
     axes.tick_params(length=0)

@@ -25,6 +25,9 @@ FOLDER: Final = "evaluations"
 #: The folder of a run with its model in open_clip's layout.
 MODEL: Final = "model"
 
+#: A share of guesses from which a level says nothing more.
+_SURE: Final = 0.9995
+
 _UNFIT = re.compile(r"[^\w.-]+", re.ASCII)
 
 
@@ -119,7 +122,7 @@ def _classification(found: Classification) -> Iterator[Row]:
     if found.levels is not None:
         of_levels = zip(found.levels.accuracy, found.levels.chance, strict=True)
         for level, (share, guess) in enumerate(of_levels):
-            if level:
+            if level and guess < _SURE:
                 remark = (
                     f"right, or at most {counted(level, 'level')} off; a guess: {_percent(guess)}"
                 )
