@@ -1132,7 +1132,7 @@ def evaluate_command(
     """Say how good a model is: zero-shot classification and retrieval.
 
     On what is held out of the shards (val and test), or on images in directories, as ImageNet has
-    them. Ties count against the model; so do not the same texts, and classes of the same name.
+    them. Ties count against the model; of texts or classes that read the same each is right.
 
     \b
     Example:
@@ -1265,7 +1265,7 @@ def quality(graph: Path, kind: str | None, limit: int, as_json: bool) -> None:
 
 @cli.group()
 def export() -> None:
-    """Write a data set in other forms: EntityNet's, JSON lines, CSV.
+    """Write a data set in other forms, or a model: EntityNet's, JSON lines, CSV.
 
     \b
     Example:
@@ -1322,6 +1322,43 @@ def export_shards_command(
         _table((split, f"{n:,}", "images") for split, n in manifest["counts"].items())
 
 
+@export.command(name="model")
+@_path("--run", "Directory of a finished training run.", required=True)
+@_path("--out", "Directory to write to.", required=True)
+@_path("--shards", "The shards that it was trained on, for the cards.")
+@_path("--graph", "The data set that it was trained on, for the cards.")
+@click.option("--name", default="", help="What the card calls it.  [the name of --out]")
+@click.option("--licence", default="", metavar="ID", help="Of the model, such as apache-2.0.")
+@_json
+def export_model_command(
+    run: Path,
+    out: Path,
+    shards: Path | None,
+    graph: Path | None,
+    name: str,
+    licence: str,
+    as_json: bool,
+) -> None:
+    """Write a run's model in open_clip's layout, with a card of it and of its data.
+
+    It loads with open_clip.create_model_from_pretrained("local-dir:OUT"), and `sparqless push`
+    puts it on a hub. Cards say what manifests do.
+
+    \b
+    Example:
+      sparqless export model --run data/runs/sample --out data/models/sample \
+--shards data/sample/images/entitynet/shards --graph data/sample/graph/entitynet
+    """
+    from training.export import export_model
+
+    found = export_model(run, out, name=name, shards=shards, graph=graph, licence=licence)
+    outputs = found["outputs"]
+    if as_json:
+        _print_json({"out": str(out), "outputs": outputs})
+        return
+    _table((file, f"{made['bytes']:,}", "bytes") for file, made in outputs.items())
+
+
 @export.command(name="table")
 @_graph
 @click.option(
@@ -1366,6 +1403,38 @@ def export_table_command(graph: Path, table: str, format_: str, out: str) -> Non
             "jsonl has them as they are.",
             err=True,
         )
+
+
+@cli.command(name="push")
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--repo", required=True, metavar="NAME", help="Repository: you/name, or name alone.")
+@click.option("--private", is_flag=True, help="Make it a private one, where it is made.")
+@click.option("--message", default="", help="Of the commit.")
+@click.option("--dry-run", is_flag=True, help="Say what would be put there, and do nothing.")
+@_json
+def push_command(
+    directory: Path, repo: str, private: bool, message: str, dry_run: bool, as_json: bool
+) -> None:
+    """Put an exported model on the Hugging Face hub.
+
+    DIR is what `sparqless export model` wrote. Log in first (`hf auth login`, or HF_TOKEN);
+    HF_ENDPOINT names another hub.
+
+    \b
+    Example:
+      sparqless push data/models/sample --repo you/sample --dry-run
+    """
+    from training.push import files_of, push
+
+    files = files_of(directory)
+    commit = ""
+    if not dry_run:
+        commit = push(directory, repo, private=private, message=message)
+    if as_json:
+        _print_json({"repo": repo, "files": files, "commit": commit})
+        return
+    _table((name, f"{size:,}", "bytes") for name, size in files.items())
+    click.echo(commit or f"Nothing was put into {repo}: leave --dry-run out.")
 
 
 @cli.command(name="gaps")
