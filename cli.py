@@ -1053,15 +1053,15 @@ _run = _path("--run", "Directory of a training run.")
     help="Instead of a run: a directory in open_clip's layout, or a name of its models.",
 )
 @_path("--weights", "The weights of a model that is given by its name: .safetensors or .pt.")
-@_path("--shards", "Directory of shards to evaluate on.")
+@_path("--images", "Directory of images, or of their shards, to evaluate on.")
 @click.option(
     "--split",
     "splits",
     multiple=True,
     type=click.Choice(["val", "test", "train"]),
-    help="Of the shards; may be repeated.  [val, test]",
+    help="Of the images; may be repeated.  [val, test]",
 )
-@_path("--images", "Instead of shards: a directory of one directory for each class.")
+@_path("--folders", "Instead: a directory with one of images for each class.")
 @_path("--graph", "Data set: names of classes, their roots, and what is above them.")
 @_path("--store", "The store of the data set, for accuracy by taxon rank.")
 @click.option(
@@ -1109,9 +1109,9 @@ def evaluate_command(
     run: Path | None,
     model: str | None,
     weights: Path | None,
-    shards: Path | None,
-    splits: tuple[str, ...],
     images: Path | None,
+    splits: tuple[str, ...],
+    folders: Path | None,
     graph: Path | None,
     store: Path | None,
     classes: str,
@@ -1136,15 +1136,15 @@ def evaluate_command(
 
     \b
     Example:
-      sparqless evaluate --run data/runs/sample --shards data/sample/images/entitynet/shards \
+      sparqless evaluate --run data/runs/tiny --images data/sample/images/entitynet \
 --graph data/sample/graph/entitynet --split train
     """
     from training.evaluate import HELD_OUT, Options
     from training.evaluation_report import Saving, evaluate_and_keep, rows
 
     options = Options(
-        shards=shards,
-        images=images,
+        shards=images,
+        folders=folders,
         splits=splits or HELD_OUT,
         graph=graph,
         store=store,
@@ -1325,7 +1325,7 @@ def export_shards_command(
 @export.command(name="model")
 @_path("--run", "Directory of a finished training run.", required=True)
 @_path("--out", "Directory to write to.", required=True)
-@_path("--shards", "The shards that it was trained on, for the cards.")
+@_path("--images", "The images that it was trained on, or their shards, for the cards.")
 @_path("--graph", "The data set that it was trained on, for the cards.")
 @click.option("--name", default="", help="What the card calls it.  [the name of --out]")
 @click.option("--licence", default="", metavar="ID", help="Of the model, such as apache-2.0.")
@@ -1333,7 +1333,7 @@ def export_shards_command(
 def export_model_command(
     run: Path,
     out: Path,
-    shards: Path | None,
+    images: Path | None,
     graph: Path | None,
     name: str,
     licence: str,
@@ -1346,12 +1346,12 @@ def export_model_command(
 
     \b
     Example:
-      sparqless export model --run data/runs/sample --out data/models/sample \
---shards data/sample/images/entitynet/shards --graph data/sample/graph/entitynet
+      sparqless export model --run data/runs/tiny --out data/models/tiny \
+--images data/sample/images/entitynet --graph data/sample/graph/entitynet
     """
     from training.export import export_model
 
-    found = export_model(run, out, name=name, shards=shards, graph=graph, licence=licence)
+    found = export_model(run, out, name=name, shards=images, graph=graph, licence=licence)
     outputs = found["outputs"]
     if as_json:
         _print_json({"out": str(out), "outputs": outputs})
@@ -1422,7 +1422,7 @@ def push_command(
 
     \b
     Example:
-      sparqless push data/models/sample --repo you/sample --dry-run
+      sparqless push data/models/tiny --repo you/tiny --dry-run
     """
     from training.push import files_of, push
 

@@ -1,6 +1,6 @@
 """A model and held-out images → how good it is: classification, hierarchy, retrieval.
 
-    made = evaluate(model, Options(shards=Path("data/images/living/shards"), graph=Path("…")))
+    made = evaluate(model, Options(shards=Path("data/images/living"), graph=Path("…")))
     msgspec.to_builtins(made.results)
 
 Held out means by content: val and test of our shards, which a file's digest decided
@@ -51,16 +51,17 @@ SHOWN, ALL = "shown", "all"
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may set; either ``shards`` or ``images`` is given.
+    """What a user may set; either ``shards`` or ``folders`` is given.
 
-    ``classes``: :data:`SHOWN` (that some image shows, of any split), :data:`ALL` (of the data set)
-    or a file of names. ``graph``: the data set of names, natural types and hierarchy; ``store``:
-    the one that it was built from, for taxon ranks. ``texts``: of an image, for retrieval; 0: none.
-    ``workers``: threads that decode.
+    ``shards``: their directory, or that of the images around it. ``classes``: :data:`SHOWN` (that
+    some image shows, of any split), :data:`ALL` (of the data set) or a file of names. ``graph``:
+    the data set of names, natural types and hierarchy; ``store``: the one that it was built from,
+    for taxon ranks. ``texts``: of an image, for retrieval; 0: none. ``workers``: threads that
+    decode.
     """
 
     shards: Path | None = None
-    images: Path | None = None
+    folders: Path | None = None
     splits: tuple[str, ...] = HELD_OUT
     graph: Path | None = None
     store: Path | None = None
@@ -179,16 +180,16 @@ class _Task:
 
 
 def _task(options: Options) -> _Task:
-    if (options.shards is None) == (options.images is None):
-        raise UserError("give either --shards or --images.")
+    if (options.shards is None) == (options.folders is None):
+        raise UserError("give either --images or --folders.")
     if options.classes == ALL and options.graph is None:
         raise UserError("--classes all are those of a data set: give --graph.")
     if options.store is not None and options.graph is None:
         raise UserError("--store is for the ranks of what is in a data set: give --graph.")
     if options.shards is not None:
-        return _of_shards(options.shards, options)
-    assert options.images is not None
-    return _of_folder(options.images, options)
+        return _of_shards(pictures.shards_in(options.shards), options)
+    assert options.folders is not None
+    return _of_folder(options.folders, options)
 
 
 def _of_shards(shards: Path, options: Options) -> _Task:
@@ -260,7 +261,7 @@ def _of_folder(folder: Path, options: Options) -> _Task:
         classes,
         matched.label,
         _root_names(options.graph),
-        {"images": str(folder), "contents_sha256": contents.hexdigest()},
+        {"folders": str(folder), "contents_sha256": contents.hexdigest()},
         warnings,
     )
 

@@ -154,7 +154,7 @@ def _percent(share: float) -> str:
 
 def default_name(options: Options) -> str:
     """What results are called: ``living-shards-openai``, ``imagenet-val-none``."""
-    place = (options.shards or options.images or Path()).resolve()
+    place = (options.shards or options.folders or Path()).resolve()
     parts = [place.parent.name, place.name, Path(options.templates).stem]
     return _UNFIT.sub("-", "-".join(part for part in parts if part)).strip("-.")
 

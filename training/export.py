@@ -27,7 +27,7 @@ from graph.read import manifest_of
 from training.cards import DATASET_CARD, MODEL_CARD, Known, dataset_card, licences_of, model_card
 from training.evaluation_report import kept, model_of
 from training.opened import CONFIG_FILE, opened
-from training.pictures import shards_manifest
+from training.pictures import shards_in, shards_manifest
 
 STEP: Final = "model"
 RUN_STEP: Final = "run"
@@ -58,6 +58,7 @@ def export_model(
     write into.
     """
     _check_out(run, out)
+    shards = None if shards is None else shards_in(shards)
     known = _known(run, name or out.resolve().name, shards, graph, licence)
     out.parent.mkdir(parents=True, exist_ok=True)
     made = out.with_name(f"{out.name}{_WRITING}")

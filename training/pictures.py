@@ -24,9 +24,10 @@ import msgspec
 from PIL import Image, UnidentifiedImageError
 
 from download.pack.record import Record
+from download.pack.shards import FOLDER
 from download.pack.target import STEP
 from etl.errors import UserError
-from etl.manifest import check_whole, read_manifest
+from etl.manifest import MANIFEST, check_whole, read_manifest
 
 #: Kinds of files that are taken for images, by the ends of their names.
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -57,6 +58,12 @@ class Picture:
         except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
             remedy = "pack again" if isinstance(self.data, bytes) else "repair or remove it"
             raise UserError(f"{self.key} can't be decoded ({error}): {remedy}.") from error
+
+
+def shards_in(images: Path) -> Path:
+    """The directory of the shards, given that or the directory of images around it."""
+    inside = images / FOLDER
+    return inside if (inside / MANIFEST).exists() else images
 
 
 def shards_manifest(shards: Path) -> dict[str, Any]:

@@ -67,7 +67,8 @@ def push(
         raise UserError(f"--repo {repo!r} can't be a name there: {error}") from error
     except errors.HfHubHTTPError as error:
         raise UserError(f"{hub.endpoint} refused {repo}: {_said(error)}.") from error
-    except (OSError, ValueError, errors.HTTPError) as error:  # the last: nobody answers
+    # the last is of the client below, and what is raised where nobody answers
+    except (OSError, ValueError, errors.HTTPError) as error:  # type: ignore[attr-defined]
         raise UserError(f"{hub.endpoint} can't be pushed to: {_said(error)}.") from error
     return str(found.commit_url)
 

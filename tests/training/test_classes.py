@@ -8,7 +8,7 @@ import pytest
 
 import training.vision  # noqa: F401
 from etl.errors import UserError
-from tests.training.drawn import IDS, write_graph
+from tests.training.shapes import IDS, write_graph
 from training.classes import Class, from_file, from_graph, match_file, match_graph
 from training.templates import NONE, OPENAI, filled, templates
 from training.zeroshot import Prompts, asked, right_answers, sentences

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import training.vision  # noqa: F401
 from cli import cli
 from etl.manifest import MANIFEST
-from tests.training import drawn
+from tests.training import shapes
 from training.confusion import matrix
 from training.evaluate import Answers, Options, evaluate
 from training.opened import opened
@@ -33,28 +33,28 @@ def command(*arguments: str | Path, code: int = 0) -> Result:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards, a data set, folders, and an untrained model as a run has it."""
     folder = tmp_path_factory.mktemp("place")
-    both = drawn.jpeg("red disc", 50)
-    shown = drawn.record(both, ["red disc", "red bar"], ["two things", "A  picture of a RED disc"])
-    unknown = drawn.jpeg("blue bar", 51)
-    stranger = drawn.record(unknown, ["blue bar"], [], entities=[
-        drawn.Entity("Q999", "nothing", ["Q1"], "", "", ["list"], [])])  # fmt: skip
+    both = shapes.jpeg("red disc", 50)
+    shown = shapes.record(both, ["red disc", "red bar"], ["two things", "A  picture of a RED disc"])
+    unknown = shapes.jpeg("blue bar", 51)
+    stranger = shapes.record(unknown, ["blue bar"], [], entities=[
+        shapes.Entity("Q999", "nothing", ["Q1"], "", "", ["list"], [])])  # fmt: skip
     splits = {
-        "train": drawn.held_out([1]),
-        "val": drawn.held_out([2]),
-        "test": [*drawn.held_out([3]), (both, shown), (unknown, stranger)],
+        "train": shapes.held_out([1]),
+        "val": shapes.held_out([2]),
+        "test": [*shapes.held_out([3]), (both, shown), (unknown, stranger)],
     }
-    drawn.write_shards(folder / "images" / "shards", splits)
-    drawn.write_graph(folder / "graph")
-    drawn.write_folders(folder / "folders", range(2))
-    drawn.tiny(folder / "run" / "model", steps=0)
+    shapes.write_shards(folder / "images" / "shards", splits)
+    shapes.write_graph(folder / "graph")
+    shapes.write_folders(folder / "folders", range(2))
+    shapes.tiny(folder / "run" / "model", steps=0)
     return folder
 
 
 def test_a_model_that_has_learned_is_well_above_chance(tmp_path: Path) -> None:
-    drawn.tiny(tmp_path / "run" / "model", steps=160)
-    drawn.write_shards(tmp_path / "shards", {"val": drawn.held_out(range(6))})
-    drawn.write_graph(tmp_path / "graph")
-    done = command("--run", tmp_path / "run", "--shards", tmp_path / "shards",
+    shapes.tiny(tmp_path / "run" / "model", steps=160)
+    shapes.write_shards(tmp_path / "shards", {"val": shapes.held_out(range(6))})
+    shapes.write_graph(tmp_path / "graph")
+    done = command("--run", tmp_path / "run", "--images", tmp_path / "shards",
                    "--graph", tmp_path / "graph", "--split", "val", "--json")  # fmt: skip
     (found,) = json.loads(done.stdout)["sets"]
     assert found["classification"]["score"]["acc1"] > 0.5  # a guess: an eighth
@@ -65,7 +65,7 @@ def test_a_model_that_has_learned_is_well_above_chance(tmp_path: Path) -> None:
 
 def test_all_held_out_splits_are_evaluated_and_kept_with_the_run(place: Path) -> None:
     shards = place / "images" / "shards"
-    done = command("--run", place / "run", "--shards", shards, "--graph", place / "graph")
+    done = command("--run", place / "run", "--images", shards, "--graph", place / "graph")
     assert "acc1" in done.stdout
     assert "image to text" in done.stdout
     kept = json.loads((place / "run/evaluations/images-shards-openai.json").read_text())
@@ -83,14 +83,14 @@ def test_all_held_out_splits_are_evaluated_and_kept_with_the_run(place: Path) ->
 
 def test_equal_evaluations_give_equal_results(place: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        command("--run", place / "run", "--images", place / "folders", "--name", "same",
+        command("--run", place / "run", "--folders", place / "folders", "--name", "same",
                 "--templates", "none", "--out", tmp_path / name)  # fmt: skip
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert (place / "run/evaluations/same.json").read_bytes() == (tmp_path / "a").read_bytes()
 
 
 def test_the_batch_is_of_no_consequence(place: Path) -> None:
-    options = Options(images=place / "folders", templates="none", quiet=True)
+    options = Options(folders=place / "folders", templates="none", quiet=True)
     found = [
         evaluate(opened(str(place / "run/model"), batch=batch), options).results
         for batch in (1, 7, 256)
@@ -103,12 +103,12 @@ def test_one_file_in_two_folders_is_one_image_with_two_right_classes(
 ) -> None:
     for name in ("red disc", "round thing"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "1.jpg").write_bytes(drawn.jpeg("red disc", 1))
+        (tmp_path / name / "1.jpg").write_bytes(shapes.jpeg("red disc", 1))
     (tmp_path / "red disc" / "1.txt").write_text("a disc\n\n it  is red\n")
-    (tmp_path / "red disc" / "2.jpg").write_bytes(drawn.jpeg("red disc", 2))
+    (tmp_path / "red disc" / "2.jpg").write_bytes(shapes.jpeg("red disc", 2))
     (tmp_path / "red disc" / "2.txt").write_text("A disc\n")
     model = opened(str(place / "run/model"))
-    found = evaluate(model, Options(images=tmp_path, templates="none", quiet=True))
+    found = evaluate(model, Options(folders=tmp_path, templates="none", quiet=True))
     (result,) = found.results
     assert result.images == 2
     assert [len(own) for own in found.answers[result.name].right] == [2, 1]
@@ -117,7 +117,7 @@ def test_one_file_in_two_folders_is_one_image_with_two_right_classes(
 
 
 def test_folders_take_names_and_levels_from_a_data_set(place: Path) -> None:
-    done = command("--run", place / "run", "--images", place / "folders", "--json", "--types",
+    done = command("--run", place / "run", "--folders", place / "folders", "--json", "--types",
                    "--graph", place / "graph", "--classes", "all", "--names", "all")  # fmt: skip
     (found,) = json.loads(done.stdout)["sets"]
     assert found["classification"]["choices"] == 11
@@ -125,9 +125,9 @@ def test_folders_take_names_and_levels_from_a_data_set(place: Path) -> None:
 
 
 def test_folders_take_names_from_a_file(place: Path, tmp_path: Path) -> None:
-    names = {name.replace(" ", "_"): name for name in drawn.CLASSES} | {"more": "another thing"}
+    names = {name.replace(" ", "_"): name for name in shapes.CLASSES} | {"more": "another thing"}
     (tmp_path / "names.json").write_text(json.dumps(names))
-    done = command("--run", place / "run", "--images", place / "folders", "--json",
+    done = command("--run", place / "run", "--folders", place / "folders", "--json",
                    "--classes", tmp_path / "names.json")  # fmt: skip
     (found,) = json.loads(done.stdout)["sets"]
     assert found["classification"]["choices"] == 9
@@ -135,18 +135,18 @@ def test_folders_take_names_from_a_file(place: Path, tmp_path: Path) -> None:
 
 
 def test_without_names_of_classes_shards_are_only_retrieved_from(place: Path) -> None:
-    done = command("--run", place / "run", "--shards", place / "images/shards")
+    done = command("--run", place / "run", "--images", place / "images/shards")
     assert "only retrieval" in done.stderr
     assert "acc1" not in done.stdout
 
 
 def test_a_model_of_open_clip_takes_weights_of_this_disk(place: Path, tmp_path: Path) -> None:
     """Also a state dict of torch, as training writes; never what is unpickled to anything else."""
-    (tmp_path / "by-name.json").write_text(json.dumps(drawn.TINY))
-    drawn.open_clip.add_model_config(tmp_path / "by-name.json")
+    (tmp_path / "by-name.json").write_text(json.dumps(shapes.TINY))
+    shapes.open_clip.add_model_config(tmp_path / "by-name.json")
     safe = place / "run/model/open_clip_model.safetensors"
     torch.save({"state_dict": load_file(safe)}, tmp_path / "weights.pt")
-    images = ("--images", place / "folders", "--templates", "none", "--json")
+    images = ("--folders", place / "folders", "--templates", "none", "--json")
     found = [
         json.loads(command("--model", "by-name", "--weights", weights, *images).stdout)["sets"]
         for weights in (safe, tmp_path / "weights.pt")
@@ -165,7 +165,7 @@ def test_a_model_of_open_clip_takes_weights_of_this_disk(place: Path, tmp_path: 
 
 def test_a_picture_shows_what_was_taken_for_what(place: Path, tmp_path: Path) -> None:
     for name in ("a.svg", "b.svg"):
-        command("--run", place / "run", "--images", place / "folders", "--templates", "none",
+        command("--run", place / "run", "--folders", place / "folders", "--templates", "none",
                 "--picture", tmp_path / name)  # fmt: skip
     drawing = (tmp_path / "a.svg").read_text()
     assert "red bar" in drawing
@@ -189,21 +189,21 @@ def drawn_class(key: str) -> Any:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--images", "{place}/folders"], "either --run or --model"),
-        (["--run", "{place}/run"], "either --shards or --images"),
-        (["--run", "{place}", "--images", "{place}/folders"], "has no model yet"),
-        (["--model", "ViT-B-32", "--images", "{place}/folders"], "needs weights"),
-        (["--model", "no-such", "--images", "{place}/folders"], "neither a folder"),
-        (["--model", "hf-hub:a/b", "--images", "{place}/folders"], "hf download"),
-        (["--model", "local-dir:{place}/none", "--images", "{place}/folders"], "is no folder"),
-        (["--model", "{place}/graph", "--images", "{place}/folders"], "open_clip_config.json"),
-        (["--run", "{place}/run", "--images", "{place}/run/model"], "no folder with images"),
-        (["--run", "{place}/run", "--images", "{place}/none"], "can't be read"),
-        (["--run", "{place}/run", "--shards", "{place}/graph"], "not of shards"),
-        (["--run", "{place}/run", "--images", "{place}/folders", "--classes", "all"], "--graph"),
-        (["--run", "{place}/run", "--images", "{place}/folders", "--name", "../x"], "--name"),
-        (["--run", "{place}/run", "--images", "{place}/folders", "--device", "tpu9"], "--device"),
-        (["--run", "{place}/run", "--images", "{place}/folders", "--picture", "a.bmp"], ".svg"),
+        (["--folders", "{place}/folders"], "either --run or --model"),
+        (["--run", "{place}/run"], "either --images or --folders"),
+        (["--run", "{place}", "--folders", "{place}/folders"], "has no model yet"),
+        (["--model", "ViT-B-32", "--folders", "{place}/folders"], "needs weights"),
+        (["--model", "no-such", "--folders", "{place}/folders"], "neither a folder"),
+        (["--model", "hf-hub:a/b", "--folders", "{place}/folders"], "hf download"),
+        (["--model", "local-dir:{place}/none", "--folders", "{place}/folders"], "is no folder"),
+        (["--model", "{place}/graph", "--folders", "{place}/folders"], "open_clip_config.json"),
+        (["--run", "{place}/run", "--folders", "{place}/run/model"], "no folder with images"),
+        (["--run", "{place}/run", "--folders", "{place}/none"], "can't be read"),
+        (["--run", "{place}/run", "--images", "{place}/graph"], "not of shards"),
+        (["--run", "{place}/run", "--folders", "{place}/folders", "--classes", "all"], "--graph"),
+        (["--run", "{place}/run", "--folders", "{place}/folders", "--name", "../x"], "--name"),
+        (["--run", "{place}/run", "--folders", "{place}/folders", "--device", "tpu9"], "--device"),
+        (["--run", "{place}/run", "--folders", "{place}/folders", "--picture", "a.bmp"], ".svg"),
     ],
 )
 def test_what_cant_be_evaluated_is_said(place: Path, arguments: list[str], said: str) -> None:
@@ -214,20 +214,20 @@ def test_what_cant_be_evaluated_is_said(place: Path, arguments: list[str], said:
 
 def test_broken_images_and_shards_are_named(place: Path, tmp_path: Path) -> None:
     (tmp_path / "folders" / "disc").mkdir(parents=True)
-    (tmp_path / "folders" / "disc" / "cut.jpg").write_bytes(drawn.jpeg("red disc", 1)[:500])
-    done = command("--run", place / "run", "--images", tmp_path / "folders", code=1)
+    (tmp_path / "folders" / "disc" / "cut.jpg").write_bytes(shapes.jpeg("red disc", 1)[:500])
+    done = command("--run", place / "run", "--folders", tmp_path / "folders", code=1)
     assert "disc/cut.jpg can't be decoded" in done.stderr
-    shards = drawn.write_shards(tmp_path / "shards", {"val": drawn.held_out([1])})
+    shards = shapes.write_shards(tmp_path / "shards", {"val": shapes.held_out([1])})
     tar = shards / "val-000000.tar"
     data = tar.read_bytes()
     tar.write_bytes(data[:2000] + b"?" * (len(data) - 2000))  # as long as it was
-    done = command("--run", place / "run", "--shards", shards, code=1)
+    done = command("--run", place / "run", "--images", shards, code=1)
     assert str(shards) in done.stderr
     tar.write_bytes(data[:-512])
-    done = command("--run", place / "run", "--shards", shards, code=1)
+    done = command("--run", place / "run", "--images", shards, code=1)
     assert "is damaged" in done.stderr
     (shards / MANIFEST).unlink()
-    done = command("--run", place / "run", "--shards", shards, code=1)
+    done = command("--run", place / "run", "--images", shards, code=1)
     assert "holds no finished shards" in done.stderr
 
 
@@ -239,5 +239,5 @@ def test_a_model_that_makes_no_numbers_is_said(place: Path, tmp_path: Path) -> N
     state = load_file(weights)
     state["visual.proj"][0, 0] = float("nan")
     save_file(state, weights)
-    done = command("--model", tmp_path / "model", "--images", place / "folders", code=1)
+    done = command("--model", tmp_path / "model", "--folders", place / "folders", code=1)
     assert "what is no number" in done.stderr

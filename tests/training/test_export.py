@@ -20,7 +20,7 @@ import training.vision  # noqa: F401
 from cli import cli
 from etl.manifest import MANIFEST, digests, read_manifest, write_manifest
 from etl.verify import verify
-from tests.training import drawn
+from tests.training import shapes
 from training.cards import Known, dataset_card, model_card
 from training.export import export_model
 from training.markdown import block, code, text, yaml
@@ -35,7 +35,7 @@ NASTY = '</td><script>alert("x")</script> | [a](javascript:b) `c` **d**\n\x1b[31
 
 def finished(folder: Path, inputs: dict[str, Any]) -> Path:
     """A run as training leaves it, with a model that has learned nothing."""
-    drawn.tiny(folder / "model", steps=0)
+    shapes.tiny(folder / "model", steps=0)
     (folder / "config.toml").write_text('[model]\nname = "tiny"\n\n[train]\nbatch = 8\n')
     names = ["config.toml", "model/open_clip_config.json", "model/open_clip_model.safetensors"]
     manifest = {
@@ -54,14 +54,14 @@ def finished(folder: Path, inputs: dict[str, Any]) -> Path:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
-    body = drawn.jpeg("red bar", 9)
-    other = drawn.record(body, ["red bar"], [], licence=NASTY)
-    splits = {"train": [*drawn.held_out([1]), (body, other)], "val": drawn.held_out([2])}
-    shards = drawn.write_shards(folder / "shards", splits)
-    graph = drawn.write_graph(folder / "graph")
+    body = shapes.jpeg("red bar", 9)
+    other = shapes.record(body, ["red bar"], [], licence=NASTY)
+    splits = {"train": [*shapes.held_out([1]), (body, other)], "val": shapes.held_out([2])}
+    shards = shapes.write_shards(folder / "shards", splits)
+    graph = shapes.write_graph(folder / "graph")
     digest = read_manifest(shards, "shards")["manifest_sha256"]
     run = finished(folder / "run", {"shards": {"manifest_sha256": digest}})
-    done = command("evaluate", "--run", run, "--shards", shards, "--graph", graph,
+    done = command("evaluate", "--run", run, "--images", shards, "--graph", graph,
                    "--templates", "none")  # fmt: skip
     assert "acc1" in done.stdout
     export_model(run, folder / "out", shards=shards, graph=graph)
@@ -79,7 +79,7 @@ def test_the_exported_model_gives_what_the_run_s_gave_to_the_bit(place: Path) ->
     net, preprocess = open_clip.create_model_from_pretrained(where)
     tokenize = open_clip.get_tokenizer(where)
     before = opened(str(place / "run/model"), device="cpu")
-    image = drawn.drawing("red disc", 4)
+    image = shapes.drawing("red disc", 4)
     texts = ["a photo of a red disc.", "word " * 80]
     net.eval()
     with torch.inference_mode():
@@ -96,7 +96,7 @@ def test_equal_runs_give_equal_bytes_and_an_export_may_be_written_again(
 ) -> None:
     for _ in range(2):
         command("export", "model", "--run", place / "run", "--out", tmp_path / "out",
-                "--shards", place / "shards", "--graph", place / "graph")  # fmt: skip
+                "--images", place / "shards", "--graph", place / "graph")  # fmt: skip
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert files == sorted(path.name for path in (place / "out").iterdir())
     for name in files:
@@ -215,9 +215,9 @@ def test_what_cant_be_exported_is_said(place: Path, tmp_path: Path) -> None:
     (tmp_path / "b" / "mine.txt").write_text("")
     done = command("export", "model", "--run", place / "run", "--out", tmp_path / "b", code=1)
     assert "mine.txt" in done.stderr
-    other = drawn.write_shards(tmp_path / "shards", {"train": drawn.held_out([7])})
+    other = shapes.write_shards(tmp_path / "shards", {"train": shapes.held_out([7])})
     done = command("export", "model", "--run", place / "run", "--out", tmp_path / "c",
-                   "--shards", other, code=1)  # fmt: skip
+                   "--images", other, code=1)  # fmt: skip
     assert "is not what" in done.stderr
     assert not (tmp_path / "c").exists()
 
