@@ -1265,7 +1265,7 @@ def quality(graph: Path, kind: str | None, limit: int, as_json: bool) -> None:
 
 @cli.group()
 def export() -> None:
-    """Write a data set in other forms, or a model: EntityNet's, JSON lines, CSV.
+    """Write a data set, shards or a model for other programs.
 
     \b
     Example:
@@ -1339,9 +1339,9 @@ def export_model_command(
     licence: str,
     as_json: bool,
 ) -> None:
-    """Write a run's model in open_clip's layout, with a card of it and of its data.
+    """Write a run's model for others, with cards of it and of its data.
 
-    It loads with open_clip.create_model_from_pretrained("local-dir:OUT"), and `sparqless push`
+    In open_clip's layout: it loads with open_clip.create_model_from_pretrained("local-dir:OUT"), and `sparqless push`
     puts it on a hub. Cards say what manifests do.
 
     \b
