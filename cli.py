@@ -1050,7 +1050,7 @@ _run = _path("--run", "Directory of a training run.")
 @click.option(
     "--model",
     metavar="MODEL",
-    help="Instead of a run: a directory in open_clip's layout, or a name of its models.",
+    help="Instead of a run: a directory in open_clip's layout, a name of its models, a config.",
 )
 @_path("--weights", "The weights of a model that is given by its name: .safetensors or .pt.")
 @_path("--images", "Directory of images, or of their shards, to evaluate on.")
@@ -1341,8 +1341,8 @@ def export_model_command(
 ) -> None:
     """Write a run's model for others, with cards of it and of its data.
 
-    In open_clip's layout: it loads with open_clip.create_model_from_pretrained("local-dir:OUT"), and `sparqless push`
-    puts it on a hub. Cards say what manifests do.
+    In open_clip's layout: it loads with open_clip.create_model_from_pretrained("local-dir:OUT"),
+    and `sparqless push` puts it on a hub. Cards say what manifests do.
 
     \b
     Example:

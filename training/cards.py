@@ -251,12 +251,17 @@ def _entities(graph: Map) -> Iterator[str]:
     counts = graph["counts"]
     yield from ("## Entities", "", f"{counts['entities']:,} entities.", "")
     rows = [
-        [text(one.get("name") or one["root"]), text(one["root"]), f"{one['kept']:,}"]
+        [
+            text(one.get("name") or one["root"]),
+            text(one["root"]),
+            text(one.get("recipe", "")),
+            f"{one['kept']:,}",
+        ]
         for one in counts.get("roots", [])
         if "kept" in one
     ]
     if rows:
-        yield from table(["root", "id", ">entities"], rows[:_MOST])
+        yield from table(["root", "id", "recipe", ">entities"], rows[:_MOST])
 
 
 def _recipe(graph: Map) -> Iterator[str]:

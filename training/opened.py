@@ -175,7 +175,9 @@ def opened(
     """A model to be asked.
 
     ``model`` is a folder in open_clip's layout (with or without ``local-dir:``) or, with
-    ``weights`` (.safetensors, .pt), one of open_clip's names.
+    ``weights`` (.safetensors, .pt), one of open_clip's names or a file with a network's config in
+    its form (.json). Texts are then as long as the weights have places for: a model that was
+    trained with 32 tokens isn't stretched to the 77 of its name's config, as open_clip would.
 
     Raises UserError where it can't be found or read, or the weights aren't its own.
     """
@@ -191,23 +193,20 @@ def opened(
             f"{model}: models are read from this machine's disk; download it (`hf download "
             f"{model.removeprefix(_HUB)} --local-dir DIR`) and give DIR."
         )
-    elif model in open_clip.list_models():
+    else:
+        name = _registered(model)
         if weights is None or not weights.is_file():
             said = f"{weights} isn't there" if weights else "it has none here"
             raise UserError(f"{model} needs weights, and {said}: give a file with --weights.")
-        name, file = model, weights
-    else:
-        raise UserError(
-            f"{model!r} is neither a folder with {CONFIG_FILE} nor a model that open_clip knows "
-            "(`python -c 'import open_clip; print(open_clip.list_models())'`)."
-        )
+        file = weights
     where = device_of(device)
     try:
         pretrained = None if folder is not None else str(file)
+        length = None if folder is not None else _places(file)
         net, preprocess = open_clip.create_model_from_pretrained(
-            name, pretrained=pretrained, device=where
+            name, pretrained=pretrained, device=where, force_context_length=length
         )
-        tokenize = open_clip.get_tokenizer(name)
+        tokenize = open_clip.get_tokenizer(name, context_length=length)
     except _unreadable() as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{file} can't be loaded as {model} ({reason}).") from error
@@ -221,6 +220,46 @@ def opened(
         precision=precision,
         batch=batch,
     )
+
+
+def _registered(model: str) -> str:
+    """The name by which open_clip knows a network, which it is told of if it is a file.
+
+    Raises UserError where it is neither.
+    """
+    import open_clip
+
+    path = Path(model)
+    if path.suffix == ".json" and path.is_file():
+        open_clip.add_model_config(path)
+        if path.stem in open_clip.list_models():
+            return path.stem
+        raise UserError(f"{path} is no network's config: it has embed_dim, vision_cfg, text_cfg.")
+    if model not in open_clip.list_models():
+        raise UserError(
+            f"{model!r} is neither a folder with {CONFIG_FILE} nor a model that open_clip knows "
+            "(`python -c 'import open_clip; print(open_clip.list_models())'`)."
+        )
+    return model
+
+
+#: Tables of places of texts, as an open_clip network without and with a tower for texts has them.
+_PLACES: Final = ("positional_embedding", "text.positional_embedding")
+
+
+def _places(weights: Path) -> int | None:
+    """How many tokens a text may have by some weights; None where they don't say."""
+    if weights.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(weights, "pt") as file:
+            found = [file.get_slice(n).get_shape()[0] for n in _PLACES if n in file.keys()]  # noqa: SIM118
+    else:
+        from open_clip.factory import load_state_dict
+
+        state = load_state_dict(str(weights))
+        found = [len(state[name]) for name in _PLACES if name in state]
+    return found[0] if found else None
 
 
 def _unreadable() -> tuple[type[Exception], ...]:

@@ -163,6 +163,23 @@ def test_a_model_of_open_clip_takes_weights_of_this_disk(place: Path, tmp_path: 
     assert not (tmp_path / "unpickled").exists()
 
 
+def test_texts_are_as_long_as_the_weights_were_trained_with(tmp_path: Path) -> None:
+    """By name, too: open_clip alone would stretch the places of 16 tokens to 32."""
+    short = {**shapes.TINY, "text_cfg": {**shapes.TINY["text_cfg"], "context_length": 16}}
+    for name, config in (("in-short", short), ("in-full", shapes.TINY)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(config))
+    shapes.open_clip.add_model_config(tmp_path / "in-short.json")
+    net = shapes.open_clip.create_model("in-short").eval()
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    torch.save(net.state_dict(), tmp_path / "w.pt")
+    tokens = shapes.open_clip.get_tokenizer("in-short")(["a red disc"])
+    with torch.inference_mode():
+        expected = torch.nn.functional.normalize(net.encode_text(tokens), dim=-1)
+    for weights in ("w.safetensors", "w.pt"):
+        found = opened(str(tmp_path / "in-full.json"), tmp_path / weights, device="cpu")
+        assert torch.equal(found.texts(["a red disc"]), expected)
+
+
 def test_a_picture_shows_what_was_taken_for_what(place: Path, tmp_path: Path) -> None:
     for name in ("a.svg", "b.svg"):
         command("--run", place / "run", "--folders", place / "folders", "--templates", "none",
