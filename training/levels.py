@@ -63,10 +63,12 @@ class Above:
         self._parents, self._ranks = parents, ranks or {}
         self._classes = classes
         self._known: dict[str, dict[str, int]] = {}
-        self._below = defaultdict[str, list[int]](list)
+        self._number = {name: number for number, name in enumerate(classes)}
+        below = defaultdict[str, list[int]](list)
         for number, name in enumerate(classes):
             for ancestor in self.of_class(name):
-                self._below[ancestor].append(number)
+                below[ancestor].append(number)
+        self._below = {name: np.array(numbers) for name, numbers in below.items()}
 
     @classmethod
     def of(cls, graph: Path, classes: Sequence[str], store: Path | None = None) -> Above:
@@ -120,9 +122,9 @@ class Above:
         found = np.full(len(self._classes), _FAR, np.uint8)
         ways = [(far, at) for name in right for at, far in self.of_class(name).items()]
         for far, at in sorted(ways, reverse=True):  # the nearest last, so that it stays
-            found[self._below[at]] = min(max(far, 1), _FAR - 1)
-        for name in right:
-            found[[n for n in self._below[name] if self._classes[n] == name]] = 0
+            if at in self._below:
+                found[self._below[at]] = min(max(far, 1), _FAR - 1)
+        found[[self._number[name] for name in right if name in self._number]] = 0
         return found
 
     def taxa(self, names: Iterable[str]) -> Mapping[str, set[str]]:
@@ -138,7 +140,8 @@ class Above:
         """The share of all classes that are at or below one of some taxa."""
         found = np.zeros(len(self._classes), bool)
         for taxon in taxa:
-            found[self._below[taxon]] = True
+            if taxon in self._below:
+                found[self._below[taxon]] = True
         return float(found.mean())
 
 

@@ -59,15 +59,12 @@ def asked(classes: Sequence[Class], names: Names) -> list[Class]:
     return [msgspec.structs.replace(one, names=one.names[1:]) for one in more]
 
 
-def sentences(one: Class, prompts: Prompts) -> list[list[str]]:
-    """Of each name of a class its sentences."""
+def sentences(one: Class, name: str, prompts: Prompts) -> list[str]:
+    """What a class is asked for by under one of its names."""
     kind = one.natural_type if prompts.types else ""
-    made = []
-    for name in one.names:
-        # "a dog, a type of dog" says nothing
-        own = "" if fold_whole(kind) == fold_whole(name) else kind
-        made.append([filled(template, name, own) for template in prompts.templates])
-    return made
+    if fold_whole(kind) == fold_whole(name):
+        kind = ""  # "a dog, a type of dog" says nothing
+    return [filled(template, name, kind) for template in prompts.templates]
 
 
 def embeddings(
@@ -81,12 +78,13 @@ def embeddings(
     ``tick`` is told of sentences.
     """
     per_name = len(prompts.templates)
-    names = [(number, own) for number, c in enumerate(classes) for own in sentences(c, prompts)]
+    names = [(number, name) for number, one in enumerate(classes) for name in one.names]
     found: Tensor | None = None
     step = max(1, _AT_ONCE // per_name)
     for first in range(0, len(names), step):
         some = names[first : first + step]
-        made = model.texts([text for _, own in some for text in own], tick)
+        texts = [text for n, name in some for text in sentences(classes[n], name, prompts)]
+        made = model.texts(texts, tick)
         means = _normal(made.view(len(some), per_name, -1).mean(1))
         if found is None:
             found = means.new_zeros(len(classes), means.shape[1])
@@ -105,8 +103,10 @@ def right_answers(
     """Of each image the classes that are right, by number: its own and their twins, in order."""
     number = {one.key: n for n, one in enumerate(classes)}
     groups = defaultdict[frozenset[str], list[int]](list)
+    # one template is enough to tell two classes apart
+    one = msgspec.structs.replace(prompts, templates=prompts.templates[:1])
     texts = [
-        frozenset(fold_whole(text) for own in sentences(c, one_template(prompts)) for text in own)
+        frozenset(fold_whole(text) for name in c.names for text in sentences(c, name, one))
         for c in classes
     ]
     for n, key in enumerate(texts):
@@ -116,11 +116,6 @@ def right_answers(
         numbers = {twin for key in own if key in number for twin in groups[texts[number[key]]]}
         found.append(sorted(numbers))
     return found
-
-
-def one_template(prompts: Prompts) -> Prompts:
-    """With one template: enough to tell whether two classes have the same sentences."""
-    return msgspec.structs.replace(prompts, templates=prompts.templates[:1])
 
 
 class Score(msgspec.Struct, frozen=True):

@@ -126,7 +126,7 @@ def test_the_natural_type_goes_before_the_full_stop() -> None:
 
 def test_nothing_is_called_a_type_of_itself() -> None:
     one = Class("Q1", ("Dog",), "dog")
-    assert sentences(one, Prompts(("{}",), types=True)) == [["Dog"]]
+    assert sentences(one, "Dog", Prompts(("{}",), types=True)) == ["Dog"]
 
 
 def test_synonyms_alone_leave_out_who_has_none() -> None:

@@ -16,9 +16,12 @@ import training.vision  # noqa: F401
 from cli import cli
 from etl.manifest import MANIFEST
 from tests.training import shapes
+from training.classes import Class
 from training.confusion import matrix
 from training.evaluate import Answers, Options, evaluate
-from training.opened import opened
+from training.opened import of_network, opened
+from training.templates import OPENAI
+from training.zeroshot import Prompts, asked, embeddings
 
 torch.set_num_threads(1)
 
@@ -180,6 +183,44 @@ def test_texts_are_as_long_as_the_weights_were_trained_with(tmp_path: Path) -> N
         assert torch.equal(found.texts(["a red disc"]), expected)
 
 
+def test_a_network_in_memory_is_asked_as_one_on_the_disk_is(place: Path) -> None:
+    where = f"local-dir:{place / 'run/model'}"
+    net = shapes.open_clip.create_model(where).eval()
+    tokenize = shapes.open_clip.get_tokenizer(where)
+    options = Options(folders=place / "folders", templates="none", quiet=True)
+    here = of_network(net, tokenize, device=torch.device("cpu"))
+    there = opened(str(place / "run/model"), device="cpu")
+    assert evaluate(here, options).results == evaluate(there, options).results
+
+
+def test_the_embedding_of_a_class_is_a_mean_of_means(place: Path) -> None:
+    """Beside a loop over names and sentences."""
+    model = opened(str(place / "run/model"), device="cpu", batch=3)
+    classes = [Class("a", ("dog", "hound", "big dog"), "pet"), Class("b", ("cat",))]
+    prompts = Prompts(("a photo of a {}.", "{}", "the {}"), types=True)
+    found = embeddings(model, classes, prompts)
+    for one, row in zip(classes, found, strict=True):
+        names = []
+        for name in one.names:
+            end = f", a type of {one.natural_type}" if one.natural_type else ""
+            texts = [f"a photo of a {name}{end}.", f"{name}{end}", f"the {name}{end}"]
+            with torch.inference_mode():
+                each = model.net.encode_text(model.tokenize(texts))  # type: ignore[operator]
+            mean = sum(vector / vector.norm() for vector in each) / len(texts)
+            names.append(mean / mean.norm())
+        mean = sum(names) / len(names)
+        assert torch.allclose(row, mean / mean.norm(), atol=1e-6)
+
+
+def test_embeddings_of_names_are_those_of_open_clip_s_classifier(place: Path) -> None:
+    model = opened(str(place / "run/model"), device="cpu")
+    classes = [Class(name, (name, "other")) for name in shapes.CLASSES]
+    found = embeddings(model, asked(classes, "name"), Prompts(OPENAI))
+    net, tokenize = model.net, model.tokenize
+    theirs = shapes.open_clip.build_zero_shot_classifier(net, tokenize, shapes.CLASSES, OPENAI)
+    assert torch.allclose(found, theirs.T, atol=1e-6)
+
+
 def test_a_picture_shows_what_was_taken_for_what(place: Path, tmp_path: Path) -> None:
     for name in ("a.svg", "b.svg"):
         command("--run", place / "run", "--folders", place / "folders", "--templates", "none",
@@ -190,17 +231,11 @@ def test_a_picture_shows_what_was_taken_for_what(place: Path, tmp_path: Path) ->
 
 
 def test_a_picture_has_an_image_in_the_row_of_what_was_right() -> None:
-    classes = [drawn_class(key) for key in "abc"]
+    classes = [Class(key, (key,)) for key in "abc"]
     answers = Answers([["a", "b"], ["a", "b"], ["c"]], ["b", "c", "c"])
     shown, found = matrix(classes, answers)
     assert [one.key for one in shown] == ["a", "b", "c"]
     assert found.tolist() == [[0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
-
-
-def drawn_class(key: str) -> Any:
-    from training.classes import Class
-
-    return Class(key, (key,))
 
 
 @pytest.mark.parametrize(
