@@ -1,7 +1,8 @@
 """Recalls of many images and texts: time and memory, beside the matrix products alone.
 
 Embeddings are random, 512 wide as ViT-B's, five texts an image, as COCO and Flickr30k have them.
-Each run is a process of its own. Torch has as many threads as OMP_NUM_THREADS says.
+Each run is a process of its own (Linux: peaks are the kernel's). Torch has as many threads as
+OMP_NUM_THREADS says.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _TEXTS = 5
 _DIMENSIONS = 512
 
 _RUN = """
-import json, resource, sys, time
+import json, sys, time
 import torch
 from training.ranking import BLOCK
 from training.retrieval import Pairs, measured
@@ -32,7 +33,11 @@ a, b = (torch.nn.functional.normalize(torch.randn(n, wide, generator=made), dim=
         for n in (images, images * texts))
 pairs = Pairs(["x"] * len(b), [list(range(texts * i, texts * (i + 1))) for i in range(images)],
               [[j // texts] for j in range(len(b))])
-before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+def resident(which):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if which in line)
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the peak is what is resident now (man proc)
+before, started = resident("VmRSS"), time.perf_counter()
 if alone:
     for one, other in ((a, b), (b, a)):
         step = BLOCK // 4 // len(other)
@@ -41,8 +46,7 @@ if alone:
 else:
     measured(a, b, pairs)
 seconds = time.perf_counter() - started
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-figures = {"seconds": seconds, "memory": (after - before) * 1024,
+figures = {"seconds": seconds, "memory": (resident("VmHWM") - before) * 1024,
            "threads": torch.get_num_threads()}
 open(sys.argv[5], "w").write(json.dumps(figures))
 """
