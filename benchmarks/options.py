@@ -34,6 +34,7 @@ class Options:
     kills: int = 50
     photos: int = 4000
     candidates: int = 50_000
+    pairs: int = 33_000
     probes: tuple[str, ...] = ()
 
 
@@ -116,6 +117,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         default=default.candidates,
         metavar="N",
         help="hosts  [50,000]",
+    )
+    add(
+        "--pairs",
+        type=parse_size,
+        default=default.pairs,
+        metavar="N",
+        help="retrieval: images, each with five texts  [33,000]",
     )
     add(
         "--probes",
