@@ -29,7 +29,7 @@ from download.pack.run import Options as PackOptions
 from download.pack.run import pack
 from download.pack.splits import TEST, by_content
 from etl.engine import run as run_tasks
-from etl.manifest import MANIFEST, digest_of_data, read_manifest, write_json, write_manifest
+from etl.manifest import MANIFEST, digest_of_data, digests, read_manifest, write_json, write_manifest
 from etl.progress import Progress, Tick
 from training.experiment.drawing import SIDE, picture
 from training.experiment.knowledge import query_hashes
@@ -38,7 +38,7 @@ from training.experiment.telling import alt_text, described, link_of
 from training.experiment.world import Shot, Thing
 
 _HOST: Final = "world.test"  # a name that nobody can have (RFC 6761, section 6.2)
-_LIST: Final = "list.jsonl"
+_PICTURES: Final = "pictures.json"
 _AT_A_TIME: Final = 256
 
 #: Nobody else is asked, and nobody has to be spared.
@@ -51,8 +51,9 @@ _CONTACT: Final = "https://example.org/experiment"
 def draw(folder: Path, shots: Sequence[Shot], workers: int, *, quiet: bool) -> dict[str, str]:
     """Draws all pictures below ``folder`` unless they stand there; key → SHA-256 of the file."""
     key = digest_of_data([SIDE, [(shot.key, shot.scene) for shot in shots]])
+    table = folder / _PICTURES
     if (folder / MANIFEST).exists() and read_manifest(folder, "pictures").get("key") == key:
-        return dict(read_manifest(folder, "pictures")["pictures"])
+        return dict(ujson.loads(table.read_bytes()))
     folder.mkdir(parents=True, exist_ok=True)
     tasks = [(str(folder), shots[n : n + _AT_A_TIME]) for n in range(0, len(shots), _AT_A_TIME)]
     found: dict[str, str] = {}
@@ -61,7 +62,9 @@ def draw(folder: Path, shots: Sequence[Shot], workers: int, *, quiet: bool) -> d
             found |= drawn
     pictures = dict(sorted(found.items()))
     (folder / "robots.txt").write_text("User-agent: *\nDisallow:\n", "utf-8")
-    write_manifest(folder, {"step": "pictures", "key": key, "pictures": pictures})
+    write_json(table, pictures)
+    outputs = digests(folder, [_PICTURES], quiet=True)
+    write_manifest(folder, {"step": "pictures", "key": key, "outputs": outputs})
     return pictures
 
 
@@ -79,8 +82,8 @@ def _drawn(task: tuple[str, Sequence[Shot]], tick: Tick) -> dict[str, str]:
 
 def held_out(pictures: dict[str, str], share: float) -> set[str]:
     """Keys of the pictures that `pack` puts into test, since their content says so."""
-    digests = np.array([list(bytes.fromhex(sha256)) for sha256 in pictures.values()], np.uint8)
-    codes = by_content(digests, 0.0, share)
+    hashes = np.array([list(bytes.fromhex(sha256)) for sha256 in pictures.values()], np.uint8)
+    codes = by_content(hashes, 0.0, share)
     return {key for key, code in zip(pictures, codes, strict=True) if code == TEST}
 
 
