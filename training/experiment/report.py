@@ -49,10 +49,13 @@ def of(scored: Sequence[Scored], mix: str, level: Level, measure: str) -> list[f
 
 
 def ahead(values: Mapping[str, Sequence[float]]) -> str:
-    """The mix of which every seed is above every seed of every other; "" where none is."""
+    """The mix of which every seed is above every seed of every other; "" where none is.
+
+    With one seed none is: it shows nothing.
+    """
     for mix, own in values.items():
         others = [value for other, theirs in values.items() if other != mix for value in theirs]
-        if others and min(own) > max(others):
+        if others and len(own) > 1 and min(own) > max(others):
             return mix
     return ""
 

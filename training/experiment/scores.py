@@ -4,7 +4,7 @@
 ``up``          one level up: which of the groups, by the group's name
 ``in_group``    whether what it takes for the thing is of the right group at least
 ``withheld``    of the things with a synonym that no text in training has: which, by that synonym
-``scientific``  of the things with a scientific name: which, by that; few alt texts have it: none
+``scientific``  of the things with a scientific name: which, by that; no alt text has one
 ``retrieval``   mean of R@1, 5, 10 both ways, by a text that tells thing, colour and place
 
 No templates, since half of the mixes never meet one: names alone ("{}").
