@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import ujson
 
 from etl.errors import UserError
 from etl.ingest import ingest
@@ -60,11 +59,6 @@ def test_a_scene_looks_the_same_each_time_and_its_pose_another_way() -> None:
     first, again, other = (picture(s) for s in (scene, scene, scene._replace(pose=8)))
     assert first.size == (SIDE, SIDE)
     assert first.tobytes() == again.tobytes() != other.tobytes()
-    # what Pillow draws may change with its version; then the experiment is another one
-    assert hashlib.sha256(first.tobytes()).hexdigest().startswith(FIRST)
-
-
-FIRST = ""
 
 
 def test_things_can_be_told_apart_by_pixels_but_not_easily(taken: list[Shot]) -> None:
@@ -105,12 +99,9 @@ def test_another_graph_is_refused(tmp_path: Path, graph: Path) -> None:
     keep = [id_ != "Q9000000005" for id_ in table.column("id").to_pylist()]
     pq.write_table(table.filter(keep), other / "entities.parquet")
     size = (other / "entities.parquet").stat().st_size
-    manifest = (other / "manifest.json").read_text()
-    import json
-
-    told = json.loads(manifest)
+    told = ujson.loads((other / "manifest.json").read_bytes())
     told["outputs"]["entities.parquet"]["bytes"] = size
-    (other / "manifest.json").write_text(json.dumps(told))
+    (other / "manifest.json").write_text(ujson.dumps(told), "utf-8")
     with pytest.raises(UserError, match="no entity Q9000000005"):
         read_things(other)
 
@@ -132,7 +123,8 @@ def test_links_are_as_wrong_as_the_plan_says(
     near = np.mean([shot.thing.group == link.thing.group for shot, link in wrong])
     assert near == pytest.approx(plan.links.near + (1 - plan.links.near) * 3 / 47, abs=0.06)
     # a query for a red fox finds what is red, even where it is no fox
-    assert all(link.colour in ("", shot.scene.colour) for shot, link in zip(taken, links, strict=True))
+    for shot, link in zip(taken, links, strict=True):
+        assert link.colour in ("", shot.scene.colour)
 
 
 def test_what_is_held_out_is_told_as_it_is(
@@ -161,17 +153,12 @@ def test_alt_texts_are_as_wrong_as_the_level_says(
 
 def test_noise_grows_from_level_to_level(taken: list[Shot], plan: Plan) -> None:
     """What is wrong or missing at a level is so at the next: the sweep changes one thing alone."""
-    before: dict[str, str] = {}
+    before = {shot.key for shot in taken}
     for level in plan.sweep.levels:
-        now = {s.key: alt_text(s, taken, plan.alt, level, SEED)[0] for s in taken}
-        right = {key for key, text in now.items() if text == written_of(taken, plan)[key]}
-        if before:
-            assert right <= {k for k, text in before.items() if text == written_of(taken, plan)[k]}
-        before = now
-
-
-def written_of(taken: list[Shot], plan: Plan) -> dict[str, str]:
-    return {shot.key: written(shot, plan.alt, SEED) for shot in taken}
+        said = {shot.key: alt_text(shot, taken, plan.alt, level, SEED) for shot in taken}
+        right = {key for key, (text, is_wrong) in said.items() if text and not is_wrong}
+        assert right <= before
+        before = right
 
 
 def test_alt_texts_say_what_the_plan_says(taken: list[Shot], plan: Plan) -> None:

@@ -29,7 +29,14 @@ from download.pack.run import Options as PackOptions
 from download.pack.run import pack
 from download.pack.splits import TEST, by_content
 from etl.engine import run as run_tasks
-from etl.manifest import MANIFEST, digest_of_data, digests, read_manifest, write_json, write_manifest
+from etl.manifest import (
+    MANIFEST,
+    digest_of_data,
+    digests,
+    read_manifest,
+    write_json,
+    write_manifest,
+)
 from etl.progress import Progress, Tick
 from training.experiment.drawing import SIDE, picture
 from training.experiment.knowledge import query_hashes
@@ -42,9 +49,7 @@ _PICTURES: Final = "pictures.json"
 _AT_A_TIME: Final = 256
 
 #: Nobody else is asked, and nobody has to be spared.
-_MANNERS: Final = (
-    f'[group."{_HOST}"]\nconnections = 32\nper_second = 10_000\nburst = 10_000\n'
-)
+_MANNERS: Final = f'[group."{_HOST}"]\nconnections = 32\nper_second = 10_000\nburst = 10_000\n'
 _CONTACT: Final = "https://example.org/experiment"
 
 

@@ -50,9 +50,7 @@ def write_knowledge(graph: Path, out: Path, things: Sequence[Thing]) -> None:
     for name in _AS_THEY_WERE:
         shutil.copyfile(graph / name, out / name)
     names = [*(f"{name}.parquet" for name in _CHANGED), *_AS_THEY_WERE]
-    manifest = {
-        key: value for key, value in manifest_of(graph).items() if key != "manifest_sha256"
-    }
+    manifest = {key: value for key, value in manifest_of(graph).items() if key != "manifest_sha256"}
     made_from = manifest["outputs"]
     write_manifest(
         out, {**manifest, "made_from": made_from, "outputs": digests(out, names, quiet=True)}

@@ -1,7 +1,7 @@
 """What came out: a table, a picture, and all figures as JSON.
 
-    table(scored, plan)          # lines of text
-    draw(scored, plan, path)     # beside EntityNet's own ablation
+table(scored, plan)          # lines of text
+draw(scored, plan, path)     # beside EntityNet's own ablation
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def draw(scored: Sequence[Scored], plan: Plan, chance: Mapping[str, float], path
     save(made, path)
 
 
-def _bars(axes: Axes, names: Sequence[str], values: Mapping[str, Sequence[Sequence[float]]]) -> None:
+def _bars(
+    axes: Axes, names: Sequence[str], values: Mapping[str, Sequence[Sequence[float]]]
+) -> None:
     """Means as bars, seeds as points."""
     width = 0.8 / len(values)
     for number, (mix, own) in enumerate(values.items()):

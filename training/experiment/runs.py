@@ -105,7 +105,9 @@ def run_all(
     ):
         for _ in pool.run(_done, left, progress.add):
             pass
-    return [Scored(job.run, dict(msgspec.json.decode(_scores_of(job).read_bytes()))) for job in jobs]
+    return [
+        Scored(job.run, dict(msgspec.json.decode(_scores_of(job).read_bytes()))) for job in jobs
+    ]
 
 
 def _scores_of(job: _Job) -> Path:

@@ -1,8 +1,8 @@
 """What the world holds: things with their names, and pictures of them.
 
-    things = read_things(Path("data/sample/graph/entitynet"))
-    for shot in shots(things, plan.world):
-        picture(shot.scene)
+things = read_things(Path("data/sample/graph/entitynet"))
+for shot in shots(things, plan.world):
+    picture(shot.scene)
 """
 
 from __future__ import annotations
