@@ -13,11 +13,7 @@ from etl.errors import UserError
 PLAN: Final = Path(__file__).with_name("plan.toml")
 
 
-class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
-class World(_Part):
+class World(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Pictures. Shares are from 0 to 1."""
 
     seed: int
@@ -26,7 +22,7 @@ class World(_Part):
     typical_colour: float  # of pictures whose thing has one of its two colours
 
 
-class Links(_Part):
+class Links(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How pictures come to entities: as answers to queries, some of them wrong."""
 
     by_colour: float  # of the pictures with a typical colour: found by "red dune fox"
@@ -34,7 +30,7 @@ class Links(_Part):
     near: float  # of these: one of the same group
 
 
-class Alt(_Part):
+class Alt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What people write beside a picture when they write what is to be seen."""
 
     label: float  # what the thing is called, and else only what its group is called
@@ -44,7 +40,7 @@ class Alt(_Part):
     junk: float  # words of the page
 
 
-class Level(_Part):
+class Level(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Shares of the alt texts in train that are another picture's, and that are missing."""
 
     wrong: float
@@ -56,14 +52,14 @@ class Level(_Part):
         return f"wrong-{round(100 * self.wrong):02}-missing-{round(100 * self.missing):02}"
 
 
-class Sweep(_Part):
+class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The levels of noise."""
 
     base: int  # which of the levels the main table is of
     levels: tuple[Level, ...]
 
 
-class Train(_Part):
+class Train(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The runs: every mix at every level with every seed."""
 
     seeds: tuple[int, ...]
@@ -75,7 +71,7 @@ class Train(_Part):
     warmup_steps: int
 
 
-class Plan(_Part):
+class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it."""
 
     world: World

@@ -100,7 +100,8 @@ def draw(scored: Sequence[Scored], plan: Plan, chance: Mapping[str, float], path
 
     def made() -> Figure:
         figure = Figure((11.0, 6.5), layout="constrained")
-        upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1))
+        parts: Any = figure.subfigures(2, 1)
+        upper, lower = parts
         left, right = upper.subplots(1, 2)
         tests = list(REFERENCE["mix"])
         _bars(left, tests, {mix: [[own[test]] for test in tests] for mix, own in REFERENCE.items()})

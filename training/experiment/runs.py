@@ -1,7 +1,7 @@
 """The runs: each mix, at each level of noise, with each seed; a folder each, as `train` leaves it.
 
-    RUNS/alt-wrong-20-missing-20-seed-1/   a run (training/train.py): config, metrics, model, manifest
-    RUNS/….json                            its scores, written last: it is done
+    RUNS/alt-wrong-20-missing-20-seed-1/       a run (training/train.py): metrics, model …
+    RUNS/alt-wrong-20-missing-20-seed-1.json   its scores, written last: it is done
 
 A killed experiment goes on with the runs that have no scores; of these one that was under way goes
 on from its last checkpoint.

@@ -121,7 +121,7 @@ def _check_groups(graph: Path, things: Sequence[Thing]) -> None:
     """Each thing is below its own group and below no other."""
     import networkx as nx
 
-    edges = hierarchy(graph)
+    edges: Any = hierarchy(graph)
     groups = {int(thing.group[1:]): thing.group for thing in things}
     for thing in things:
         above = {groups[n] for n in nx.descendants(edges, int(thing.id[1:])) if n in groups}
