@@ -226,7 +226,10 @@ warmup_steps = 1
 """
 
 
-def test_the_whole_of_it_in_small(tmp_path: Path, graph: Path) -> None:
+def test_the_whole_of_it_in_small(
+    tmp_path: Path, graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     plan, out = tmp_path / "plan.toml", tmp_path / "out"
     plan.write_text(TINY, "utf-8")
     lines = experiment(graph, out, plan, workers=1, quiet=True)
