@@ -70,9 +70,7 @@ def measure(options: Options) -> dict[str, Any]:
     return {"networks": networks, "workers": 1, "step": _steps_on_gpu(), "notes": notes}
 
 
-def _of_network(
-    options: Options, work: Path, name: str, photos: int, peer: Path
-) -> dict[str, Any]:
+def _of_network(options: Options, work: Path, name: str, photos: int, peer: Path) -> dict[str, Any]:
     shards = loading._shards(work, photos_of(options.work, photos, options.seed, 1), 256)
     _write_graph(work / "graph")
     rounds: list[dict[str, float]] = []
@@ -126,9 +124,7 @@ def _ours(work: Path, shards: Path, name: str, epochs: int) -> list[str]:
     return [*_environment(), "-m", "cli", "train", "tiny", *map(str, given), *changes, "--quiet"]
 
 
-def _theirs(
-    work: Path, shards: Path, name: str, epochs: int, photos: int, peer: Path
-) -> list[str]:
+def _theirs(work: Path, shards: Path, name: str, epochs: int, photos: int, peer: Path) -> list[str]:
     tars = len(list(shards.glob("*.tar")))
     settings = {
         "model": name,

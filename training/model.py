@@ -222,6 +222,17 @@ def _hub_config(
     return {"model_cfg": config, "preprocess_cfg": json.loads(json.dumps(chosen))}
 
 
+def is_counted(config: Mapping[str, Any]) -> bool:
+    """Whether :func:`macs_per_image` and :func:`flops_per_image` can count a ``model_cfg``.
+
+    They count CLIP's ViT beside CLIP's text network, as EntityNet does; a ResNet, or a tower of
+    timm's or of transformers', has no such numbers.
+    """
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    is_vit = isinstance(vision.get("layers"), int) and "patch_size" in vision
+    return is_vit and "timm_model_name" not in vision and "hf_model_name" not in text
+
+
 def macs_per_image(
     config: Mapping[str, Any],
     *,

@@ -61,6 +61,7 @@ from training.model import (
     Model,
     created,
     flops_per_image,
+    is_counted,
     macs_per_image,
 )
 from training.optimizer import lr_at, optimizer_of
@@ -476,6 +477,8 @@ class _Run:
             "seconds": seconds,
             "seconds_left": each * (self.steps - step),
         }
+        if not is_counted(network):
+            return found
         for name, length in (("macs", None), ("macs_77", COMMON_CONTEXT)):
             found[name] = (
                 step
