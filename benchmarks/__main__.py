@@ -38,5 +38,67 @@ NAMES = {
     "probes": "what a hostile server gets done, to us and to img2dataset",
     "hosts": "50,000 candidates over 200 hosts that fail in all ways",
     "fetch_kills": "processes of a fetch and a pack killed at random, and the shards in the end",
-    "training": "images a second of `train`, beside open_clip_train; the step alone on a GPU",
+    "texts": "tables of texts of a million queries, and draws a second from them",
     "loading": "images of shards for training, without a model, beside open_clip_train's loader",
+    "training": "images a second of `train`, beside open_clip_train; the step alone on a GPU",
+    "graph": "a data set of a store of 10 million items, beside networkx and rustworkx",
+}
+
+#: Not part of `all`: they need what isn't part of the project.
+_APART = {"judged"}
+
+#: Those that measure on a dump that is given, too.
+_GIVEN = {"etl", "merge", "stages"}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks",
+        description=f"{__doc__}\n{_list()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} or all")
+    parser.add_argument("--write", action="store_true", help="put the tables into the docs")
+    parser.add_argument("--json", action="store_true", help="print figures as JSON")
+    options.add_to(parser)
+    parsed = parser.parse_args(arguments)
+    unknown = set(parsed.names) - {*NAMES, "all"}
+    if unknown:
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if not parsed.names:
+        print(_list())
+        return
+    every = [name for name in NAMES if name not in _APART]
+    chosen = every if "all" in parsed.names else parsed.names
+    if parsed.dump and not parsed.dump.name.endswith(".json.gz"):
+        parser.error(f"--dump {parsed.dump}: only a .json.gz has members to share out")
+    if parsed.dump and set(chosen) - _GIVEN:
+        parser.error(f"--dump is for {', '.join(sorted(_GIVEN))}: the others need made ones")
+    for name in chosen:
+        _run(name, parsed, arguments)
+
+
+def _run(name: str, parsed: argparse.Namespace, arguments: list[str]) -> None:
+    """One benchmark; with JSON, a line of it."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    machine = report.machine()
+    figures = module.measure(options.options_of(parsed))
+    if parsed.json:
+        print(json.dumps({"benchmark": name, "machine": machine, **figures}), flush=True)
+        return
+    given = [a for a in arguments if a not in (*NAMES, "all", "--write")]
+    command = shlex.join(["python", "-m", "benchmarks", name, *given])
+    text = f"{module.tables(figures)}\n\n*{machine}; `{command}`*"
+    print(f"\n## {name}\n\n{text}", flush=True)
+    if parsed.write:
+        report.put(name, text, getattr(module, "PAGE", report.PAGE))
+
+
+def _list() -> str:
+    return "\n".join(["benchmarks:", *(f"  {name:11} {what}" for name, what in NAMES.items())])
+
+
+if __name__ == "__main__":
+    main()
