@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,12 +31,12 @@ from benchmarks.report import table
 PAGE: Final = ROOT / "docs" / "training.md"
 
 _PEER: Final = "open_clip_train"
-_EPOCHS: Final = (2, 6)  # of a short and of a long run
 _BATCH: Final = 64
 _LIMIT: Final = 1800.0  # seconds of a run
 
-#: Networks: their context, and how many of the photographs at most, for which there is time.
-_NETWORKS: Final = {"sparqless-tiny": (32, 2000), "ViT-S-32-alt": (77, 256)}
+#: Networks: their context, how many of the photographs at most, and epochs of a short and of a long
+#: run: as many as there is time for.
+_NETWORKS: Final = {"sparqless-tiny": (32, 2000, (2, 6)), "ViT-S-32-alt": (77, 128, (1, 3))}
 
 _THEIRS: Final = """
 import sys
@@ -63,7 +63,7 @@ def measure(options: Options) -> dict[str, Any]:
     try:
         networks = {
             name: _of_network(options, work / name, name, min(options.photos, most), peer)
-            for name, (_, most) in _NETWORKS.items()
+            for name, (_, most, _) in _NETWORKS.items()
         }
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -76,17 +76,20 @@ def _of_network(options: Options, work: Path, name: str, photos: int, peer: Path
     rounds: list[dict[str, float]] = []
     images = photos // _BATCH * _BATCH
     for _ in range(options.repeat + 1):
-        found = {"ours": _rate(images, lambda n: _ours(work, shards, name, n))}
+        found = {"ours": _rate(name, images, lambda n: _ours(work, shards, name, n))}
         if peer.exists():
-            found[_PEER] = _rate(images, lambda n: _theirs(work, shards, name, n, photos, peer))
+            found[_PEER] = _rate(
+                name, images, lambda n: _theirs(work, shards, name, n, photos, peer)
+            )
         rounds.append(found)
     return {"images": images, "batch": _BATCH, "rounds": rounds}
 
 
-def _rate(images: int, run: Any) -> float:
+def _rate(name: str, images: int, run: Callable[[int], list[str]]) -> float:
     """Images a second of the epochs that a long run has more than a short one."""
-    short, long = (_seconds(run(epochs)) for epochs in _EPOCHS)
-    return images * (_EPOCHS[1] - _EPOCHS[0]) / (long - short)
+    _, _, (few, many) = _NETWORKS[name]
+    short, long = _seconds(run(few)), _seconds(run(many))
+    return images * (many - few) / (long - short)
 
 
 def _seconds(command: Sequence[str]) -> float:

@@ -99,19 +99,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 #: Keys that say how a run is done and recorded, not what comes out: they may change on the way.
 #: (``micro_batch`` doesn't: a process's images are shared out in batches of that size.)
-FREE: Final = frozenset(
-    (
-        "data.workers",
-        "train.log_steps",
-        "train.checkpoint_steps",
-        "train.checkpoint_epochs",
-        "train.keep_last",
-        "train.keep_epochs",
-        "train.activation_checkpointing",
-        "train.compile",
-        "train.tensorboard",
-    )
-)
+FREE: Final = frozenset({
+    "data.workers", "train.log_steps", "train.checkpoint_steps", "train.checkpoint_epochs",
+    "train.keep_last", "train.keep_epochs", "train.activation_checkpointing", "train.compile",
+    "train.tensorboard",
+})  # fmt: skip
 
 
 def names() -> list[str]:

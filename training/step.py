@@ -7,10 +7,9 @@ takes its part of that gradient on ("GradCache", Gao et al. 2021). That costs on
 and gives the gradients of the large batch, but for the order of sums.
 
 Three things make it so, each of which is easily missed. Chances (dropout of patches) must fall
-alike both times: the generator is seeded for each piece. Autocast keeps the low-precision copies
-of weights that it makes, and one made without a graph would cut the second pass off from the
-weights: each pass has its own autocast. And the logit scale's gradient is the loss's, once, not
-once a piece.
+alike both times: the generator is seeded for each piece. Autocast keeps low-precision copies of
+weights, which mustn't go from a pass without a graph to one with: each pass has its own. And the
+logit scale's gradient is the loss's, once, not once a piece.
 """
 
 from __future__ import annotations
