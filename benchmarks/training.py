@@ -15,14 +15,13 @@ import math
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import loading, peers
+from benchmarks import loading, peers, watch
 from benchmarks.options import ROOT, Options
 from benchmarks.photos import photos_of
 from benchmarks.report import table
@@ -36,7 +35,7 @@ _LIMIT: Final = 1800.0  # seconds of a run
 
 #: Networks: their context, how many of the photographs at most, and epochs of a short and of a long
 #: run: as many as there is time for.
-_NETWORKS: Final = {"sparqless-tiny": (32, 2000, (2, 6)), "ViT-S-32-alt": (77, 128, (1, 3))}
+_NETWORKS: Final = {"sparqless-tiny": (32, 1000, (1, 12)), "ViT-S-32-alt": (77, 128, (1, 3))}
 
 _THEIRS: Final = """
 import sys
@@ -47,6 +46,9 @@ open_clip.add_model_config(FOLDER / "sparqless-tiny.json")
 from open_clip_train.main import main
 main(sys.argv[1:])
 """
+
+#: Of both: one thread computes, one process loads.
+_ALIKE: Final = ("OMP_NUM_THREADS=1", "MKL_NUM_THREADS=1")
 
 _STEP_SECONDS: Final = 20.0  # of steps on a GPU
 
@@ -73,39 +75,32 @@ def measure(options: Options) -> dict[str, Any]:
 def _of_network(options: Options, work: Path, name: str, photos: int, peer: Path) -> dict[str, Any]:
     shards = loading._shards(work, photos_of(options.work, photos, options.seed, 1), 256)
     _write_graph(work / "graph")
-    rounds: list[dict[str, float]] = []
+    rounds: list[dict[str, dict[str, float]]] = []
     images = photos // _BATCH * _BATCH
     for _ in range(options.repeat + 1):
-        found = {"ours": _rate(name, images, lambda n: _ours(work, shards, name, n))}
+        found = {"ours": _cost(name, images, lambda n: _ours(work, shards, name, n))}
         if peer.exists():
-            found[_PEER] = _rate(
+            found[_PEER] = _cost(
                 name, images, lambda n: _theirs(work, shards, name, n, photos, peer)
             )
         rounds.append(found)
     return {"images": images, "batch": _BATCH, "rounds": rounds}
 
 
-def _rate(name: str, images: int, run: Callable[[int], list[str]]) -> float:
-    """Images a second of the epochs that a long run has more than a short one."""
-    _, _, (few, many) = _NETWORKS[name]
-    short, long = _seconds(run(few)), _seconds(run(many))
-    return images * (many - few) / (long - short)
-
-
-def _seconds(command: Sequence[str]) -> float:
-    """Raises RuntimeError where it fails."""
-    began = time.monotonic()
-    ended = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=_LIMIT
-    )
-    if ended.returncode:
-        raise RuntimeError(f"{command[:6]} ended with {ended.returncode}: {ended.stderr[-2000:]}")
-    return time.monotonic() - began
+def _cost(name: str, images: int, run: Callable[[int], list[str]]) -> dict[str, float]:
+    """Seconds, and processor seconds, an image of what a long run has more than a short one."""
+    _, _, epochs = _NETWORKS[name]
+    short, long = (watch.run(run(n), ROOT, _LIMIT) for n in epochs)
+    more = images * (epochs[1] - epochs[0])
+    return {
+        "seconds": (long.seconds - short.seconds) / more,
+        "cpu": (long.cpu_seconds - short.cpu_seconds) / more,
+    }
 
 
 def _environment(*paths: object) -> list[str]:
     joined = os.pathsep.join(map(str, (*paths, ROOT)))
-    return ["env", f"PYTHONPATH={joined}", sys.executable, "-W", "ignore"]
+    return ["env", f"PYTHONPATH={joined}", *_ALIKE, sys.executable, "-W", "ignore"]
 
 
 def _ours(work: Path, shards: Path, name: str, epochs: int) -> list[str]:
@@ -226,22 +221,27 @@ def tables(figures: dict[str, Any]) -> str:
     rows = []
     for name, found in figures["networks"].items():
         rounds = found["rounds"]
-        ours = statistics.median(one["ours"] for one in rounds)
-        row = [name, f"{found['images']:,}", f"{ours:,.1f}"]
+        row = [name, f"{found['images']:,}"]
+        for who in rounds[0]:
+            row.append(f"{1 / statistics.median(one[who]['seconds'] for one in rounds):,.1f}")
+            row.append(f"{1000 * statistics.median(one[who]['cpu'] for one in rounds):,.2f}")
         if _PEER in rounds[0]:
-            theirs = statistics.median(one[_PEER] for one in rounds)
-            ratios = [one["ours"] / one[_PEER] for one in rounds]
-            spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
-            row += [f"{theirs:,.1f}", f"{statistics.median(ratios):.2f}× ({spread})"]
+            row += [_ratio(rounds, "seconds"), _ratio(rounds, "cpu")]
         rows.append(row)
-    header = [f"batch {_BATCH}, float32", "images an epoch", "ours, images/s"]
+    header = [f"batch {_BATCH}, float32", "images an epoch", "ours, images/s", "processor ms"]
     if len(rows[0]) > len(header):
-        header += [_PEER, "ratio"]
+        header += [f"{_PEER}, images/s", "processor ms", "ratio", "by processor"]
     parts = [table(header, rows)]
     if figures["step"]:
         parts.append(_table_of_steps(figures["step"]))
     parts += [f"- {note}" for note in figures["notes"]]
     return "\n\n".join(parts)
+
+
+def _ratio(rounds: Sequence[dict[str, dict[str, float]]], of: str) -> str:
+    """How many times as much of theirs as of ours an image takes: the median, and the spread."""
+    ratios = [one[_PEER][of] / one["ours"][of] for one in rounds]
+    return f"{statistics.median(ratios):.2f}× ({min(ratios):.2f}–{max(ratios):.2f})"
 
 
 def _table_of_steps(found: Sequence[dict[str, Any]]) -> str:
