@@ -47,7 +47,8 @@ __all__ = ["Batch", "DataOptions", "Draw", "Loader", "Tokenize", "Wanted", "norm
 #: fsspec keep; a fresh interpreter takes seconds to import torch, each time. This forks from a
 #: process that has imported it and done nothing else.
 _START: Final = "forkserver"
-_PRELOADED: Final = "training.data_worker"
+#: Before what draws and makes tokens, which is open_clip's: see there.
+_PRELOADED: Final = ("training.vision", "training.data_worker")
 
 
 class DataOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -273,7 +274,7 @@ class _Workers:
 
     def __init__(self, job: Job, workers: int, prefetch: int, pin: bool) -> None:
         context = multiprocessing.get_context(_START)
-        context.set_forkserver_preload([_PRELOADED])
+        context.set_forkserver_preload([*_PRELOADED, *_modules(job.draw, job.tokenize)])
         self._at = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         with _any_number():
             self._loader = torch.utils.data.DataLoader(
@@ -298,7 +299,7 @@ class _Workers:
         # torch has a dead worker raise in whatever the main thread is at, be it half of a step;
         # without its handler, whoever waits for the next batch is told
         if signal.getsignal(signal.SIGCHLD) != handler:
-            signal.signal(signal.SIGCHLD, handler)
+            signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
         if not self._processes:
             self._processes = [p for p in multiprocessing.active_children() if p not in before]
         return self._batches(self._made)
@@ -321,6 +322,12 @@ class _Workers:
         """Ends them."""
         self._made = None
         del self._loader
+
+
+def _modules(*used: object) -> list[str]:
+    """The modules of functions and objects, but the main one."""
+    found = {str(getattr(one, "__module__", "")) for one in used}
+    return sorted(found - {"", "__main__"})
 
 
 @contextmanager
