@@ -110,6 +110,12 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	@$(PIP) -e .
 	@touch $@
 
+# torch as constraints.txt pins it; who wants another build puts that into the environment first
+$(VENV)/.train: $(VENV)/.base
+	@echo "Installing what training needs …"
+	@$(PIP) -e '.[train]'
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.base
 	@echo "Installing what tests and linters need …"
 	@$(PIP) -e '.[dev,train]'

@@ -60,7 +60,7 @@ class InMemoryLoader:
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {"batch": self.size}
+        return {"order": "by epoch"}
 
     def close(self) -> None:
         pass
