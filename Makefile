@@ -8,6 +8,7 @@
 #   make images DUMP=… MEDIAINFO=/path/commons-20261116-mediainfo.json.bz2 CONTACT=you@example.org
 #   make images DUMP=… MEDIAINFO=… IMAGE=/path/commonswiki-20261101-image.sql.gz URLS=mine.csv
 #   make images DUMP=… MEDIAINFO=… CONTACT=… FETCH_ARGS="--limit 500" PACK_ARGS=--unfinished    a first look
+#   make experiment                                       half alt text, half graph: in minutes, without a GPU
 #   make images DUMP=… FETCH_ARGS="--retry transient" PACK_ARGS="--against /data/imagenet/val" SHARDS=s3://bucket/shards
 
 PYTHON  ?= python3
@@ -42,10 +43,10 @@ ANSWERED  := $(if $(strip $(DUMP)),,$(BIN)/python -m etl.sample.pictures)
 ASKING    := $(or $(CONTACT),$(if $(strip $(DUMP)$(FIND_ARGS)$(filter-out etl/sample/%,$(URLS))),,https://example.org/sample))
 
 .DEFAULT_GOAL := help
-.PHONY: help graph images test lint format bench clean
+.PHONY: help graph images experiment test lint format bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
 	@sed -n 's/^#   /  /p' Makefile
 
@@ -75,6 +76,12 @@ images: graph ## graph data set -> where images of its entities are -> fetched -
 	  $(if $(WORKERS),--workers $(WORKERS)) $(PACK_ARGS)
 	@echo "$(IMAGES)/shards.png"
 
+experiment: $(VENV)/.dev ## alt texts, the graph or both? Invented pictures, 27 small runs, a table, into data/experiment
+	@$(MAKE) --no-print-directory graph DUMP= DATA=data/sample RECIPE=entitynet
+	@$(BIN)/python -m training.experiment --graph data/sample/graph/entitynet --out data/experiment \
+	  $(if $(WORKERS),--workers $(WORKERS))
+	@echo data/experiment/results.svg
+
 test: $(VENV)/.dev ## the whole test suite, on all cores
 	$(BIN)/python -m pytest -n auto -rs
 
@@ -101,6 +108,12 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing sparqless into $(VENV) …"
 	@$(PIP) -e .
+	@touch $@
+
+# torch as constraints.txt pins it; who wants another build puts that into the environment first
+$(VENV)/.train: $(VENV)/.base
+	@echo "Installing what training needs …"
+	@$(PIP) -e '.[train]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base

@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from signal import SIGTERM
+from typing import Any, Final, Literal, TypeVar
 
 import click
 import ujson
 
 from etl.errors import UserError, is_disk_full
+
+#: Exit code of a run that was told to stop and can go on: "try again" (EX_TEMPFAIL, sysexits.h).
+_STOPPED: Final = 75
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -1088,6 +1092,212 @@ def texts_command(
         click.echo(line)
 
 
+@cli.command(name="train")
+@click.argument("config", metavar="CONFIG")
+@click.option(
+    "--images",
+    required=True,
+    metavar="DIR",
+    help="Directory of images, or of their shards: here, or s3://… and the like.",
+)
+@_graph
+@_path("--out", "Directory of the run.", required=True)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value in CONFIG, such as train.lr=1e-3.",
+)
+@click.option("--fresh", is_flag=True, help="Remove the run that stands in --out and start over.")
+@_quiet
+@_json
+def train_command(
+    config: str,
+    images: str,
+    graph: Path,
+    out: Path,
+    changes: tuple[str, ...],
+    fresh: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Train CLIP on images and their texts.
+
+    CONFIG is tiny, vit-b-32, vit-b-16 or a .toml file of your own. A run that was stopped goes on
+    where it was when the same command is run again. SIGTERM and Ctrl-C save first; the exit code
+    of SIGTERM then is 75. For several GPUs or nodes: torchrun --no-python … sparqless train …
+
+    \b
+    Example:
+      sparqless train tiny --images data/sample/images/entitynet \
+--graph data/sample/graph/entitynet --out data/runs/tiny --set train.batch=16 --set train.epochs=2
+    """
+    from training.config import load
+
+    settings = load(config, changes)
+    try:
+        from training.inputs import Shards
+        from training.report import rows
+        from training.train import train
+    except ModuleNotFoundError as error:
+        raise _lacking_torch(error) from error
+    warn = None if quiet else _warn
+    source = Shards(settings, images, graph, quiet=quiet, warn=warn)
+    ended = train(settings, source, out, fresh=fresh, quiet=quiet)
+    if as_json and ended.is_first:
+        found = {"out": str(out), "state": ended.how, "step": ended.step, "steps": ended.steps}
+        _print_json({**found, "checkpoint": str(ended.checkpoint), "metrics": ended.metrics})
+    elif ended.is_first and not quiet:
+        _table(rows(out, ended))
+    if ended.signal:
+        click.get_current_context().exit(_STOPPED if ended.signal == SIGTERM else 130)
+
+
+def _warn(sentence: str) -> None:
+    click.echo(f"Warning: {sentence}", err=True)
+
+
+def _lacking_torch(error: ModuleNotFoundError) -> Exception:
+    """What to say where the libraries of the extra `train` aren't there."""
+    name = (error.name or "").partition(".")[0]
+    if name not in ("torch", "torchvision", "open_clip", "safetensors"):
+        return error
+    return UserError(
+        f"training needs {name}, which isn't installed: install torch and torchvision as torch's "
+        "own instructions say for your machine, then the extra: pip install -e '.[train]'."
+    )
+
+
+_run = _path("--run", "Directory of a training run.")
+
+
+@cli.command(name="evaluate")
+@_run
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="Instead of a run: a directory in open_clip's layout, a name of its models, a config.",
+)
+@_path("--weights", "The weights of a model that is given by its name: .safetensors or .pt.")
+@_path("--images", "Directory of images, or of their shards, to evaluate on.")
+@click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    type=click.Choice(["val", "test", "train"]),
+    help="Of the images; may be repeated.  [val, test]",
+)
+@_path("--folders", "Instead: a directory with one of images for each class.")
+@_path("--graph", "Data set: names of classes, their roots, and what is above them.")
+@_path("--store", "The store of the data set, for accuracy by taxon rank.")
+@click.option(
+    "--classes",
+    default="shown",
+    show_default=True,
+    metavar="WHICH",
+    help="To choose from: shown (on any image), all (of --graph), or a .txt, .csv or .json.",
+)
+@click.option(
+    "--templates",
+    default="openai",
+    show_default=True,
+    metavar="WHICH",
+    help="Sentences for a name: openai (the 80 for ImageNet), none, or a file.",
+)
+@click.option(
+    "--names",
+    type=click.Choice(["name", "all", "synonyms"]),
+    default="name",
+    show_default=True,
+    help="Ask by a class's name, the mean of all its names, or that of the others.",
+)
+@click.option("--types", is_flag=True, help='Add the natural type: "…, a type of mammal.".')
+@click.option(
+    "--texts",
+    type=click.IntRange(0),
+    default=5,
+    show_default=True,
+    help="Texts of an image for retrieval, at most; 0: no retrieval.",
+)
+@click.option("--batch", type=click.IntRange(1), default=256, show_default=True, help="Images.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True,
+    help="What the network works in.",
+)  # fmt: skip
+@_path("--picture", "File for a picture of what was taken for what: .svg, .png, .jpg or .pdf.")
+@click.option("--name", help="What the run keeps the results as.  [the images and templates]")
+@_path("--out", "File for the results, beside the run's own.")
+@_workers
+@_quiet
+@_json
+def evaluate_command(
+    run: Path | None,
+    model: str | None,
+    weights: Path | None,
+    images: Path | None,
+    splits: tuple[str, ...],
+    folders: Path | None,
+    graph: Path | None,
+    store: Path | None,
+    classes: str,
+    templates: str,
+    names: Literal["name", "all", "synonyms"],
+    types: bool,
+    texts: int,
+    batch: int,
+    device: str,
+    precision: str,
+    picture: Path | None,
+    name: str | None,
+    out: Path | None,
+    workers: int,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Say how good a model is: zero-shot classification and retrieval.
+
+    On what is held out of the shards (val and test), or on images in directories, as ImageNet has
+    them. Ties count against the model; of texts or classes that read the same each is right.
+
+    \b
+    Example:
+      sparqless evaluate --run data/runs/tiny --images data/sample/images/entitynet \
+--graph data/sample/graph/entitynet --split train
+    """
+    try:
+        from training.evaluate import HELD_OUT, Options
+        from training.evaluation_report import Saving, evaluate_and_keep, rows
+    except ModuleNotFoundError as error:
+        raise _lacking_torch(error) from error
+    options = Options(
+        shards=images,
+        folders=folders,
+        splits=splits or HELD_OUT,
+        graph=graph,
+        store=store,
+        classes=classes,
+        templates=templates,
+        names=names,
+        types=types,
+        texts=texts,
+        workers=workers,
+        quiet=quiet,
+    )
+    saving = Saving(run=run, name=name, out=out, picture=picture)
+    found = evaluate_and_keep(
+        model, weights, options, saving, device=device, precision=precision, batch=batch
+    )
+    if as_json:
+        _print_json(found.as_json())
+        return
+    for warning in found.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    if not quiet:
+        _table(rows(found))
+
+
 @cli.command()
 @click.argument("entity_id", metavar="ID")
 @_path("--store", "Directory of the store; asks the rules, one by one.")
@@ -1184,7 +1394,7 @@ def quality(graph: Path, kind: str | None, limit: int, as_json: bool) -> None:
 
 @cli.group()
 def export() -> None:
-    """Write a data set in other forms: EntityNet's, JSON lines, CSV.
+    """Write a data set, shards or a model for other programs.
 
     \b
     Example:
@@ -1241,6 +1451,43 @@ def export_shards_command(
         _table((split, f"{n:,}", "images") for split, n in manifest["counts"].items())
 
 
+@export.command(name="model")
+@_path("--run", "Directory of a finished training run.", required=True)
+@_path("--out", "Directory to write to.", required=True)
+@_path("--images", "The images that it was trained on, or their shards, for the cards.")
+@_path("--graph", "The data set that it was trained on, for the cards.")
+@click.option("--name", default="", help="What the card calls it.  [the name of --out]")
+@click.option("--licence", default="", metavar="ID", help="Of the model, such as apache-2.0.")
+@_json
+def export_model_command(
+    run: Path,
+    out: Path,
+    images: Path | None,
+    graph: Path | None,
+    name: str,
+    licence: str,
+    as_json: bool,
+) -> None:
+    """Write a run's model for others, with cards of it and of its data.
+
+    In open_clip's layout: it loads with open_clip.create_model_from_pretrained("local-dir:OUT"),
+    and `sparqless push` puts it on a hub. Cards say what manifests do.
+
+    \b
+    Example:
+      sparqless export model --run data/runs/tiny --out data/models/tiny \
+--images data/sample/images/entitynet --graph data/sample/graph/entitynet
+    """
+    from training.export import export_model
+
+    found = export_model(run, out, name=name, shards=images, graph=graph, licence=licence)
+    outputs = found["outputs"]
+    if as_json:
+        _print_json({"out": str(out), "outputs": outputs})
+        return
+    _table((file, f"{made['bytes']:,}", "bytes") for file, made in outputs.items())
+
+
 @export.command(name="table")
 @_graph
 @click.option(
@@ -1285,6 +1532,38 @@ def export_table_command(graph: Path, table: str, format_: str, out: str) -> Non
             "jsonl has them as they are.",
             err=True,
         )
+
+
+@cli.command(name="push")
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--repo", required=True, metavar="NAME", help="Repository: you/name, or name alone.")
+@click.option("--private", is_flag=True, help="Make it a private one, where it is made.")
+@click.option("--message", default="", help="Of the commit.")
+@click.option("--dry-run", is_flag=True, help="Say what would be put there, and do nothing.")
+@_json
+def push_command(
+    directory: Path, repo: str, private: bool, message: str, dry_run: bool, as_json: bool
+) -> None:
+    """Put an exported model on the Hugging Face hub.
+
+    DIR is what `sparqless export model` wrote. Log in first (`hf auth login`, or HF_TOKEN);
+    HF_ENDPOINT names another hub.
+
+    \b
+    Example:
+      sparqless push data/models/tiny --repo you/tiny --dry-run
+    """
+    from training.push import files_of, push
+
+    files = files_of(directory)
+    commit = ""
+    if not dry_run:
+        commit = push(directory, repo, private=private, message=message)
+    if as_json:
+        _print_json({"repo": repo, "files": files, "commit": commit})
+        return
+    _table((name, f"{size:,}", "bytes") for name, size in files.items())
+    click.echo(commit or f"Nothing was put into {repo}: leave --dry-run out.")
 
 
 @cli.command(name="gaps")

@@ -34,6 +34,7 @@ class Options:
     kills: int = 50
     photos: int = 4000
     candidates: int = 50_000
+    pairs: int = 33_000
     probes: tuple[str, ...] = ()
 
 
@@ -74,7 +75,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--install-peers",
         action="store_true",
         help="etl: install KGTK (pip) and wikibase-dump-filter (npm) below --work first; "
-        "graph: rustworkx (pip); probes, fetching: img2dataset (pip)",
+        "graph: rustworkx (pip); probes, fetching: img2dataset (pip); "
+        "loading: webdataset 0.2.86 (pip)",
     )
     add(
         "--sizes",
@@ -107,7 +109,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         type=parse_size,
         default=default.photos,
         metavar="N",
-        help="fetching; fetch_kills takes a tenth  [4000]",
+        help="fetching; fetch_kills takes a tenth; loading 2000 at most  [4000]",
     )
     add(
         "--candidates",
@@ -115,6 +117,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         default=default.candidates,
         metavar="N",
         help="hosts  [50,000]",
+    )
+    add(
+        "--pairs",
+        type=parse_size,
+        default=default.pairs,
+        metavar="N",
+        help="retrieval: images, each with five texts  [33,000]",
     )
     add(
         "--probes",

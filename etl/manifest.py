@@ -176,6 +176,7 @@ _WRITTEN_BY: Final = {
     "candidates": "`sparqless images find`",
     "fetches": "`sparqless images fetch`",
     "shards": "`sparqless images pack`",
+    "run": "`sparqless train`",
 }
 
 

@@ -43,8 +43,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fetching = "images fetch --contact https://example.org/sample --quiet"
         done = run(shlex.join([*fetching.split(), "--images", images, *options]), folder)
     assert done.returncode == 0, done.stderr
-    done = run(f"images pack --images {images} --out {images}/shards --quiet", folder)
-    assert done.returncode == 0, done.stderr
+    for command in (
+        f"images pack --images {images} --out {images}/shards --quiet",
+        f"train tiny --images {images} --graph data/sample/graph/entitynet --out data/runs/tiny "
+        "--set train.batch=16 --set train.epochs=2 --quiet",
+        f"export model --run data/runs/tiny --images {images} --out data/models/tiny",
+    ):
+        done = run(command, folder)
+        assert done.returncode == 0, done.stderr
     return folder
 
 

@@ -1,0 +1,127 @@
+"""Reading a shard: what is asked for, whatever has happened to the tar."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+
+import pytest
+import webdataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from download.pack.shards import write_tar
+from training.data_tar import REASONS, Damage, Sample, read
+
+KEYS = [f"{n:032x}" for n in range(8)]
+
+
+def jpg(n: int) -> bytes:
+    return bytes([n]) * (700 + 211 * n)
+
+
+def members(key: str) -> dict[str, bytes]:
+    return {"jpg": jpg(KEYS.index(key)), "json": b'{"a": 1}', "txt": b"t"}
+
+
+def tar(keys: Sequence[str] = KEYS, without: Sequence[str] = ()) -> bytes:
+    def some(key: str) -> dict[str, object]:
+        found = members(key).items()
+        return {"__key__": key, **{e: data for e, data in found if f"{key}.{e}" not in without}}
+
+    out = io.BytesIO()
+    write_tar(out, map(some, keys))
+    return out.getvalue()
+
+
+TAR = tar()
+
+
+def where(data: bytes, name: str) -> int:
+    """Where the header of a member is."""
+    return data.index(name.encode())
+
+
+def found(data: bytes, wanted: Sequence[bool] = (True,) * 8) -> dict[int, str]:
+    """Place → "ok" or the reason, in the order in which they come."""
+    told: dict[int, str] = {}
+    for place, one in read(io.BytesIO(data), KEYS, wanted):
+        assert one.key == KEYS[place]
+        assert place not in told
+        told[place] = one.reason if isinstance(one, Damage) else "ok"
+        if isinstance(one, Sample):
+            assert (one.jpg, one.json) == (jpg(place), b'{"a": 1}')
+    assert list(told) == sorted(told)
+    assert {*told.values()} <= {"ok", *REASONS}
+    return told
+
+
+OK = dict.fromkeys(range(8), "ok")
+
+
+@given(st.lists(st.booleans(), min_size=8, max_size=8))
+def test_what_is_wanted_is_read_as_webdataset_reads_it(wanted: list[bool]) -> None:
+    assert found(TAR, wanted) == {n: "ok" for n in range(8) if wanted[n]}
+    opened = [{"url": "train-000000.tar", "stream": io.BytesIO(TAR)}]
+    samples = webdataset.tariterators.group_by_keys(
+        webdataset.tariterators.tar_file_expander(opened)
+    )
+    theirs = [Sample(s["__key__"], s["jpg"], s["json"]) for s in samples]
+    ours = dict(read(io.BytesIO(TAR), KEYS, wanted))
+    assert [*ours.values()] == [one for n, one in enumerate(theirs) if wanted[n]]
+
+
+def test_nothing_behind_the_last_that_is_wanted_is_read() -> None:
+    file = io.BytesIO(TAR)
+    list(read(file, KEYS, [False, True] + [False] * 6))
+    assert file.tell() <= where(TAR, f"{KEYS[1]}.txt")
+
+
+@given(st.integers(0, len(TAR)))
+def test_a_shard_that_ends_early_gives_what_is_before(length: int) -> None:
+    ends = [where(TAR, f"{KEYS[n]}.json") + 512 + len(b'{"a": 1}') for n in range(8)]
+    whole = [n for n in range(8) if ends[n] <= length]
+    assert found(TAR[:length]) == {n: "ok" if n in whole else "cut_off" for n in range(8)}
+
+
+def broken(data: bytes, name: str) -> bytes:
+    at = where(data, name)
+    return data[: at + 130] + b"\xff\xfe" + data[at + 132 :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda data: broken(data, f"{KEYS[3]}.jpg"), {3: "no_jpg"}),
+        (lambda data: broken(data, f"{KEYS[3]}.json"), {3: "no_json"}),
+        (lambda data: broken(data, f"{KEYS[3]}.txt"), {}),
+        (lambda _: tar(KEYS[:3] + KEYS[4:]), {3: "missing"}),
+        (lambda _: tar(KEYS[:6]), {6: "missing", 7: "missing"}),
+        (lambda _: tar([*KEYS[:3], KEYS[4], KEYS[3], *KEYS[5:]]), {3: "missing"}),
+        (lambda _: tar([*KEYS[:3], KEYS[2], *KEYS[3:]]), {}),
+        (lambda _: tar(without=[f"{KEYS[5]}.jpg"]), {5: "no_jpg"}),
+        (lambda _: tar(without=[f"{KEYS[5]}.json"]), {5: "no_json"}),
+        (lambda _: b"", dict.fromkeys(range(8), "cut_off")),
+        (lambda _: b"<html>no tar</html>" * 400, dict.fromkeys(range(8), "cut_off")),
+    ],
+    ids=[
+        "header of a jpg", "header of a json", "header of a txt", "one is missing", "the last are",
+        "two have changed places", "one is there twice", "no jpg", "no json", "empty", "no tar",
+    ],
+)  # fmt: skip
+def test_damage_costs_the_images_that_it_is_in(
+    damage: Callable[[bytes], bytes], expected: dict[int, str]
+) -> None:
+    assert found(damage(TAR)) == OK | expected
+
+
+def test_a_disk_that_gives_an_error_costs_what_is_behind_it() -> None:
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() >= where(TAR, f"{KEYS[4]}.jpg"):
+                raise OSError(5, "Input/output error")
+            return super().read(size)
+
+    told = dict(read(Failing(TAR), KEYS, [True] * 8))
+    assert [isinstance(told[n], Sample) for n in range(8)] == [True] * 4 + [False] * 4
+    assert told[4] == Damage(KEYS[4], "unreadable", "Input/output error")

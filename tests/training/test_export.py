@@ -1,0 +1,350 @@
+"""Models that others load, their cards, and the way to a hub (of this machine)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import huggingface_hub.constants
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+import training.vision  # noqa: F401
+from cli import cli
+from etl.manifest import MANIFEST, digests, read_manifest, write_manifest
+from etl.verify import verify
+from tests.training import shapes
+from training.cards import Known, dataset_card, model_card
+from training.export import export_model
+from training.markdown import block, code, text, yaml
+from training.opened import opened
+
+import open_clip  # isort: skip
+
+torch.set_num_threads(1)
+
+NASTY = '</td><script>alert("x")</script> | [a](javascript:b) `c` **d**\n\x1b[31m# e'
+
+
+def finished(folder: Path, inputs: dict[str, Any]) -> Path:
+    """A run as training leaves it, with a model that has learned nothing."""
+    shapes.tiny(folder / "model", steps=0)
+    (folder / "config.toml").write_text('[model]\nname = "tiny"\n\n[train]\nbatch = 8\n')
+    names = ["config.toml", "model/open_clip_config.json", "model/open_clip_model.safetensors"]
+    manifest = {
+        "step": "run",
+        "versions": {"sparqless": "0.1.0", "torch": "2.13.0"},
+        "config": {"model": {"name": "tiny"}},
+        "inputs": inputs,
+        "counts": {"steps": 160, "images": 1280, "parameters": 3_300_000},
+        "metrics": {"loss": 0.5, "macs": 1.5e12},
+        "outputs": digests(folder, names, quiet=True),
+    }
+    write_manifest(folder, manifest)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("place")
+    body = shapes.jpeg("red bar", 9)
+    other = shapes.record(body, ["red bar"], [], licence=NASTY)
+    splits = {"train": [*shapes.held_out([1]), (body, other)], "val": shapes.held_out([2])}
+    shards = shapes.write_shards(folder / "shards", splits)
+    graph = shapes.write_graph(folder / "graph")
+    digest = read_manifest(shards, "shards")["manifest_sha256"]
+    run = finished(folder / "run", {"shards": {"manifest_sha256": digest}})
+    done = command("evaluate", "--run", run, "--images", shards, "--graph", graph,
+                   "--templates", "none")  # fmt: skip
+    assert "acc1" in done.stdout
+    export_model(run, folder / "out", shards=shards, graph=graph)
+    return folder
+
+
+def command(*arguments: str | Path, code: int = 0) -> Result:
+    done = CliRunner().invoke(cli, list(map(str, arguments)))
+    assert done.exit_code == code, done.output
+    return done
+
+
+def test_the_exported_model_gives_what_the_run_s_gave_to_the_bit(place: Path) -> None:
+    where = f"local-dir:{place / 'out'}"
+    net, preprocess = open_clip.create_model_from_pretrained(where)
+    tokenize = open_clip.get_tokenizer(where)
+    before = opened(str(place / "run/model"), device="cpu")
+    image = shapes.drawing("red disc", 4)
+    texts = ["a photo of a red disc.", "word " * 80]
+    net.eval()
+    with torch.inference_mode():
+        assert torch.equal(preprocess(image), before.preprocess(image))
+        seen = net.encode_image(preprocess(image)[None])
+        assert torch.equal(seen, before.net.encode_image(before.preprocess(image)[None]))  # type: ignore[operator]
+        assert tokenize(texts).shape == (2, 32)
+        read = net.encode_text(tokenize(texts))
+        assert torch.equal(read, before.net.encode_text(before.tokenize(texts)))  # type: ignore[operator]
+
+
+def test_equal_runs_give_equal_bytes_and_an_export_may_be_written_again(
+    place: Path, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        command("export", "model", "--run", place / "run", "--out", tmp_path / "out",
+                "--images", place / "shards", "--graph", place / "graph")  # fmt: skip
+    files = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert files == sorted(path.name for path in (place / "out").iterdir())
+    for name in files:
+        assert (tmp_path / "out" / name).read_bytes() == (place / "out" / name).read_bytes()
+    assert all(not check.problem for check in verify(place / "out"))
+
+
+def test_the_tokenizers_files_have_the_vocabulary_of_open_clip(place: Path) -> None:
+    words = json.loads((place / "out/vocab.json").read_text())
+    tokenizer = open_clip.get_tokenizer("ViT-B-32")
+    assert len(words) == 49408
+    assert words["<|startoftext|>"] == tokenizer.sot_token_id
+    assert words["<|endoftext|>"] == tokenizer.eot_token_id
+    assert [words[f"{w}</w>"] for w in ("dog", "cat")] == tokenizer.encode("dog cat")
+    lines = (place / "out/merges.txt").read_text("utf-8").split("\n")
+    assert lines[0] == "#version: 0.2"
+    assert len(lines) == 1 + len(tokenizer.bpe_ranks) + 1
+    assert json.loads((place / "out/tokenizer_config.json").read_text())["model_max_length"] == 32
+
+
+def test_cards_say_what_the_manifests_do(place: Path) -> None:
+    card = (place / "out/README.md").read_text("utf-8")
+    assert card.startswith("---\nlibrary_name: open_clip\n")
+    assert "license:" not in card  # nobody has said
+    assert "1,280 images" in card
+    assert "| multiply–adds | 1.5e+12 |" in card
+    assert "batch = 8" in card
+    assert "17 images: 9 in train, 8 in val, 0 in test." in card
+    row = next(
+        line for line in card.splitlines() if line.startswith("| place") or "| val |" in line
+    )
+    kept = json.loads(next((place / "run/evaluations").iterdir()).read_text())
+    score = kept["sets"][0]["classification"]["score"]
+    assert f"| {100 * score['acc1']:.1f} |" in row
+    data = (place / "out/DATASET.md").read_text("utf-8")
+    assert "`shapes.json.gz`" in data
+    assert 'name = "shapes"' in data
+    assert "| [CC0 1.0](https://creativecommons.org/publicdomain/zero/1.0/) | 16 |" in data
+
+
+def test_what_isnt_known_is_left_out(place: Path, tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", {})
+    export_model(run, tmp_path / "out")
+    card = (tmp_path / "out/README.md").read_text("utf-8")
+    assert "## Evaluation" not in card
+    assert "## Data" not in card
+    assert "None" not in card
+    assert not (tmp_path / "out/DATASET.md").exists()
+
+
+def test_evaluations_of_other_weights_are_not_told(place: Path, tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", {})
+    (run / "evaluations").mkdir()
+    (kept,) = (place / "run/evaluations").iterdir()
+    data = json.loads(kept.read_text())
+    data["model"]["weights_sha256"] = "0" * 64
+    (run / "evaluations/old.json").write_text(json.dumps(data))
+    export_model(run, tmp_path / "out")
+    assert "## Evaluation" not in (tmp_path / "out/README.md").read_text("utf-8")
+
+
+def test_names_from_data_are_only_text() -> None:
+    known = Known(
+        name=NASTY,
+        model={"model_cfg": {"embed_dim": 64}, "preprocess_cfg": {"interpolation": NASTY}},
+        run={"counts": {"steps": 1, "images": 1}, "config": {"model": {"name": NASTY}}},
+        config="a = '''\n```\n# not a heading\n'''",
+        shards={
+            "counts": {
+                "images": 1,
+                "splits": {"train": {"images": 1}},
+                "roots": [{"root": "Q1", "name": NASTY, "images": 1}],
+                "dropped": {NASTY: {"files": 1}},
+            }
+        },
+        licences={NASTY: 1, "": 2},
+        graph={
+            "recipe": {"name": NASTY, "texts": [{"name": "x", "text": NASTY}]},
+            "store": {"inputs": [{"name": NASTY, "size": 5, "digest": NASTY}]},
+            "counts": {"entities": 1, "roots": [{"root": "Q1", "name": NASTY, "kept": 1}]},
+        },
+        licence=f"{NASTY}\nevil: true",
+    )
+    for card in (model_card(known), dataset_card(known)):
+        prose = re.sub(r"^(````*)\w*\n.*?^\1$", "", card, flags=re.DOTALL | re.MULTILINE)
+        outside = re.sub(r"(`+).+?\1", "", prose.partition("\n---\n")[2] or prose)
+        assert "<script>" not in outside
+        assert "](javascript" not in outside
+        assert "\x1b" not in card
+        assert not re.search(r"^# e", card, re.MULTILINE)
+        for line in outside.splitlines():  # no cell more than the table has
+            if line.startswith("|"):
+                assert len(re.findall(r"(?<!\\)\|", line)) in (3, 4, 5)
+    front = model_card(known).split("---\n")[1]
+    assert "\nevil: true" not in front
+    import yaml as reader
+
+    assert set(reader.safe_load(front)) == {"library_name", "pipeline_tag", "tags", "license"}
+
+
+def test_code_spans_and_blocks_cant_be_ended_by_what_is_in_them() -> None:
+    assert code("a``b`c") == "``` a``b`c ```"
+    assert next(block("x\n````\ny")) == "`````"
+    assert text("CC BY-SA 4.0") == "CC BY-SA 4.0"
+    assert json.loads(yaml('a "b": c\n')) == 'a "b": c'
+
+
+def test_what_cant_be_exported_is_said(place: Path, tmp_path: Path) -> None:
+    done = command("export", "model", "--run", place, "--out", tmp_path / "a", code=1)
+    assert "holds no finished run" in done.stderr
+    done = command("export", "model", "--run", place / "run", "--out", place / "shards", code=1)
+    assert "not of a model" in done.stderr
+    done = command("export", "model", "--run", place / "run", "--out", place, code=1)
+    assert "holds the run itself" in done.stderr
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine.txt").write_text("")
+    done = command("export", "model", "--run", place / "run", "--out", tmp_path / "b", code=1)
+    assert "mine.txt" in done.stderr
+    other = shapes.write_shards(tmp_path / "shards", {"train": shapes.held_out([7])})
+    done = command("export", "model", "--run", place / "run", "--out", tmp_path / "c",
+                   "--images", other, code=1)  # fmt: skip
+    assert "is not what" in done.stderr
+    assert not (tmp_path / "c").exists()
+
+
+# --- a hub --------------------------------------------------------------------------------------
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The few requests of huggingface_hub that pushing is made of."""
+
+    protocol_version = "HTTP/1.1"
+    token = "hf_good"
+    files: ClassVar[dict[str, bytes]] = {}
+    asked: ClassVar[list[Any]] = []
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length")
+        body = self.rfile.read(int(length)) if length else self._chunks()
+        if self.headers.get("Authorization") != f"Bearer {self.token}":
+            self._answer(401, {"error": "Invalid credentials"})
+        elif self.path == "/api/repos/create":
+            self.asked.append(json.loads(body))
+            self._answer(200, {"url": f"{self._here}/me/model", "name": "me/model"})
+        elif self.path == "/api/validate-yaml":
+            self._answer(200, {"errors": [], "warnings": []})
+        elif "/preupload/" in self.path:
+            files = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False}
+                     for f in json.loads(body)["files"]]  # fmt: skip
+            self._answer(200, {"files": files})
+        elif "/commit/" in self.path:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    value = line["value"]
+                    self.files[value["path"]] = base64.b64decode(value["content"])
+            self._answer(200, {"commitUrl": f"{self._here}/me/model/commit/abc",
+                               "commitOid": "abc", "pullRequestUrl": None})  # fmt: skip
+        else:
+            self._answer(404, {"error": "Not found"})
+
+    def do_GET(self) -> None:
+        self._answer(404, {"error": "Not found"})
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _chunks(self) -> bytes:
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    @property
+    def _here(self) -> str:
+        host, port = self.server.server_address[:2]
+        return f"http://{host!s}:{port}"
+
+    def _answer(self, status: int, data: Any) -> None:
+        body = json.dumps(data).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Hub]]:
+    Hub.files.clear()
+    Hub.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        here = f"http://127.0.0.1:{server.server_address[1]}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", here)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"):
+            monkeypatch.delenv(name, raising=False)
+        yield Hub
+        server.shutdown()
+        thread.join()
+
+
+def test_an_export_is_pushed_as_it_is(
+    place: Path, hub: type[Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    done = command("push", place / "out", "--repo", "me/model", "--private")
+    assert done.stdout.rstrip().endswith("/me/model/commit/abc")
+    assert hub.asked[0]["name"] == "model"
+    assert hub.asked[0]["organization"] == "me"
+    assert hub.asked[0].get("private") or hub.asked[0].get("visibility") == "private"
+    assert hub.files == {path.name: path.read_bytes() for path in (place / "out").iterdir()}
+    assert MANIFEST in hub.files
+
+
+def test_who_isnt_logged_in_is_told_how(place: Path, hub: type[Hub]) -> None:
+    done = command("push", place / "out", "--repo", "me/model", code=1)
+    assert "hf auth login" in done.stderr
+    assert not hub.asked
+
+
+def test_a_refusal_of_the_hub_is_passed_on(
+    place: Path, hub: type[Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_bad")
+    done = command("push", place / "out", "--repo", "me/model", code=1)
+    assert "refused me/model" in done.stderr
+    assert "hf_bad" not in done.stderr
+    done = command("push", place / "out", "--repo", "a/b/c", code=1)
+    assert "can't be a name" in done.stderr
+
+
+def test_what_was_changed_since_isnt_pushed(place: Path, hub: type[Hub], tmp_path: Path) -> None:
+    export_model(place / "run", tmp_path / "out")
+    card = tmp_path / "out/README.md"
+    card.write_bytes(card.read_bytes().replace(b"open_clip", b"OPEN_CLIP"))
+    done = command("push", tmp_path / "out", "--repo", "me/model", code=1)
+    assert "README.md" in done.stderr
+    done = command("push", place / "run", "--repo", "me/model", code=1)
+    assert "not of a model" in done.stderr
+
+
+def test_a_dry_run_says_what_would_be_pushed_and_asks_nobody(place: Path, hub: type[Hub]) -> None:
+    done = command("push", place / "out", "--repo", "me/model", "--dry-run", "--json")
+    assert "open_clip_model.safetensors" in json.loads(done.stdout)["files"]
+    assert not hub.asked

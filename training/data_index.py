@@ -1,0 +1,274 @@
+"""Which images a split has, shard by shard: from images.parquet, before a shard is opened.
+
+    index = index_of("data/images/living/shards", "train", wanted, cache)
+    index.counts         # images of each shard that are wanted: what an epoch's length is made of
+    index.keys(3)        # of the images of its fourth shard, in the order of the tar
+
+Kept in a folder of the cache by digest of the table, the split and what is wanted; workers map it.
+32 bytes an image, so 1 GB for EntityNet's 33 million.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ujson
+
+from etl.engine import Pool
+from etl.errors import UserError
+from etl.location import reaching
+from etl.manifest import MANIFEST, digest_of_data, flush, misshapen, read_manifest, write_json
+from etl.progress import Progress, Tick
+from etl.source import is_elsewhere
+from etl.writing import disk_errors
+
+#: The table, the step and the length of keys of download.pack, which isn't imported: it needs
+#: DuckDB and more, which every worker would wait for.
+IMAGES_FILE: Final = "images.parquet"
+STEP: Final = "shards"
+_KEY: Final = 32
+
+_FORMAT: Final = 1
+_INDEX: Final = "index.json"  # comes last
+_KEYS: Final = "keys"
+_ALWAYS: Final = ("key", "split", "shard")
+_READ: Final = 1 << 13  # rows as Python objects at once
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which images of a split count: a rule about rows of images.parquet, for other processes too.
+
+    For a filter of texts (training/text.py): those that ``draw`` has a text for.
+    """
+
+    #: Whether an image counts, by the columns of its row below; can be pickled.
+    keeps: Callable[[Mapping[str, Any]], bool]
+    columns: Sequence[str]
+    #: Of all that the rule depends on: what was counted by it once isn't counted again.
+    digest: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """A split's images as they stand in its shards. Pickled as its folder's name."""
+
+    location: str
+    folder: Path
+    shards: tuple[str, ...]  # train-000000, …
+    counts: tuple[int, ...]  # of each, the images that are wanted
+    all_images: int  # of the split, wanted or not
+
+    @property
+    def images(self) -> int:
+        return sum(self.counts)
+
+    def keys(self, number: int) -> list[str]:
+        """Of the images of a shard that are wanted, in the order of the tar."""
+        start, end = self._starts[number], self._starts[number + 1]
+        return [key.decode() for key in self._keys[start:end].tolist()]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *np.cumsum(self.counts).tolist()]
+
+    @cached_property
+    def _keys(self) -> Any:
+        return np.memmap(self.folder / _KEYS, f"S{_KEY}", "r")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Index, (self.location, self.folder, self.shards, self.counts, self.all_images)
+
+
+def default_cache() -> Path:
+    """Of the user: ``$XDG_CACHE_HOME/sparqless/index``."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "sparqless" / "index"
+
+
+def index_of(
+    location: str, split: str, wanted: Wanted | None, cache: Path, *, workers: int = 0
+) -> Index:
+    """The index of a split of shards in a directory or at a place that fsspec knows.
+
+    Counted by so many processes where the cache lacks it; of several that ask for it at once one
+    counts. ``location`` may be relative.
+
+    Raises UserError where shards aren't complete, or no image is left.
+    """
+    location = location.rstrip("/") if is_elsewhere(location) else str(Path(location).absolute())
+    manifest = _manifest(location)
+    made_of = [
+        _FORMAT,
+        manifest["outputs"][IMAGES_FILE]["sha256"],
+        split,
+        "" if wanted is None else wanted.digest,
+    ]
+    folder = cache / digest_of_data(made_of)[:32]
+    with disk_errors(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / f"{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / _INDEX).exists():
+                _write(location, split, wanted, folder, workers)
+    found = ujson.loads((folder / _INDEX).read_bytes())
+    index = Index(location, folder, tuple(found["shards"]), tuple(found["counts"]), found["all"])
+    if not index.all_images:
+        raise UserError(f"{location} has no images in the split {split!r}; choose another.")
+    if not index.images:
+        raise UserError(
+            f"the filter leaves none of the {index.all_images:,} images of {split!r} in "
+            f"{location}; let more through."
+        )
+    return index
+
+
+@contextmanager
+def opened(location: str, name: str) -> Iterator[IO[bytes]]:
+    """A file of the shards, wherever they are.
+
+    Raises UserError where a place that isn't this machine's can't be reached.
+    """
+    if not is_elsewhere(location):
+        with (Path(location) / name).open("rb") as file:
+            yield file
+        return
+    import fsspec
+
+    with reaching(location), fsspec.open(f"{location}/{name}", "rb") as file:
+        yield file
+
+
+def _manifest(location: str) -> dict[str, Any]:
+    """The manifest of shards that are all there, as large as they were written.
+
+    Raises UserError where one isn't: before a run has begun, that is mended easily.
+    """
+    if is_elsewhere(location):
+        manifest, wrong = _manifest_elsewhere(location)
+    else:
+        manifest = read_manifest(Path(location), STEP)
+        wrong = misshapen(Path(location), manifest)
+    if IMAGES_FILE not in manifest["outputs"]:
+        raise UserError(f"{location}/{MANIFEST} lists no {IMAGES_FILE}; pack the images again.")
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(
+            f"{location} is damaged: {', '.join(wrong[:3])}{more} "
+            f"{'is' if len(wrong) == 1 else 'are'} missing or cut off; copy the shards again, or "
+            "run `sparqless images pack` again."
+        )
+    return manifest
+
+
+def _manifest_elsewhere(location: str) -> tuple[dict[str, Any], list[str]]:
+    """The manifest at another place, and outputs that are missing there or of another size."""
+    import fsspec
+
+    with reaching(location):
+        files, root = fsspec.url_to_fs(location)
+        try:
+            manifest = ujson.loads(files.cat_file(f"{root}/{MANIFEST}"))
+        except FileNotFoundError:
+            raise UserError(
+                f"{location} holds no finished shards: it has no {MANIFEST}; run `sparqless images "
+                "pack` to its end first."
+            ) from None
+        if not isinstance(manifest, dict) or manifest.get("step") != STEP:
+            raise UserError(f"{location}/{MANIFEST} is not of shards.")
+        there = {
+            entry["name"].rstrip("/").rpartition("/")[2]: entry.get("size")
+            for entry in files.ls(root, detail=True)
+        }
+    outputs = manifest["outputs"]
+    return manifest, [name for name in outputs if there.get(name) != outputs[name]["bytes"]]
+
+
+# --- counting -----------------------------------------------------------------------------------
+
+
+def _write(location: str, split: str, wanted: Wanted | None, folder: Path, workers: int) -> None:
+    """Writes an index by a temporary folder and rename."""
+    made = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    try:
+        with opened(location, IMAGES_FILE) as file:
+            known = pq.read_metadata(file)
+        groups = range(known.num_row_groups)
+        pieces = [(location, split, wanted, group, made) for group in groups]
+        parts: dict[int, tuple[int, list[tuple[str, int]]]] = {}
+        with (
+            Pool(min(workers, len(groups)) if len(groups) > 1 else 0) as pool,
+            Progress("counting images", known.num_rows, unit=" images") as progress,
+        ):
+            for (*_, group, _made), found in pool.run(_counted, pieces, progress.add):
+                parts[group] = found
+        shards: dict[str, int] = {}
+        with (made / _KEYS).open("wb") as out:
+            for group in groups:
+                for shard, images in parts[group][1]:
+                    shards[shard] = shards.get(shard, 0) + images
+                part = _part(made, group)
+                out.write(part.read_bytes())
+                part.unlink()
+        told = {
+            "split": split,
+            "all": sum(seen for seen, _ in parts.values()),
+            "shards": list(shards),
+            "counts": list(shards.values()),
+        }
+        flush(made, [_KEYS])
+        write_json(made / _INDEX, told)
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _part(made: Path, group: int) -> Path:
+    return made / f"{_KEYS}-{group:06d}"
+
+
+def _counted(
+    piece: tuple[str, str, Wanted | None, int, Path], tick: Tick
+) -> tuple[int, list[tuple[str, int]]]:
+    """A row group: images of the split, and how many of each shard in turn are wanted.
+
+    Their keys go into a file. Rows are in the order of keys, as the shards of a split are.
+    """
+    location, split, wanted, group, made = piece
+    columns = dict.fromkeys([*_ALWAYS, *(() if wanted is None else wanted.columns)])
+    with opened(location, IMAGES_FILE) as file:
+        table = pq.ParquetFile(file).read_row_group(group, columns=list(columns))
+    rows = table.num_rows
+    table = table.filter(pc.equal(table["split"], split))
+    seen = table.num_rows
+    if wanted is not None:
+        table = table.filter(pa.array([wanted.keeps(row) for row in _rows(table)], pa.bool_()))
+    if not pc.all(pc.equal(pc.binary_length(table["key"]), _KEY), min_count=0).as_py():
+        raise UserError(
+            f"{location}/{IMAGES_FILE} has keys that aren't those of `sparqless images pack`; pack "
+            "the images with it."
+        )
+    _part(made, group).write_bytes("".join(table["key"].to_pylist()).encode())
+    tick(rows)
+    shards = pc.value_counts(table["shard"]).to_pylist()  # in the order of the rows
+    return seen, [(one["values"], one["counts"]) for one in shards]
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=_READ):
+        yield from batch.to_pylist()

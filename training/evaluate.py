@@ -1,0 +1,401 @@
+"""A model and held-out images → how good it is: classification, hierarchy, retrieval.
+
+    made = evaluate(model, Options(shards=Path("data/images/living"), graph=Path("…")))
+    msgspec.to_builtins(made.results)
+
+Held out means by content: val and test of our shards, which a file's digest decided
+(:mod:`download.pack.splits`); folders of others are taken as they are
+(``sparqless images pack --against`` keeps what they have out of the shards).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from download.pack.splits import SPLITS
+from download.pack.tables import IMAGES_FILE
+from etl.errors import UserError
+from etl.manifest import digest_of_data, read_manifest, tool_versions
+from etl.progress import Progress
+from graph.directory import check_store_of
+from training import levels, pictures, retrieval, zeroshot
+from training.classes import Class, from_file, from_graph, match_alone, match_file, match_graph
+from training.levels import Above, Levels
+from training.opened import Load, Opened
+from training.pictures import Picture
+from training.retrieval import Retrieval
+from training.templates import templates
+from training.zeroshot import Confused, Names, Prompts, Score
+
+STEP: Final = "evaluation"
+
+#: Version of what a result's JSON holds.
+FORMAT: Final = 1
+
+#: Splits that are held out, in the order in which they are evaluated.
+HELD_OUT: Final = ("val", "test")
+
+#: What ``classes`` may be instead of a file.
+SHOWN, ALL = "shown", "all"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may set; either ``shards`` or ``folders`` is given.
+
+    ``shards``: their directory, or that of the images around it. ``classes``: :data:`SHOWN` (that
+    some image shows, of any split), :data:`ALL` (of the data set) or a file of names. ``graph``:
+    the data set of names, natural types and hierarchy; ``store``: the one that it was built from,
+    for taxon ranks. ``texts``: of an image, for retrieval; 0: none. ``workers``: threads that
+    decode.
+    """
+
+    shards: Path | None = None
+    folders: Path | None = None
+    splits: tuple[str, ...] = HELD_OUT
+    graph: Path | None = None
+    store: Path | None = None
+    classes: str = SHOWN
+    templates: str = "openai"
+    names: Names = "name"
+    types: bool = False
+    texts: int = 5
+    workers: int = 1
+    quiet: bool = False
+
+
+class Root(msgspec.Struct, frozen=True):
+    """The accuracy of images of one root; an image of several counts for each."""
+
+    root: str
+    name: str
+    images: int
+    acc1: float
+    acc5: float
+
+
+class Classification(msgspec.Struct, frozen=True):
+    score: Score
+    choices: int  # classes to choose from
+    left_out: int  # images that show none of them
+    levels: Levels | None  # with a data set
+    roots: list[Root]
+    confused: list[Confused]
+
+
+class Result(msgspec.Struct, frozen=True):
+    """Of one set of images."""
+
+    name: str  # val, test; of a folder its name
+    images: int
+    classification: Classification | None
+    retrieval: Retrieval | None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was answered, image by image, by keys of classes."""
+
+    right: list[list[str]]
+    answers: list[str]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """All of it; ``results`` is what is written and printed, the rest what is drawn."""
+
+    results: list[Result]
+    about: dict[str, Any]  # what the figures depend on
+    warnings: list[str]
+    classes: list[Class] = field(default_factory=list)
+    answers: dict[str, Answers] = field(default_factory=dict)  # by the name of the set
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, the same for the same model, images and options on the same machine."""
+        return {
+            "step": STEP,
+            "format": FORMAT,
+            **self.about,
+            "warnings": self.warnings,
+            "sets": msgspec.to_builtins(self.results),
+        }
+
+
+def evaluate(model: Opened, options: Options) -> Evaluated:
+    """Evaluates a model on every set of images.
+
+    Raises UserError where images, classes or a data set can't be read, or there is nothing to do.
+    """
+    task = _task(options)
+    prompts = Prompts(templates(options.templates), options.names, options.types)
+    classes = zeroshot.asked(task.classes, options.names)
+    if task.classes and not classes:
+        raise UserError("no class has a name beside its first: --names synonyms needs some.")
+    above = _above(options, classes)
+    embedded = _embedded(model, classes, prompts, options) if classes else None
+    results, answers = list[Result](), dict[str, Answers]()
+    for name, images in task.sets.items():
+        seen, features = _seen(model, name, images, options)
+        classification = None
+        if embedded is not None:
+            right = zeroshot.right_answers([task.keys(p) for p in seen], classes, prompts)
+            asked = _Asked(classes, embedded, above, task.roots)
+            classification, answers[name] = _classified(features, right, asked)
+        found = _retrieved(model, seen, features, options) if options.texts else None
+        results.append(Result(name, len(seen), classification, found))
+    if not any(result.classification or result.retrieval for result in results):
+        raise UserError(
+            "nothing can be evaluated: no image shows a class that is asked for, and fewer than "
+            "two have texts; give --graph or --classes FILE, or other images."
+        )
+    return Evaluated(results, _about(model, task, options), task.warnings, classes, answers)
+
+
+# --- what is evaluated on -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Task:
+    sets: Mapping[str, Iterable[Picture]]
+    classes: list[Class]  # none: only retrieval
+    label: Mapping[str, str] | None  # folder → class; None where labels are keys themselves
+    roots: Mapping[str, str]  # id → name
+    of: dict[str, Any]  # what says which images these are
+    warnings: list[str]
+
+    def keys(self, picture: Picture) -> list[str]:
+        if self.label is None:
+            return picture.labels
+        return [self.label[name] for name in picture.labels]
+
+
+def _task(options: Options) -> _Task:
+    if (options.shards is None) == (options.folders is None):
+        raise UserError("give either --images or --folders.")
+    if options.classes == ALL and options.graph is None:
+        raise UserError("--classes all are those of a data set: give --graph.")
+    if options.store is not None and options.graph is None:
+        raise UserError("--store is for the ranks of what is in a data set: give --graph.")
+    if options.shards is not None:
+        return _of_shards(pictures.shards_in(options.shards), options)
+    assert options.folders is not None
+    return _of_folder(options.folders, options)
+
+
+def _of_shards(shards: Path, options: Options) -> _Task:
+    manifest = pictures.shards_manifest(shards)
+    for split in options.splits:
+        if split not in SPLITS:
+            raise UserError(f"--split {split!r}: shards have {', '.join(SPLITS)}.")
+    counts = manifest["counts"]["splits"]
+    splits = [split for split in options.splits if counts[split]["images"]]
+    warnings = [f"{shards} has no image in {s}." for s in options.splits if s not in splits]
+    if not splits:
+        raise UserError(
+            f"{shards} has no image in {' or '.join(options.splits)}: pack with larger --val and "
+            "--test."
+        )
+    classes: list[Class] = []
+    if options.classes not in (SHOWN, ALL):
+        classes = from_file(Path(options.classes))
+    elif options.graph is not None:
+        classes = from_graph(options.graph, None if options.classes == ALL else _shown(shards))
+    else:
+        warnings.append("No names of classes (--graph, or --classes FILE): only retrieval.")
+    return _Task(
+        {s: pictures.of_shards(shards, s, options.texts) for s in splits},
+        classes,
+        None,
+        _root_names(options.graph),
+        {"shards": str(shards), "manifest_sha256": manifest["manifest_sha256"]},
+        warnings,
+    )
+
+
+def _shown(shards: Path) -> set[str]:
+    """Entities that an image shows, of whatever split: the same classes for val and test."""
+    found = set[str]()
+    file = pq.ParquetFile(shards / IMAGES_FILE, pre_buffer=False)
+    for batch in file.iter_batches(columns=["entities"]):
+        found.update(pc.unique(pc.list_flatten(batch.column("entities"))).to_pylist())
+    return found
+
+
+def _of_folder(folder: Path, options: Options) -> _Task:
+    folders = pictures.folders_in(folder)
+    if options.classes not in (SHOWN, ALL):
+        path = Path(options.classes)
+        matched = match_file(folders, from_file(path), path)
+    elif options.graph is not None:
+        matched = match_graph(folders, options.graph)
+    else:
+        matched = match_alone(folders)
+    classes = matched.classes
+    if options.classes == ALL and options.graph is not None:
+        there = {one.key for one in classes}
+        classes = [*classes, *(c for c in from_graph(options.graph) if c.key not in there)]
+    warnings = []
+    if matched.alone:
+        names = ", ".join(map(repr, matched.alone[:3]))
+        warnings.append(
+            f"{len(matched.alone):,} of {len(folders):,} folders are named as no entity of "
+            f"{options.graph} ({names}{', …' if len(matched.alone) > 3 else ''}): they are asked "
+            "for by that name, and nothing is above them."
+        )
+    found = pictures.of_folder(folder, options.texts)
+    contents = hashlib.sha256()
+    for digest in sorted(picture.sha256 for picture in found):
+        contents.update(digest)
+    return _Task(
+        {folder.resolve().name: found},
+        classes,
+        matched.label,
+        _root_names(options.graph),
+        {"folders": str(folder), "contents_sha256": contents.hexdigest()},
+        warnings,
+    )
+
+
+def _root_names(graph: Path | None) -> dict[str, str]:
+    if graph is None:
+        return {}
+    roots = read_manifest(graph, "graph")["counts"]["roots"]
+    return {root["root"]: root["name"] or root["root"] for root in roots}
+
+
+def _above(options: Options, classes: Sequence[Class]) -> Above | None:
+    if options.graph is None or not classes:
+        return None
+    if options.store is not None:
+        check_store_of(options.graph, read_manifest(options.graph, "graph"), options.store)
+    return Above.of(options.graph, [one.key for one in classes], options.store)
+
+
+# --- the work -----------------------------------------------------------------------------------
+
+
+def _embedded(
+    model: Opened, classes: Sequence[Class], prompts: Prompts, options: Options
+) -> Tensor:
+    total = sum(len(one.names) for one in classes) * len(prompts.templates)
+    with Progress("reading names", total, unit="text", quiet=options.quiet) as progress:
+        return zeroshot.embeddings(model, classes, prompts, progress.add)
+
+
+def _seen(
+    model: Opened, name: str, images: Iterable[Picture], options: Options
+) -> tuple[list[Picture], Tensor]:
+    """The images of a set, without what they are made of, and their embeddings."""
+    seen: list[Picture] = []
+
+    def loads() -> Iterator[Load]:
+        for picture in images:
+            seen.append(Picture(picture.key, b"", picture.labels, picture.texts))
+            yield picture.load
+
+    with Progress(f"looking at {name}", None, unit="image", quiet=options.quiet) as progress:
+        features = model.images(loads(), options.workers, progress.add)
+    return seen, features
+
+
+@dataclass(frozen=True)
+class _Asked:
+    classes: Sequence[Class]
+    embedded: Tensor
+    above: Above | None
+    roots: Mapping[str, str]
+
+
+def _classified(
+    features: Tensor, right: Sequence[Sequence[int]], asked: _Asked
+) -> tuple[Classification | None, Answers]:
+    """Images that show one of the classes; the others are counted."""
+    rows = [n for n, own in enumerate(right) if own]
+    kept = [right[n] for n in rows]
+    found = zeroshot.classify(features[rows], asked.embedded, kept)
+    scored = zeroshot.score(found, kept, len(asked.classes))
+    keys = [one.key for one in asked.classes]
+    answers = Answers([[keys[n] for n in own] for own in kept],
+                      [keys[n] for n in found.answer().tolist()])  # fmt: skip
+    if scored is None:
+        return None, answers
+    made = Classification(
+        score=scored,
+        choices=len(keys),
+        left_out=len(right) - len(rows),
+        levels=_levels(asked.above, answers),
+        roots=list(_by_root(found.rank.tolist(), kept, asked)),
+        confused=zeroshot.confused(answers.answers, answers.right),
+    )
+    return made, answers
+
+
+def _levels(above: Above | None, answers: Answers) -> Levels | None:
+    return None if above is None else levels.measured(above, answers.right, answers.answers)
+
+
+def _by_root(
+    ranked: Sequence[int], right: Sequence[Sequence[int]], asked: _Asked
+) -> Iterator[Root]:
+    of_root = defaultdict[str, list[int]](list)
+    for rank, own in zip(ranked, right, strict=True):
+        for root in {root for number in own for root in asked.classes[number].roots}:
+            of_root[root].append(rank)
+    for root in (*asked.roots, *sorted(of_root.keys() - asked.roots.keys())):
+        own = of_root.get(root, [])
+        if own:
+            name = asked.roots.get(root, root)
+            shares = [sum(rank <= top for rank in own) / len(own) for top in zeroshot.TOP]
+            yield Root(root, name, len(own), *shares)
+
+
+def _retrieved(
+    model: Opened, seen: Sequence[Picture], features: Tensor, options: Options
+) -> Retrieval | None:
+    """None where fewer than two images have a text."""
+    rows = [n for n, picture in enumerate(seen) if picture.texts]
+    if len(rows) < 2:
+        return None
+    pairs = retrieval.paired([seen[n].texts for n in rows])
+    total = 2 * len(pairs.texts) + len(rows)
+    with Progress("retrieving", total, unit="text", quiet=options.quiet) as progress:
+        texts = model.texts(pairs.texts, progress.add)
+        return retrieval.measured(features[rows], texts, pairs, progress.add)
+
+
+def _about(model: Opened, task: _Task, options: Options) -> dict[str, Any]:
+    graph = None
+    if options.graph is not None:
+        digest = read_manifest(options.graph, "graph")["manifest_sha256"]
+        graph = {"path": str(options.graph), "manifest_sha256": digest}
+    import torch
+
+    return {
+        "versions": {**tool_versions(), "torch": torch.__version__},
+        "model": {
+            "name": model.name,
+            "weights_sha256": model.weights_sha256,
+            "precision": model.precision,
+            "device": model.device.type,
+        },
+        "images": task.of,
+        "graph": graph,
+        "options": {
+            "classes": options.classes,
+            "classes_sha256": digest_of_data(msgspec.to_builtins(task.classes)),
+            "templates": options.templates,
+            "names": options.names,
+            "types": options.types,
+            "texts": options.texts,
+        },
+    }

@@ -1,0 +1,200 @@
+"""Where a run's images and texts come from: shards, and the graph's data set beside them.
+
+    source = Shards(config, "data/images/living", Path("data/graph/living"))
+
+``[data]`` of a config has ``split``, ``workers`` and the loader's options
+(:class:`training.data.DataOptions`); ``[text]`` has ``per_image`` (texts an image), ``pair`` (two
+texts: an alt text and one of the graph's), ``filter``
+(:class:`training.text_options.TextFilter`) and the options of texts
+(:class:`training.text_options.TextOptions`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import torch
+
+from download.pack.shards import FOLDER as SHARDS
+from etl.engine import default_workers
+from etl.errors import UserError
+from etl.manifest import digest_of_data, read_manifest
+from etl.source import is_elsewhere
+from training.config import Config
+from training.data import DataOptions, Loader, Wanted
+from training.data_index import default_cache
+from training.model import Model
+from training.text import Texts
+from training.text_build import build
+from training.text_image import COLUMNS, IMAGES_FILE, Image
+from training.text_options import AttributeChances, TextFilter, TextOptions
+
+Options = TypeVar("Options")
+
+_DATA: Final = ("split", "workers", *DataOptions.__struct_fields__)
+_TEXT: Final = ("per_image", "pair", "filter", *(f.name for f in dataclasses.fields(TextOptions)))
+_CHANCES: Final = ("attribute_type", "attribute_name")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Draws the texts of an image; goes to worker processes."""
+
+    texts: Texts
+    number: int
+    pair: bool
+    seed: int
+
+    def __call__(self, key: str, row: Mapping[str, Any], epoch: int) -> Sequence[str]:
+        """Texts of the image whose KEY.json is ``row``.
+
+        Raises UserError where it has none, which images.parquet says it has.
+        """
+        image = msgspec.convert(row, Image)
+        drawn: Sequence[str] | None
+        if self.pair:
+            both = self.texts.draw_pair(image, self.seed, epoch)
+            drawn = both and [one.text for one in both]
+        else:
+            drawn = self.texts.draw_several(image, self.number, self.seed, epoch)
+        if drawn is None:
+            raise UserError(
+                f"image {key} has no text by its KEY.json and has one by images.parquet: the "
+                "shards aren't of one run; pack the images again."
+            )
+        return drawn
+
+
+@dataclass(frozen=True)
+class HasText:
+    """Whether there is a text for an image, by its row of images.parquet."""
+
+    texts: Texts
+
+    def __call__(self, row: Mapping[str, Any]) -> bool:
+        return not self.texts.why(Image.of_row(row))
+
+
+class Shards:
+    """Images of shards with texts of a data set: a :class:`training.train.Source`."""
+
+    def __init__(
+        self,
+        config: Config,
+        images: str,
+        graph: Path,
+        *,
+        quiet: bool = False,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        """``images``: a directory of images or of their shards, or s3://… of shards.
+
+        Raises UserError where either isn't finished, or a key of ``[data]`` or ``[text]`` is
+        unknown or has a value that it can't have.
+        """
+        data, text = dict(config.data), dict(config.text)
+        _check_keys("data", data, _DATA)
+        _check_keys("text", text, _TEXT)
+        self._seed, self._quiet, self._warn = config.train.seed, quiet, warn
+        self._split = _typed("data.split", data.pop("split", "train"), str)
+        self._workers = _typed("data.workers", data.pop("workers", default_workers()), int)
+        self._cuda = torch.cuda.is_available()
+        self._options = _of(DataOptions, "data", {"as_bytes": self._cuda, **data})
+        self._pair = _typed("text.pair", text.pop("pair", False), bool)
+        number = _typed("text.per_image", text.pop("per_image", 2 if self._pair else 1), int)
+        if number < 1 or (self._pair and number != 2):
+            wanted = "2 with text.pair" if self._pair else "1 or more"
+            raise UserError(f"text.per_image is {number}; it must be {wanted}.")
+        #: Texts an image.
+        self.texts = number
+        self._filter = _of(TextFilter, "text.filter", text.pop("filter", {}))
+        for name in _CHANCES:
+            if name in text:
+                text[name] = _of(AttributeChances, f"text.{name}", text[name])
+        self._text_options = _of(TextOptions, "text", text)
+        self._shards = _shards(images)
+        self._graph = graph
+        #: What texts are made of.
+        self.inputs = {"graph": read_manifest(graph, "graph")["manifest_sha256"]}
+
+    def loader(self, model: Model, images: int, rank: int, world: int) -> Loader:
+        """Batches of ``images`` for one of ``world`` processes; the first time texts are built.
+
+        Raises UserError where the shards aren't whole, or no image is left.
+        """
+        texts = self._built()
+        asdict = dataclasses.asdict
+        made_of = [texts.folder.name, asdict(texts.options), asdict(texts.filter)]
+        return Loader(
+            self._shards,
+            self._split,
+            batch=images,
+            size=model.size,
+            mean=model.mean,
+            std=model.std,
+            draw=Drawing(texts, self.texts, self._pair, self._seed),
+            tokenize=model.tokenize,
+            options=self._options,
+            workers=self._workers,
+            seed=self._seed,
+            rank=rank,
+            world=world,
+            wanted=Wanted(HasText(texts), COLUMNS, digest_of_data(made_of)),
+            pin=self._cuda,
+            warn=self._warn if rank == 0 else None,
+        )
+
+    def _built(self) -> Texts:
+        """The tables of texts, in the user's cache; of processes that want them one makes them."""
+        folder = default_cache().with_name("texts")
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            made = build(self._graph, folder, self._text_options, quiet=self._quiet)
+        return Texts.open(made, self._text_options, self._filter)
+
+
+def _shards(images: str) -> str:
+    """The directory of the shards, given that or the directory of images around it."""
+    if is_elsewhere(images) or (Path(images) / IMAGES_FILE).exists():
+        return images
+    return str(Path(images) / SHARDS)
+
+
+def _check_keys(table: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    for key in given:
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
+            raise UserError(f"unknown key {table}.{key}; {meant}")
+
+
+def _typed(name: str, value: Any, type_: type[Options]) -> Options:
+    if type(value) is not type_:
+        raise UserError(f"{name} is {value!r}; it must be of the type {type_.__name__}.")
+    return value
+
+
+def _of(type_: type[Options], table: str, given: Any) -> Options:
+    """A struct or dataclass of options, of the values that are given."""
+    if not isinstance(given, Mapping):
+        raise UserError(f"{table} is {given!r}; it must be a table.")
+    fields = msgspec.inspect.type_info(type_)
+    assert isinstance(fields, msgspec.inspect.StructType | msgspec.inspect.DataclassType)
+    _check_keys(table, given, [field.name for field in fields.fields])
+    try:
+        return msgspec.convert(given, type_)
+    except msgspec.ValidationError as error:
+        # an options' own check comes so, too, with its sentence
+        if isinstance(error.__cause__, UserError):
+            raise UserError(f"{table}: {error.__cause__}") from None
+        raise UserError(f"{table}: {str(error).replace('`$.', '`').rstrip('.')}.") from None
+    except UserError as error:
+        raise UserError(f"{table}: {error}") from None

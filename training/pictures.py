@@ -1,0 +1,175 @@
+"""Images to evaluate on, with what is right for each: from our shards, or from folders.
+
+**Shards**: ``sparqless images pack``'s, of one split; right are the entities that an image shows.
+
+**Folders**: ``DIR/<class>/….jpg``, as ImageNet and its relatives are laid out. Files of one content
+are one image, for which all its classes are right. A text file beside an image (``x.txt`` of
+``x.jpg``) has its captions, one a line.
+
+Images are turned by nobody, whatever their EXIF says: so does torchvision, whose figures others
+publish.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from PIL import Image, UnidentifiedImageError
+
+from download.pack.record import Record
+from download.pack.shards import FOLDER
+from download.pack.target import STEP
+from etl.errors import UserError
+from etl.manifest import MANIFEST, check_whole, read_manifest
+
+#: Kinds of files that are taken for images, by the ends of their names.
+SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+#: What Pillow may read them as: no format that runs a program or reaches for other files.
+_FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+
+@dataclass
+class Picture:
+    """An image that isn't decoded yet."""
+
+    key: str  # of a shard, or the path in its folder
+    data: bytes | Path
+    labels: list[str] = field(default_factory=list)  # keys of classes
+    texts: list[str] = field(default_factory=list)
+    sha256: bytes = b""  # of a folder's file
+
+    def load(self) -> Image.Image:
+        """The decoded image, RGB.
+
+        Raises UserError for one that can't be.
+        """
+        source: Any = io.BytesIO(self.data) if isinstance(self.data, bytes) else self.data
+        try:
+            with Image.open(source, formats=_FORMATS) as image:
+                return image.convert("RGB")
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+            remedy = "pack again" if isinstance(self.data, bytes) else "repair or remove it"
+            raise UserError(f"{self.key} can't be decoded ({error}): {remedy}.") from error
+
+
+def shards_in(images: Path) -> Path:
+    """The directory of the shards, given that or the directory of images around it."""
+    inside = images / FOLDER
+    return inside if (inside / MANIFEST).exists() else images
+
+
+def shards_manifest(shards: Path) -> dict[str, Any]:
+    """The manifest of shards that are whole.
+
+    Raises UserError where they aren't.
+    """
+    manifest = read_manifest(shards, STEP)
+    check_whole(shards, manifest, "make them again with `sparqless images pack`")
+    return manifest
+
+
+def of_shards(shards: Path, split: str, texts: int) -> Iterator[Picture]:
+    """The images of a split, by key, each with ``texts`` texts at most.
+
+    Texts are those that somebody wrote, in English or in no known language.
+
+    Raises UserError where a shard can't be read or lacks images.
+    """
+    manifest = shards_manifest(shards)
+    expected, found = manifest["counts"]["splits"][split]["images"], 0
+    for name in sorted(manifest["outputs"]):
+        if name.startswith(f"{split}-") and name.endswith(".tar"):
+            for picture in _of_shard(shards / name, texts):
+                found += 1
+                yield picture
+    if found != expected:
+        raise UserError(
+            f"{shards}: {split} has {found:,} images, and {expected:,} were packed: pack again."
+        )
+
+
+def _of_shard(path: Path, texts: int) -> Iterator[Picture]:
+    jpeg: tuple[str, bytes] | None = None
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                file = tar.extractfile(member)
+                if file is None:
+                    continue
+                key, _, kind = member.name.partition(".")
+                if kind == "jpg":
+                    jpeg = key, file.read()
+                elif kind == "json" and jpeg is not None and jpeg[0] == key:
+                    record = msgspec.json.decode(file.read(), type=Record)
+                    labels = [entity.id for entity in record.entities]
+                    yield Picture(key, jpeg[1], labels, _texts(record)[:texts])
+                    jpeg = None
+    except (OSError, tarfile.TarError, msgspec.MsgspecError) as error:
+        raise UserError(
+            f"{path} can't be read ({error}): `sparqless verify` says what of it was changed; "
+            "pack again."
+        ) from error
+
+
+def _texts(record: Record) -> list[str]:
+    fits = (t for t in record.written() if t.lang.lower().partition("-")[0] in ("", "en"))
+    return [text.text for text in fits]
+
+
+def folders_in(folder: Path) -> list[str]:
+    """The names of the classes' folders, in their order.
+
+    Raises UserError where there is none with an image.
+    """
+    try:
+        inside = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    except OSError as error:
+        raise UserError(f"{folder} can't be read ({error.strerror}).") from error
+    found = [path.name for path in inside if any(_files(path))]
+    if not found:
+        raise UserError(f"{folder} has no folder with images: it is to be DIR/<class>/<image>.jpg.")
+    return found
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Images in a folder and in those below, by their paths."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            yield path
+
+
+def of_folder(folder: Path, texts: int) -> list[Picture]:
+    """Images of a folder's classes, by path; a label is the name of the class's folder.
+
+    Raises UserError where a file can't be read.
+    """
+    found: dict[bytes, Picture] = {}
+    for name in folders_in(folder):
+        for path in _files(folder / name):
+            content = hashlib.sha256(path.read_bytes()).digest()
+            key = path.relative_to(folder).as_posix()
+            picture = found.setdefault(content, Picture(key, path, sha256=content))
+            if name not in picture.labels:
+                picture.labels.append(name)
+            picture.texts += [t for t in _captions(path) if t not in picture.texts]
+    for picture in found.values():
+        del picture.texts[texts:]
+    return list(found.values())
+
+
+def _captions(path: Path) -> list[str]:
+    try:
+        lines = path.with_suffix(".txt").read_text("utf-8-sig").splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path.with_suffix('.txt')}: can't be read ({error}).") from error
+    return [" ".join(line.split()) for line in lines if line.strip()]

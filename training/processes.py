@@ -1,0 +1,84 @@
+"""The processes of a run: one, or those that torchrun started, here or on many nodes.
+
+    torchrun --nproc-per-node 8 --no-python sparqless train vit-b-32 …
+
+torchrun tells each process its number by environment variables; NCCL is used where there are GPUs,
+else gloo. Every process reads its own images and holds the whole network.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import distributed
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Which of how many this is, and where its network is."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the one that writes and speaks."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Until all have come here."""
+        if self.world > 1:
+            distributed.barrier()
+
+    def sums(self, values: list[float]) -> list[float]:
+        """Each number summed over the processes."""
+        if self.world == 1:
+            return values
+        found = torch.tensor(values, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(found)
+        summed: list[float] = found.tolist()
+        return summed
+
+    def told(self, value: Any) -> Any:
+        """What the first process says."""
+        if self.world == 1:
+            return value
+        holder = [value]
+        distributed.broadcast_object_list(holder, src=0, device=self.device)
+        return holder[0]
+
+    def all_of(self, value: Any) -> list[Any]:
+        """What each process says, in their order."""
+        if self.world == 1:
+            return [value]
+        holder = [None] * self.world
+        distributed.all_gather_object(holder, value)
+        return holder
+
+
+@contextmanager
+def processes() -> Iterator[Processes]:
+    """This process among those that torchrun started; alone where it didn't."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if world == 1:
+        yield Processes(0, 1, device)
+        return
+    if device.type == "cuda":
+        distributed.init_process_group("nccl", device_id=device)
+    else:
+        distributed.init_process_group("gloo")
+    try:
+        yield Processes(rank, world, device)
+    finally:
+        distributed.destroy_process_group()

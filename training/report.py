@@ -1,0 +1,31 @@
+"""What `sparqless train` says in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from training.train import MODEL, Ended
+
+_HOW: Final = {
+    "finished": "",
+    "stood": "it was finished before",
+    "stopped": "stopped; run the same command again to go on",
+}
+
+
+def rows(out: Path, ended: Ended) -> Iterator[tuple[str, str, str]]:
+    """Name, figure and remark of each line."""
+    yield "steps", f"{ended.step:,}", _HOW[ended.how] or f"of {ended.steps:,}"
+    figures = ended.metrics
+    if figures:
+        yield "images", f"{figures['images']:,}", f"{figures['epoch']:.2f} epochs"
+        yield "loss", f"{figures['loss']:.4f}", ""
+        yield "images/s", f"{figures['images_per_second']:,.0f}", ""
+    if "macs" in figures:
+        yield "MACs", f"{figures['macs']:.3g}", f"{figures['macs_77']:.3g} with a context of 77"
+    if ended.how == "stopped":
+        yield "checkpoint", "", str(ended.checkpoint)
+    else:
+        yield "model", "", str(out / MODEL)
