@@ -13,6 +13,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -135,7 +136,7 @@ def _write_fetches(folder: Path, got: Sequence[Got], *, finished: bool) -> None:
 
 def _attempt(number: int, one: Got, stored: set[bytes], out: io.BufferedWriter) -> Row:
     url = one.url or f"https://images.test/{number}.jpg"
-    known = {
+    known: dict[str, Any] = {
         "url_hash": hashlib.sha256(url.encode()).digest()[:16],
         "url": url,
         "run": 1,
@@ -152,5 +153,10 @@ def _attempt(number: int, one: Got, stored: set[bytes], out: io.BufferedWriter) 
         offset = out.tell()
         out.write(one.body)
         stored.add(sha256)
-    found = {"size": len(one.body), "mime": "image/jpeg", "sha256": sha256, "offset": offset}
+    found: dict[str, Any] = {
+        "size": len(one.body),
+        "mime": "image/jpeg",
+        "sha256": sha256,
+        "offset": offset,
+    }
     return Row(**known, **found, outcome="ok", reason="ok", status=200)
