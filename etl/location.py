@@ -22,7 +22,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,6 +32,7 @@ from etl.manifest import discard, flush
 from etl.progress import Tick
 from etl.runs import SliceJob, SliceReport, read_report, read_slice
 from etl.slices import slice_directory
+from etl.source import is_elsewhere
 
 DONE: Final = "done.json"
 KNOWN: Final = "known"
@@ -174,6 +175,22 @@ def remove_token(location: str, token: str) -> None:
     with reaching(location):
         files, root = _opened(location)
         files.rm_file(f"{root}/{token}")
+
+
+@contextmanager
+def opened(location: str, name: str) -> Iterator[IO[bytes]]:
+    """A file of a directory of this machine or of a LOCATION that fsspec knows, to be read.
+
+    Raises UserError where a place that isn't this machine's can't be reached.
+    """
+    if not is_elsewhere(location):
+        with (Path(location) / name).open("rb") as file:
+            yield file
+        return
+    import fsspec
+
+    with reaching(location), fsspec.open(f"{location.rstrip('/')}/{name}", "rb") as file:
+        yield file
 
 
 @contextmanager

@@ -14,11 +14,10 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +27,7 @@ import ujson
 
 from etl.engine import Pool
 from etl.errors import UserError
-from etl.location import reaching
+from etl.location import opened, reaching
 from etl.manifest import MANIFEST, digest_of_data, flush, misshapen, read_manifest, write_json
 from etl.progress import Progress, Tick
 from etl.source import is_elsewhere
@@ -133,22 +132,6 @@ def index_of(
             f"{location}; let more through."
         )
     return index
-
-
-@contextmanager
-def opened(location: str, name: str) -> Iterator[IO[bytes]]:
-    """A file of the shards, wherever they are.
-
-    Raises UserError where a place that isn't this machine's can't be reached.
-    """
-    if not is_elsewhere(location):
-        with (Path(location) / name).open("rb") as file:
-            yield file
-        return
-    import fsspec
-
-    with reaching(location), fsspec.open(f"{location}/{name}", "rb") as file:
-        yield file
 
 
 def _manifest(location: str) -> dict[str, Any]:

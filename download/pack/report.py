@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from download.candidates import FOLDER as CANDIDATES_FOLDER
 from download.fetch.log import FOLDER as FETCHES_FOLDER
 from download.pack.picture import draw
 from download.pack.samples import as_hosts, read
 from download.pack.tables import IMAGES_FILE
-from etl.location import reaching
+from etl.location import opened
 from etl.manifest import MANIFEST, read_manifest
 from etl.show import counted, in_bytes
 from etl.source import is_elsewhere
@@ -60,7 +60,7 @@ def draw_pack(images: Path, out: str, manifest: Mapping[str, Any], picture: Path
     names = {root["root"]: root["name"] for root in roots}
     size = manifest["options"]["image"]["size"]
     with _tables(out) as tables:
-        draw(read(tables, names, as_hosts(hosts), size, partial(_opened, out)), picture)
+        draw(read(tables, names, as_hosts(hosts), size, partial(opened, out)), picture)
 
 
 @contextmanager
@@ -70,19 +70,6 @@ def _tables(out: str) -> Iterator[Path]:
         yield Path(out)
         return
     with tempfile.TemporaryDirectory(prefix="sparqless-tables-") as folder:
-        with _opened(out, IMAGES_FILE) as there, (Path(folder) / IMAGES_FILE).open("wb") as here:
+        with opened(out, IMAGES_FILE) as there, (Path(folder) / IMAGES_FILE).open("wb") as here:
             shutil.copyfileobj(there, here)
         yield Path(folder)
-
-
-@contextmanager
-def _opened(out: str, name: str) -> Iterator[IO[bytes]]:
-    """A file of the shards, wherever they are."""
-    if not is_elsewhere(out):
-        with (Path(out) / name).open("rb") as file:
-            yield file
-        return
-    import fsspec
-
-    with reaching(out), fsspec.open(f"{out.rstrip('/')}/{name}", "rb") as file:
-        yield file
