@@ -70,9 +70,15 @@ class Pool:
             self._processes = None
 
     def start(self) -> None:
-        """Has the processes start and load what they need, while the caller does other work."""
-        for _ in range(self._workers):
-            self._started().submit(_nothing)
+        """Has the processes start and load what they need, while the caller does other work.
+
+        Raises UserError where a worker is killed meanwhile.
+        """
+        try:
+            for _ in range(self._workers):
+                self._started().submit(_nothing)
+        except BrokenProcessPool:
+            raise _killed() from None
 
     def run(
         self, task: Task[Item, Result], items: Sequence[Item], tick: Tick
@@ -91,15 +97,17 @@ class Pool:
         self, task: Task[Item, Result], items: Sequence[Item], tick: Tick
     ) -> Iterator[tuple[Item, Result]]:
         try:
-            pool = self._started()
-            futures = {pool.submit(_call, task, item): item for item in items}
+            futures = {self._started().submit(_call, task, item): item for item in items}
             yield from self._ended(futures, tick)
         except BrokenProcessPool:
             raise _killed() from None
 
     def submit(self, task: Task[Item, Result], item: Item) -> Callable[[Tick], Result]:
         """Begins a task; the call waits for its end and gives its result."""
-        future = self._started().submit(_call, task, item, _BESIDE_SECONDS)
+        try:
+            future = self._started().submit(_call, task, item, _BESIDE_SECONDS)
+        except BrokenProcessPool:
+            raise _killed() from None
 
         def result(tick: Tick) -> Result:
             try:
@@ -133,6 +141,10 @@ class Pool:
                 initializer=_begin_worker,
                 initargs=(self._ticks,),
             )
+            # All are started by the first submit, before the pool's own thread watches them. One
+            # at a time, as the pool would, a worker that dies while the next is being started has
+            # that thread close the very queues that the next is being given (CPython 3.11-3.13).
+            self._processes._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]
         return self._processes
 
 

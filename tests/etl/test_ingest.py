@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -13,9 +14,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl import build as build_module
+from etl import engine
 from etl.digest import digest_of
 from etl.errors import UserError
 from etl.estimate import estimate
@@ -275,6 +278,33 @@ def test_a_worker_that_is_killed_ends_the_run_with_a_sentence_and_can_be_gone_on
     assert "a worker process was killed" in (tmp_path / "stderr").read_text()
     build(path, store, slice_bytes=8_000)
     assert contents(store) == expected
+
+
+def test_a_worker_that_is_killed_while_the_next_starts_is_told_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = multiprocessing.get_context("spawn").Process
+    begin = process.start
+    begun: list[Any] = []
+
+    def start(self: Any) -> None:
+        for worker in begun[:1]:
+            worker.kill()
+            worker.join()
+        for thread in threading.enumerate():
+            if "ExecutorManager" in type(thread).__name__:  # it may see the death before we go on
+                thread.join(5)
+        begin(self)
+        begun.append(self)
+
+    monkeypatch.setattr(process, "start", start)
+    with pytest.raises(UserError, match="a worker process was killed"), engine.Pool(2) as pool:
+        list(pool.run(nothing, [1, 2], lambda _: None))
+    assert len(begun) == 2
+
+
+def nothing(item: int, _: Callable[[int], None]) -> int:
+    return item
 
 
 def test_workers_leave_when_the_run_is_killed(tmp_path: Path, lines: list[bytes]) -> None:
