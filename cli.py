@@ -1138,13 +1138,15 @@ def train_command(
     settings = load(config, changes)
     try:
         from training.inputs import Shards
+        from training.meanwhile import judge_of
         from training.report import rows
         from training.train import train
     except ModuleNotFoundError as error:
         raise _lacking_torch(error) from error
-    warn = None if quiet else _warn
+    warn = _silent if quiet else _warn
     source = Shards(settings, images, graph, quiet=quiet, warn=warn)
-    ended = train(settings, source, out, fresh=fresh, quiet=quiet)
+    judge = judge_of(source.shards, graph, settings.evaluate, warn)
+    ended = train(settings, source, out, judge=judge, fresh=fresh, quiet=quiet, warn=warn)
     if as_json and ended.is_first:
         found = {"out": str(out), "state": ended.how, "step": ended.step, "steps": ended.steps}
         _print_json({**found, "checkpoint": str(ended.checkpoint), "metrics": ended.metrics})
@@ -1156,6 +1158,10 @@ def train_command(
 
 def _warn(sentence: str) -> None:
     click.echo(f"Warning: {sentence}", err=True)
+
+
+def _silent(_: str) -> None:
+    return
 
 
 def _lacking_torch(error: ModuleNotFoundError) -> Exception:
@@ -1180,7 +1186,11 @@ _run = _path("--run", "Directory of a training run.")
     help="Instead of a run: a directory in open_clip's layout, a name of its models, a config.",
 )
 @_path("--weights", "The weights of a model that is given by its name: .safetensors or .pt.")
-@_path("--images", "Directory of images, or of their shards, to evaluate on.")
+@click.option(
+    "--images",
+    metavar="DIR",
+    help="Directory of images, or of their shards: here, or s3://… and the like.",
+)
 @click.option(
     "--split",
     "splits",
@@ -1220,6 +1230,12 @@ _run = _path("--run", "Directory of a training run.")
     show_default=True,
     help="Texts of an image for retrieval, at most; 0: no retrieval.",
 )
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="The first N images of each, by digest.  [all]",
+)
 @click.option("--batch", type=click.IntRange(1), default=256, show_default=True, help="Images.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
 @click.option(
@@ -1236,7 +1252,7 @@ def evaluate_command(
     run: Path | None,
     model: str | None,
     weights: Path | None,
-    images: Path | None,
+    images: str | None,
     splits: tuple[str, ...],
     folders: Path | None,
     graph: Path | None,
@@ -1246,6 +1262,7 @@ def evaluate_command(
     names: Literal["name", "all", "synonyms"],
     types: bool,
     texts: int,
+    limit: int | None,
     batch: int,
     device: str,
     precision: str,
@@ -1282,6 +1299,7 @@ def evaluate_command(
         names=names,
         types=types,
         texts=texts,
+        limit=limit or 0,
         workers=workers,
         quiet=quiet,
     )

@@ -116,6 +116,7 @@ def _ours(work: Path, shards: Path, name: str, epochs: int) -> list[str]:
         "data.scale": "[0.4, 1.0]",
         "data.ratio": f"[{3 / 4}, {4 / 3}]",
         "text.alt_text_chance": 1,
+        "evaluate.epochs": 0,
     }
     given = ["--images", shards, "--graph", work / "graph", "--out", work / "run", "--fresh"]
     changes = [f"--set={key}={value}" for key, value in settings.items()]

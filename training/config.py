@@ -84,6 +84,23 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     keep_epochs: int = 0
 
 
+class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[evaluate]``: what is looked at meanwhile; nothing that is learned depends on it."""
+
+    #: Ends of every so-manieth epoch, and of the run; 0: never.
+    epochs: int = 1
+    #: Of the shards that are trained on; where it is empty nothing is evaluated.
+    split: str = "val"
+    #: The first so many images of it.
+    limit: int = 10_000
+    #: As of `sparqless evaluate`: what to choose from, ...
+    classes: str = "shown"
+    #: ... the sentences for a name (one, where `openai` are 80) ...
+    templates: str = "none"
+    #: ... and texts of an image for retrieval; 0: no retrieval.
+    texts: int = 1
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it."""
 
@@ -93,8 +110,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     #: ``per_image`` (texts an image), ``filter`` and the options of texts.
     text: dict[str, Any] = {}
     train: TrainOptions = TrainOptions()
-    #: For `sparqless evaluate`.
-    evaluate: dict[str, Any] = {}
+    evaluate: EvaluateOptions = EvaluateOptions()
 
 
 #: Keys that say how a run is done and recorded, not what comes out: they may change on the way.
@@ -102,8 +118,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 FREE: Final = frozenset({
     "data.workers", "train.log_steps", "train.checkpoint_steps", "train.checkpoint_epochs",
     "train.keep_last", "train.keep_epochs", "train.activation_checkpointing", "train.compile",
-    "train.tensorboard",
+    "train.tensorboard", *(f"evaluate.{name}" for name in EvaluateOptions.__struct_fields__),
 })  # fmt: skip
+
+
+_TABLES: Final[dict[str, type[msgspec.Struct]]] = {
+    "model": ModelOptions, "train": TrainOptions, "evaluate": EvaluateOptions,
+}  # fmt: skip
 
 
 def names() -> list[str]:
@@ -175,7 +196,7 @@ def _said(error: str) -> str:
     unknown = _UNKNOWN.search(error)
     if not unknown:
         return f"{place}: {_AT.sub('', error)}."
-    table = Config if not place else {"model": ModelOptions, "train": TrainOptions}[place]
+    table = _TABLES.get(place, Config)
     known = table.__struct_fields__
     close = get_close_matches(unknown[1], known, n=1)
     meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
@@ -201,6 +222,11 @@ def _check(config: Config, where: str) -> None:
     if config.model.context_length < 3:  # the beginning, one token and the end
         length = config.model.context_length
         raise _wrong(where, "model.context_length", length, "3 tokens or more")
+    for key in ("epochs", "texts"):
+        if getattr(config.evaluate, key) < 0:
+            raise _wrong(where, f"evaluate.{key}", getattr(config.evaluate, key), "0 or more")
+    if config.evaluate.limit < 1:
+        raise _wrong(where, "evaluate.limit", config.evaluate.limit, "1 or more")
     if config.model.image_size < 0:
         raise _wrong(where, "model.image_size", config.model.image_size, "0 or more")
 

@@ -37,6 +37,8 @@ from etl.writing import disk_errors
 #: DuckDB and more, which every worker would wait for.
 IMAGES_FILE: Final = "images.parquet"
 STEP: Final = "shards"
+#: Where they stand in a directory of images.
+SHARDS: Final = "shards"
 _KEY: Final = 32
 
 _FORMAT: Final = 1
@@ -107,8 +109,8 @@ def index_of(
 
     Raises UserError where shards aren't complete, or no image is left.
     """
-    location = location.rstrip("/") if is_elsewhere(location) else str(Path(location).absolute())
-    manifest = _manifest(location)
+    location = _settled(location)
+    manifest = shards_manifest(location)
     made_of = [
         _FORMAT,
         manifest["outputs"][IMAGES_FILE]["sha256"],
@@ -134,11 +136,22 @@ def index_of(
     return index
 
 
-def _manifest(location: str) -> dict[str, Any]:
-    """The manifest of shards that are all there, as large as they were written.
+def shards_in(images: str) -> str:
+    """The directory of the shards, given that or the directory of images around it."""
+    inside = Path(images) / SHARDS
+    return str(inside) if not is_elsewhere(images) and inside.is_dir() else images
+
+
+def _settled(location: str) -> str:
+    return location.rstrip("/") if is_elsewhere(location) else str(Path(location).absolute())
+
+
+def shards_manifest(location: str) -> dict[str, Any]:
+    """The manifest of shards, here or elsewhere, that are all there, as large as they were written.
 
     Raises UserError where one isn't: before a run has begun, that is mended easily.
     """
+    location = _settled(location)
     if is_elsewhere(location):
         manifest, wrong = _manifest_elsewhere(location)
     else:

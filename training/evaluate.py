@@ -1,6 +1,6 @@
 """A model and held-out images → how good it is: classification, hierarchy, retrieval.
 
-    made = evaluate(model, Options(shards=Path("data/images/living"), graph=Path("…")))
+    made = evaluate(model, Options(shards="data/images/living", graph=Path("…")))
     msgspec.to_builtins(made.results)
 
 Held out means by content: val and test of our shards, which a file's digest decided
@@ -14,6 +14,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,13 +24,14 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from download.pack.splits import SPLITS
-from download.pack.tables import IMAGES_FILE
 from etl.errors import UserError
+from etl.location import opened as at_location
 from etl.manifest import digest_of_data, read_manifest, tool_versions
 from etl.progress import Progress
 from graph.directory import check_store_of
 from training import levels, pictures, retrieval, zeroshot
 from training.classes import Class, from_file, from_graph, match_alone, match_file, match_graph
+from training.data_index import IMAGES_FILE, shards_in, shards_manifest
 from training.levels import Above, Levels
 from training.opened import Load, Opened
 from training.pictures import Picture
@@ -53,14 +55,15 @@ SHOWN, ALL = "shown", "all"
 class Options:
     """What a user may set; either ``shards`` or ``folders`` is given.
 
-    ``shards``: their directory, or that of the images around it. ``classes``: :data:`SHOWN` (that
-    some image shows, of any split), :data:`ALL` (of the data set) or a file of names. ``graph``:
-    the data set of names, natural types and hierarchy; ``store``: the one that it was built from,
-    for taxon ranks. ``texts``: of an image, for retrieval; 0: none. ``workers``: threads that
-    decode.
+    ``shards``: their directory, or that of the images around it, or s3://… and the like of the
+    shards. ``limit``: the first so many images by digest, of each split; 0: all. ``classes``:
+    :data:`SHOWN` (that some image shows, of any split), :data:`ALL` (of the data set) or a file of
+    names. ``graph``: the data set of names, natural types and hierarchy; ``store``: the one that it
+    was built from, for taxon ranks. ``texts``: of an image, for retrieval; 0: none. ``workers``:
+    threads that decode.
     """
 
-    shards: Path | None = None
+    shards: str | None = None
     folders: Path | None = None
     splits: tuple[str, ...] = HELD_OUT
     graph: Path | None = None
@@ -70,6 +73,7 @@ class Options:
     names: Names = "name"
     types: bool = False
     texts: int = 5
+    limit: int = 0
     workers: int = 1
     quiet: bool = False
 
@@ -187,13 +191,13 @@ def _task(options: Options) -> _Task:
     if options.store is not None and options.graph is None:
         raise UserError("--store is for the ranks of what is in a data set: give --graph.")
     if options.shards is not None:
-        return _of_shards(pictures.shards_in(options.shards), options)
+        return _of_shards(shards_in(options.shards), options)
     assert options.folders is not None
     return _of_folder(options.folders, options)
 
 
-def _of_shards(shards: Path, options: Options) -> _Task:
-    manifest = pictures.shards_manifest(shards)
+def _of_shards(shards: str, options: Options) -> _Task:
+    manifest = shards_manifest(shards)
     for split in options.splits:
         if split not in SPLITS:
             raise UserError(f"--split {split!r}: shards have {', '.join(SPLITS)}.")
@@ -213,21 +217,21 @@ def _of_shards(shards: Path, options: Options) -> _Task:
     else:
         warnings.append("No names of classes (--graph, or --classes FILE): only retrieval.")
     return _Task(
-        {s: pictures.of_shards(shards, s, options.texts) for s in splits},
+        {s: pictures.of_shards(shards, s, options.texts, limit=options.limit) for s in splits},
         classes,
         None,
         _root_names(options.graph),
-        {"shards": str(shards), "manifest_sha256": manifest["manifest_sha256"]},
+        {"shards": shards, "manifest_sha256": manifest["manifest_sha256"], "limit": options.limit},
         warnings,
     )
 
 
-def _shown(shards: Path) -> set[str]:
+def _shown(shards: str) -> set[str]:
     """Entities that an image shows, of whatever split: the same classes for val and test."""
     found = set[str]()
-    file = pq.ParquetFile(shards / IMAGES_FILE, pre_buffer=False)
-    for batch in file.iter_batches(columns=["entities"]):
-        found.update(pc.unique(pc.list_flatten(batch.column("entities"))).to_pylist())
+    with at_location(shards, IMAGES_FILE) as file:
+        for batch in pq.ParquetFile(file).iter_batches(columns=["entities"]):
+            found.update(pc.unique(pc.list_flatten(batch.column("entities"))).to_pylist())
     return found
 
 
@@ -253,6 +257,8 @@ def _of_folder(folder: Path, options: Options) -> _Task:
             "for by that name, and nothing is above them."
         )
     found = pictures.of_folder(folder, options.texts)
+    if options.limit:
+        found = sorted(found, key=attrgetter("sha256"))[: options.limit]
     contents = hashlib.sha256()
     for digest in sorted(picture.sha256 for picture in found):
         contents.update(digest)
@@ -261,7 +267,7 @@ def _of_folder(folder: Path, options: Options) -> _Task:
         classes,
         matched.label,
         _root_names(options.graph),
-        {"folders": str(folder), "contents_sha256": contents.hexdigest()},
+        {"folders": str(folder), "contents_sha256": contents.hexdigest(), "limit": options.limit},
         warnings,
     )
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from download.figures import format_of
 from etl.errors import UserError
 from etl.manifest import write_json
 from etl.show import counted, printable
+from etl.source import is_elsewhere
 from training.confusion import draw
 from training.evaluate import Classification, Evaluated, Options, evaluate
 from training.opened import CONFIG_FILE, opened
@@ -154,8 +155,10 @@ def _percent(share: float) -> str:
 
 def default_name(options: Options) -> str:
     """What results are called: ``living-shards-openai``, ``imagenet-val-none``."""
-    place = (options.shards or options.folders or Path()).resolve()
-    parts = [place.parent.name, place.name, Path(options.templates).stem]
+    where = options.shards or str(options.folders or "")
+    place = PurePosixPath(where) if is_elsewhere(where) else Path(where).resolve()
+    first = f"first-{options.limit}" * bool(options.limit)
+    parts = [place.parent.name, place.name, Path(options.templates).stem, first]
     return _UNFIT.sub("-", "-".join(part for part in parts if part)).strip("-.")
 
 

@@ -25,9 +25,9 @@ from etl.manifest import MANIFEST, digests, discard, read_manifest, settle, tool
 from etl.writing import disk_errors
 from graph.read import manifest_of
 from training.cards import DATASET_CARD, MODEL_CARD, Known, dataset_card, licences_of, model_card
+from training.data_index import shards_in, shards_manifest
 from training.evaluation_report import kept, model_of
 from training.opened import CONFIG_FILE, opened
-from training.pictures import shards_in, shards_manifest
 
 STEP: Final = "model"
 RUN_STEP: Final = "run"
@@ -58,7 +58,7 @@ def export_model(
     write into.
     """
     _check_out(run, out)
-    shards = None if shards is None else shards_in(shards)
+    shards = None if shards is None else Path(shards_in(str(shards)))
     known = _known(run, name or out.resolve().name, shards, graph, licence)
     out.parent.mkdir(parents=True, exist_ok=True)
     made = out.with_name(f"{out.name}{_WRITING}")
@@ -113,7 +113,7 @@ def _known(run: Path, name: str, shards: Path | None, graph: Path | None, licenc
         run=manifest,
         config=config.read_text("utf-8") if config.is_file() else "",
         evaluations=_of_these_weights(run, manifest),
-        shards=shards_manifest(shards) if shards else {},
+        shards=shards_manifest(str(shards)) if shards else {},
         licences=licences_of(shards) if shards and (shards / ATTRIBUTION_FILE).is_file() else {},
         graph=manifest_of(graph) if graph else {},
         licence=licence,

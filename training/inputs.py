@@ -22,18 +22,16 @@ from typing import Any, Final, TypeVar
 import msgspec
 import torch
 
-from download.pack.shards import FOLDER as SHARDS
 from etl.engine import default_workers
 from etl.errors import UserError
 from etl.manifest import digest_of_data, read_manifest
-from etl.source import is_elsewhere
 from training.config import Config
 from training.data import DataOptions, Loader, Wanted
-from training.data_index import default_cache
+from training.data_index import IMAGES_FILE, default_cache, shards_in, shards_manifest
 from training.model import Model
 from training.text import Texts
 from training.text_build import build
-from training.text_image import COLUMNS, IMAGES_FILE, Image
+from training.text_image import COLUMNS, Image
 from training.text_options import AttributeChances, TextFilter, TextOptions
 
 Options = TypeVar("Options")
@@ -55,7 +53,8 @@ class Drawing:
     def __call__(self, key: str, row: Mapping[str, Any], epoch: int) -> Sequence[str]:
         """Texts of the image whose KEY.json is ``row``.
 
-        Raises UserError where it has none, which images.parquet says it has.
+        None where images.parquet says that it has some and this doesn't: the loader counts it as
+        damage.
         """
         image = msgspec.convert(row, Image)
         drawn: Sequence[str] | None
@@ -64,12 +63,7 @@ class Drawing:
             drawn = both and [one.text for one in both]
         else:
             drawn = self.texts.draw_several(image, self.number, self.seed, epoch)
-        if drawn is None:
-            raise UserError(
-                f"image {key} has no text by its KEY.json and has one by images.parquet: the "
-                "shards aren't of one run; pack the images again."
-            )
-        return drawn
+        return drawn or ()
 
 
 @dataclass(frozen=True)
@@ -119,10 +113,15 @@ class Shards:
             if name in text:
                 text[name] = _of(AttributeChances, f"text.{name}", text[name])
         self._text_options = _of(TextOptions, "text", text)
-        self._shards = _shards(images)
+        #: Where the shards are.
+        self.shards = shards_in(images)
         self._graph = graph
-        #: What texts are made of.
-        self.inputs = {"graph": read_manifest(graph, "graph")["manifest_sha256"]}
+        outputs = shards_manifest(self.shards)["outputs"]
+        #: What texts and images are made of.
+        self.inputs = {
+            "graph": read_manifest(graph, "graph")["manifest_sha256"],
+            "shards": outputs[IMAGES_FILE]["sha256"],
+        }
 
     def loader(self, model: Model, images: int, rank: int, world: int) -> Loader:
         """Batches of ``images`` for one of ``world`` processes; the first time texts are built.
@@ -133,7 +132,7 @@ class Shards:
         asdict = dataclasses.asdict
         made_of = [texts.folder.name, asdict(texts.options), asdict(texts.filter)]
         return Loader(
-            self._shards,
+            self.shards,
             self._split,
             batch=images,
             size=model.size,
@@ -159,13 +158,6 @@ class Shards:
             fcntl.flock(lock, fcntl.LOCK_EX)
             made = build(self._graph, folder, self._text_options, quiet=self._quiet)
         return Texts.open(made, self._text_options, self._filter)
-
-
-def _shards(images: str) -> str:
-    """The directory of the shards, given that or the directory of images around it."""
-    if is_elsewhere(images) or (Path(images) / IMAGES_FILE).exists():
-        return images
-    return str(Path(images) / SHARDS)
 
 
 def _check_keys(table: str, given: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -10,6 +10,9 @@ the rates, which are of the steps since the line before:
 ``macs``, ``macs_77``    multiply–adds so far as EntityNet counts them, and with its context of 77
 ``mfu``    FLOPs utilisation of the device (:func:`training.model.flops_per_image`); on a known GPU
 
+The end of an epoch that is evaluated has a second line, with ``val_acc1`` and the like
+(:mod:`training.meanwhile`) and ``evaluate_seconds``.
+
 A run that goes on from a checkpoint first removes the lines of steps after it: each step stands
 there once.
 """
@@ -25,6 +28,9 @@ import ujson
 
 FILE: Final = "metrics.jsonl"
 BOARD: Final = "tensorboard"
+
+#: What a line of an evaluation has, and no other.
+EVALUATE_SECONDS: Final = "evaluate_seconds"
 
 #: Dense bfloat16 FLOP/s by the vendor's data sheets, by what torch calls the device.
 PEAKS: Final = {
@@ -48,12 +54,15 @@ class Metrics:
     """Lines of a run from ``step`` on, in its folder; in none, for a process that is silent."""
 
     def __init__(self, folder: Path | None, step: int, *, board: bool = True) -> None:
-        #: The newest line.
+        #: The newest of each figure.
         self.last: dict[str, Any] = {}
+        #: The last step that was evaluated.
+        self.evaluated = 0
         self._file: TextIO | None = None
         self._board: Any = None
         if folder is not None:
-            self.last = _cut(folder / FILE, step)
+            for line in _cut(folder / FILE, step):
+                self._note(line)
             self._file = (folder / FILE).open("a", encoding="utf-8")
             self._board = _board(folder / BOARD, step) if board else None
 
@@ -67,13 +76,18 @@ class Metrics:
 
     def add(self, line: dict[str, Any]) -> None:
         """Writes the line of a step."""
-        self.last = line
+        self._note(line)
         if self._file is not None:
             self._file.write(ujson.dumps(line) + "\n")
             self._file.flush()
         if self._board is not None:
             for name, value in line.items():
                 self._board.add_scalar(name, value, line["step"])
+
+    def _note(self, line: dict[str, Any]) -> None:
+        self.last = {**self.last, **line}
+        if EVALUATE_SECONDS in line:
+            self.evaluated = line["step"]
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -89,13 +103,13 @@ def read(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _cut(path: Path, step: int) -> dict[str, Any]:
-    """Removes the lines after ``step``; gives the last that is left."""
+def _cut(path: Path, step: int) -> list[dict[str, Any]]:
+    """Removes the lines after ``step``; gives those that are left."""
     kept = [line for line in read(path) if line["step"] <= step]
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text("".join(f"{ujson.dumps(line)}\n" for line in kept), "utf-8")
     temporary.replace(path)
-    return kept[-1] if kept else {}
+    return kept
 
 
 def _board(folder: Path, step: int) -> Any:

@@ -14,20 +14,20 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from download.pack.record import Record
-from download.pack.shards import FOLDER
-from download.pack.target import STEP
 from etl.errors import UserError
-from etl.manifest import MANIFEST, check_whole, read_manifest
+from training.data_index import default_cache, index_of
+from training.data_shards import Shards
+from training.data_tar import REASONS, Damage, Sample
 
 #: Kinds of files that are taken for images, by the ends of their names.
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -60,63 +60,44 @@ class Picture:
             raise UserError(f"{self.key} can't be decoded ({error}): {remedy}.") from error
 
 
-def shards_in(images: Path) -> Path:
-    """The directory of the shards, given that or the directory of images around it."""
-    inside = images / FOLDER
-    return inside if (inside / MANIFEST).exists() else images
-
-
-def shards_manifest(shards: Path) -> dict[str, Any]:
-    """The manifest of shards that are whole.
-
-    Raises UserError where they aren't.
-    """
-    manifest = read_manifest(shards, STEP)
-    check_whole(shards, manifest, "make them again with `sparqless images pack`")
-    return manifest
-
-
-def of_shards(shards: Path, split: str, texts: int) -> Iterator[Picture]:
+def of_shards(
+    location: str, split: str, texts: int, *, limit: int = 0, cache: Path | None = None
+) -> Iterator[Picture]:
     """The images of a split, by key, each with ``texts`` texts at most.
 
-    Texts are those that somebody wrote, in English or in no known language.
+    ``limit``: the first so many, 0: all; keys are digests, so these are of all kinds. Texts are
+    those that somebody wrote, in English or in no known language.
 
     Raises UserError where a shard can't be read or lacks images.
     """
-    manifest = shards_manifest(shards)
-    expected, found = manifest["counts"]["splits"][split]["images"], 0
-    for name in sorted(manifest["outputs"]):
-        if name.startswith(f"{split}-") and name.endswith(".tar"):
-            for picture in _of_shard(shards / name, texts):
-                found += 1
-                yield picture
-    if found != expected:
-        raise UserError(
-            f"{shards}: {split} has {found:,} images, and {expected:,} were packed: pack again."
-        )
+    index = index_of(location, split, None, cache or default_cache())
+    shards, left = Shards(index), limit or index.images
+    for number, count in enumerate(index.counts):
+        here = min(count, left)
+        for _, found in shards.read(number, range(here), np.ones(here, np.bool_)):
+            yield _picture(f"{location}/{shards.name(number)}.tar", found, texts)
+        left -= here
+        if not left:
+            return
 
 
-def _of_shard(path: Path, texts: int) -> Iterator[Picture]:
-    jpeg: tuple[str, bytes] | None = None
+def _picture(shard: str, found: Sample | Damage, texts: int) -> Picture:
+    if isinstance(found, Damage):
+        detail = f" ({found.detail})" if found.detail else ""
+        raise _broken(shard, f"{found.key}: {REASONS[found.reason]}{detail}")
     try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                file = tar.extractfile(member)
-                if file is None:
-                    continue
-                key, _, kind = member.name.partition(".")
-                if kind == "jpg":
-                    jpeg = key, file.read()
-                elif kind == "json" and jpeg is not None and jpeg[0] == key:
-                    record = msgspec.json.decode(file.read(), type=Record)
-                    labels = [entity.id for entity in record.entities]
-                    yield Picture(key, jpeg[1], labels, _texts(record)[:texts])
-                    jpeg = None
-    except (OSError, tarfile.TarError, msgspec.MsgspecError) as error:
-        raise UserError(
-            f"{path} can't be read ({error}): `sparqless verify` says what of it was changed; "
-            "pack again."
-        ) from error
+        record = msgspec.json.decode(found.json, type=Record)
+    except msgspec.MsgspecError as error:
+        raise _broken(shard, f"{found.key}.json: {error}") from error
+    labels = [entity.id for entity in record.entities]
+    return Picture(found.key, found.jpg, labels, _texts(record)[:texts])
+
+
+def _broken(shard: str, why: str) -> UserError:
+    return UserError(
+        f"{shard} can't be read ({why}): `sparqless verify` says what of it was changed; pack "
+        "again."
+    )
 
 
 def _texts(record: Record) -> list[str]:

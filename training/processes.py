@@ -25,6 +25,8 @@ class Processes:
     rank: int
     world: int
     device: torch.device
+    #: By way of the CPU, for what no device is to be waited for.
+    control: Any = None
 
     @property
     def is_first(self) -> bool:
@@ -44,6 +46,14 @@ class Processes:
         distributed.all_reduce(found)
         summed: list[float] = found.tolist()
         return summed
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so for some process."""
+        if self.world == 1:
+            return flag
+        found = torch.tensor([int(flag)])
+        distributed.all_reduce(found, distributed.ReduceOp.MAX, group=self.control)
+        return bool(found.item())
 
     def told(self, value: Any) -> Any:
         """What the first process says."""
@@ -79,6 +89,7 @@ def processes() -> Iterator[Processes]:
     else:
         distributed.init_process_group("gloo")
     try:
-        yield Processes(rank, world, device)
+        control = distributed.new_group(backend="gloo") if device.type == "cuda" else None
+        yield Processes(rank, world, device, control)
     finally:
         distributed.destroy_process_group()

@@ -23,6 +23,9 @@ def rows(out: Path, ended: Ended) -> Iterator[tuple[str, str, str]]:
         yield "images", f"{figures['images']:,}", f"{figures['epoch']:.2f} epochs"
         yield "loss", f"{figures['loss']:.4f}", ""
         yield "images/s", f"{figures['images_per_second']:,.0f}", ""
+    for name, value in figures.items():
+        if name.endswith(("_acc1", "_acc5", "_R@1")):
+            yield name, f"{100 * value:.1f}%", "held out" * name.startswith(("val", "test"))
     if "macs" in figures:
         yield "MACs", f"{figures['macs']:.3g}", f"{figures['macs_77']:.3g} with a context of 77"
     if ended.how == "stopped":

@@ -23,7 +23,7 @@ import signal
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -55,6 +55,7 @@ from etl.writing import locked
 from training import checkpoint, loss, metrics
 from training.config import Config, as_toml, differing, of
 from training.feed import Fed, Feed
+from training.meanwhile import Judge, said
 from training.model import (
     CONFIG,
     WEIGHTS,
@@ -64,6 +65,7 @@ from training.model import (
     is_counted,
     macs_per_image,
 )
+from training.opened import Opened, of_network
 from training.optimizer import lr_at, optimizer_of
 from training.processes import Processes, processes
 from training.step import autocast, gradients
@@ -140,11 +142,20 @@ class Ended(NamedTuple):
 
 
 def train(
-    config: Config, source: Source, out: Path, *, fresh: bool = False, quiet: bool = False
+    config: Config,
+    source: Source,
+    out: Path,
+    *,
+    judge: Judge | None = None,
+    fresh: bool = False,
+    quiet: bool = False,
+    warn: Callable[[str], None] | None = None,
 ) -> Ended:
     """Trains, or goes on training, into the folder ``out``.
 
-    ``fresh`` removes what stands there. Of several processes the first writes and speaks.
+    ``judge`` is asked at the ends of epochs, as ``[evaluate]`` has it, by the first process while
+    the others wait; what goes wrong there is told by ``warn`` and ends nothing. ``fresh`` removes
+    what stands there. Of several processes the first writes and speaks.
 
     Raises UserError where the batch can't be shared out, ``out`` holds another run, a loss is no
     number or the disk is full: what was saved stands.
@@ -154,7 +165,8 @@ def train(
             _begin(out, fresh)
             held.enter_context(locked(out, "--out"))
         all_.wait()
-        return _Run(config, source, out, all_, quiet or not all_.is_first).run()
+        quiet = quiet or not all_.is_first
+        return _Run(config, source, out, all_, quiet, judge, warn or _silent).run()
 
 
 def _begin(out: Path, fresh: bool) -> None:
@@ -175,6 +187,8 @@ class _Run:
     out: Path
     processes: Processes
     quiet: bool
+    judge: Judge | None
+    warn: Callable[[str], None]
     model: Model = field(init=False)
     net: torch.nn.Module = field(init=False)
     optimizer: torch.optim.AdamW = field(init=False)
@@ -305,7 +319,9 @@ class _Run:
         with ExitStack() as held:
             lines = self._lines(step, held)
             pace = _Pace(step, lines.last.get("seconds", 0.0))
-            stop = 0
+            stop, judged = 0, ""
+            if self._was_missed(step, lines):
+                judged = self._judged(step, lines, pace)
             bar = held.enter_context(
                 Progress(
                     "training", self.steps * images, done=step * images, unit="", quiet=self.quiet
@@ -315,7 +331,7 @@ class _Run:
             while fed := self._fed(fed_in_turn, step):
                 figures, stop = self._step(net, step, fed, feed, told)
                 step += 1
-                bar.note = f"epoch {self._epoch(step):.2f}, loss {figures['loss']:.3f}"
+                bar.note = f"epoch {self._epoch(step):.2f}, loss {figures['loss']:.3f}{judged}"
                 bar.add(images)
                 if step % self.config.train.log_steps == 0 or step == self.steps:
                     rates = self._rates(step, pace, feed.waited)
@@ -324,19 +340,56 @@ class _Run:
                     self._save(step)
                 if stop:
                     break
+                if self._is_judged(step):
+                    judged = self._judged(step, lines, pace)
             return step, lines.last, stop if step < self.steps else 0
 
     def _fed(self, fed: Iterator[Fed], step: int) -> Fed | None:
         """What the next step is made of, None after the last.
 
-        Raises UserError where the loader has none; alone, the run is saved before.
+        Raises UserError where the loader of some process has none; the run is saved before.
         """
+        found, trouble = None, ""
         try:
-            return next(fed, None)
-        except UserError:
-            if self.processes.world == 1:  # of several the others are within a step
-                self._save(step)
-            raise
+            found = next(fed, None)
+        except UserError as error:
+            trouble = str(error)
+        if self.processes.any(bool(trouble)):
+            self._save(step)
+            raise UserError(next(filter(None, self.processes.all_of(trouble))))
+        return found
+
+    def _is_judged(self, step: int) -> bool:
+        every = self.config.evaluate.epochs
+        ends = self.ends[every - 1 :: every] if every else ()
+        return self.judge is not None and step > 0 and (step == self.steps or step in ends)
+
+    def _was_missed(self, step: int, lines: metrics.Metrics) -> bool:
+        """Whether a run that goes on from ``step`` was interrupted before it was evaluated."""
+        missed: bool = self.processes.told(lines.evaluated < step)
+        return missed and self._is_judged(step)
+
+    def _judged(self, step: int, lines: metrics.Metrics, pace: _Pace) -> str:
+        """Asks the network about other images, and writes the figures; what to say of them."""
+        began = time.monotonic()
+        figures: dict[str, float] = {}
+        if self.judge is not None and self.processes.is_first:
+            self.net.eval()
+            try:
+                figures = self.judge(self._opened())
+            except UserError as error:
+                self.warn(f"step {step:,} couldn't be evaluated: {error}")
+            finally:
+                self.net.train()
+        self.processes.wait()
+        seconds = time.monotonic() - began
+        lines.add({**self._place(step), **figures, metrics.EVALUATE_SECONDS: seconds})
+        pace.leave_out(seconds)
+        return f", {said(figures)}" * bool(figures)
+
+    def _opened(self) -> Opened:
+        train, device = self.config.train, self.processes.device
+        return of_network(self.net, self.model.tokenize, device=device, precision=train.precision)
 
     def _lines(self, step: int, held: ExitStack) -> metrics.Metrics:
         folder = self.out if self.processes.is_first else None
@@ -560,6 +613,10 @@ def versions() -> dict[str, str]:
     return tool_versions() | {name: version(name) for name in _LIBRARIES}
 
 
+def _silent(_: str) -> None:
+    return
+
+
 def _write_model(model: Model, folder: Path) -> None:
     """Weights and config in open_clip's layout, whole or not there."""
     made = folder.with_name(f"{folder.name}.writing")
@@ -584,6 +641,11 @@ class _Pace:
     def __init__(self, step: int, seconds: float) -> None:
         self._began = time.monotonic() - seconds
         self._last = step, time.monotonic(), 0.0
+
+    def leave_out(self, seconds: float) -> None:
+        """Time that was spent on something else than steps."""
+        step, then, waited = self._last
+        self._last = step, then + seconds, waited
 
     def since(self, step: int, waited: float) -> tuple[float, float, float]:
         """Seconds in all; seconds a step, and the share spent waiting, since last asked."""

@@ -49,7 +49,13 @@ def write_graph(folder: Path, entities: Rows, queries: Rows = (), hierarchy: Row
         table = pa.Table.from_pylist(list(map(dict, rows)), schema)
         write_table(folder / f"{name}.parquet", table)
     names = [f"{name}.parquet" for name in ("entities", "queries", "hierarchy")]
-    write_manifest(folder, {"step": "graph", "outputs": digests(folder, names, quiet=True)})
+    roots = sorted({root for row in entities for root in row["roots"]})
+    manifest = {
+        "step": "graph",
+        "counts": {"roots": [{"root": root, "name": None} for root in roots]},
+        "outputs": digests(folder, names, quiet=True),
+    }
+    write_manifest(folder, manifest)
     return folder
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from etl.errors import UserError
 from training.config import Config, load, of
 from training.model import Model
 
@@ -42,6 +43,8 @@ class InMemory:
     #: Keys of images that hold what is no number, from an epoch on.
     bad: frozenset[str] = frozenset()
     bad_from: int = 1
+    #: The process and the step of an epoch at which images can't be read.
+    fails: tuple[int, int] | None = None
 
     def loader(self, model: Model, images: int, rank: int, world: int) -> InMemoryLoader:
         return InMemoryLoader(self, model, images, rank, world)
@@ -70,6 +73,8 @@ class InMemoryLoader:
         generator = torch.Generator().manual_seed(epoch)
         order = torch.randperm(self.source.images, generator=generator).tolist()
         for number in range(start, self.batches(epoch)):
+            if self.source.fails == (self.rank, number):
+                raise UserError("a shard is broken")
             begin = (number * self.world + self.rank) * self.size
             yield self._batch(order[begin : begin + self.size], epoch)
 

@@ -283,6 +283,26 @@ def test_broken_images_and_shards_are_named(place: Path, tmp_path: Path) -> None
     assert "holds no finished shards" in done.stderr
 
 
+def test_shards_elsewhere_give_the_same(place: Path) -> None:
+    shards = place / "images" / "shards"
+    here, there = (
+        json.loads(command("--run", place / "run", "--images", images, "--graph", place / "graph",
+                           "--templates", "none", "--json").stdout)
+        for images in (shards, f"file://{shards}")
+    )  # fmt: skip
+    assert here["sets"] == there["sets"]
+
+
+def test_a_limit_takes_the_first_of_each_split_by_digest(place: Path) -> None:
+    shards = place / "images" / "shards"
+    arguments = ("--run", place / "run", "--graph", place / "graph", "--templates", "none")
+    done = command(*arguments, "--images", shards, "--limit", "3", "--json")
+    assert [one["images"] for one in json.loads(done.stdout)["sets"]] == [3, 3]
+    done = command(*arguments, "--folders", place / "folders", "--limit", "3", "--json")
+    (one,) = json.loads(done.stdout)["sets"]
+    assert one["images"] == 3
+
+
 def test_a_model_that_makes_no_numbers_is_said(place: Path, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     for path in (place / "run/model").iterdir():

@@ -311,5 +311,16 @@ def test_a_checkpoint_of_another_number_of_processes_is_refused(
     assert "is of another run: processes differs" in done.stderr
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_images_that_one_process_cant_read_cost_no_step(tmp_path: Path, processes: int) -> None:
+    out = tmp_path / "run"
+    done = in_processes(out, processes, fails=[processes - 1, 2])
+    assert done.returncode == 1
+    assert done.stderr.count("a shard is broken") >= processes  # torchrun repeats what they say
+    assert "Traceback" not in done.stderr.partition("ChildFailedError")[0]
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000002"]
+    assert in_processes(out, processes).returncode == 0
+
+
 def test_configs_of_python_are_those_of_files() -> None:
     assert of({}).train.batch == 8192

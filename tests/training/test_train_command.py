@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,9 +106,66 @@ def test_killed_and_gone_on_is_never_killed(folder: Path, whole: Path) -> None:
     assert figures(out) == figures(whole)
 
 
-def figures(out: Path) -> list[list[Any]]:
-    kept = ("step", "loss", "grad_norm", "lr", "logit_scale")
-    return [[line[name] for name in kept] for line in metrics.read(out / "metrics.jsonl")]
+def figures(out: Path) -> list[dict[str, Any]]:
+    """The lines of a run, but for what time decides."""
+    return [
+        {name: line[name] for name in line if "second" not in name and name != "data_wait"}
+        for line in metrics.read(out / "metrics.jsonl")
+    ]
+
+
+def test_it_is_asked_meanwhile_about_images_that_it_does_not_learn(
+    folder: Path, whole: Path
+) -> None:
+    asked = [line for line in figures(whole) if "loss" not in line]
+    assert [line["step"] for line in asked] == [5, 10]  # the ends of its epochs
+    last = asked[-1]
+    found = run(folder, *shlex.split(
+        "-m cli evaluate --run whole --images images --graph graph --split val --templates none "
+        "--texts 1 --json"
+    ))  # fmt: skip
+    (result,) = json.loads(found.stdout)["sets"]
+    assert last["val_images"] == result["images"] > 3
+    assert last["val_acc1"] == result["classification"]["score"]["acc1"]
+    assert last["val_t2i_R@1"] == result["retrieval"]["t2i"]["R@1"]
+    manifest = json.loads((whole / "manifest.json").read_bytes())
+    assert manifest["metrics"]["val_acc1"] == last["val_acc1"]
+
+
+def test_nothing_that_is_learned_depends_on_being_asked(folder: Path, whole: Path) -> None:
+    done = run(folder, "-m", "cli", *arguments("unasked", "--set=evaluate.epochs=0"))
+    assert done.returncode == 0, done.stderr
+    name = "model/open_clip_model.safetensors"
+    assert (folder / "unasked" / name).read_bytes() == (whole / name).read_bytes()
+    assert figures(folder / "unasked") == [line for line in figures(whole) if "loss" in line]
+
+
+def test_an_evaluation_that_was_interrupted_is_made_up_for(folder: Path, whole: Path) -> None:
+    out = folder / "unanswered"
+    shutil.copytree(whole, out)
+    (out / "manifest.json").unlink()
+    lines = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (out / "metrics.jsonl").write_text("".join(lines[:-1]))
+    done = run(folder, "-m", "cli", *arguments("unanswered"))
+    assert json.loads(done.stdout)["state"] == "finished", done.stderr
+    assert figures(out) == figures(whole)
+
+
+def test_an_evaluation_that_goes_wrong_ends_nothing(folder: Path) -> None:
+    names = folder / "names.txt"
+    names.write_text("cup\nspoon\n")
+    more = (f"--set=evaluate.classes={names}", "--set=evaluate.texts=0", "--set=train.epochs=1")
+    done = run(folder, "-m", "cli", *arguments("cups", *more))
+    assert done.returncode == 0, done.stderr
+    assert "step 5 couldn't be evaluated: " in done.stderr
+    assert json.loads(done.stdout)["state"] == "finished"
+
+
+def test_shards_with_nothing_held_out_are_only_learned(folder: Path) -> None:
+    more = ("--set=evaluate.split=test", "--set=train.steps=1")
+    done = run(folder, "-m", "cli", *arguments("all", *more))
+    assert done.returncode == 0, done.stderr
+    assert "has no image in test, so nothing is evaluated meanwhile" in done.stderr
 
 
 def test_what_was_finished_stands_and_other_settings_are_refused(folder: Path, whole: Path) -> None:
@@ -139,6 +197,10 @@ def test_it_says_what_to_do_without_torch(folder: Path) -> None:
         ("data.scale=[2,3]", "data: scale: (2.0, 3.0) is not two shares of the area"),
         ("model.name=ViT-Z-99", "model.name: open_clip has no network 'ViT-Z-99'"),
         ("data.split=none", "has no images in the split 'none'"),
+        ("evaluate.epoch=1", "unknown key evaluate.epoch; did you mean epochs?"),
+        ("evaluate.split=none", "evaluate.split is 'none'; shards have train, val, test."),
+        ("evaluate.templates=none.txt", "--templates none.txt: can't be read"),
+        ("evaluate.classes=none.txt", "none.txt"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(
@@ -161,4 +223,6 @@ def test_it_can_be_started_by_torchrun(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["state"] == "finished"
-    assert len(metrics.read(folder / "two/metrics.jsonl")) == json.loads(line)["steps"]
+    lines = metrics.read(folder / "two/metrics.jsonl")
+    assert sum("loss" in line for line in lines) == json.loads(line)["steps"]
+    assert sum("val_acc1" in line for line in lines) == 2

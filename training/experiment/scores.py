@@ -59,7 +59,7 @@ def scores(model: Path, shards: Path, things: Sequence[Thing]) -> Scores:
     Raises UserError where either can't be read.
     """
     asked = opened(str(model), device="cpu")
-    pictures = list(of_shards(shards, "test", 1))
+    pictures = list(of_shards(str(shards), "test", 1))
     images = asked.images([picture.load for picture in pictures])
     group = {thing.id: thing.group for thing in things}
     classes = [Class(thing.id, (thing.name,)) for thing in things]
