@@ -233,6 +233,7 @@ def test_the_whole_of_it_in_small(
     plan, out = tmp_path / "plan.toml", tmp_path / "out"
     plan.write_text(TINY, "utf-8")
     lines = experiment(graph, out, plan, workers=1, quiet=True)
+    assert lines[-1].startswith("Per cent of the pictures that were held out; 3 steps of 16; ")
     assert lines[0].startswith("| 20 % wrong, 20 % missing | names | one level up |")
     assert {line.split(" | ")[0] for line in lines[2:4]} == {"| alt", "| graph"}
     names = {path.name for path in (out / "runs").glob("*.json")}
@@ -250,3 +251,7 @@ def test_the_whole_of_it_in_small(
     plan.write_text(TINY.replace("steps = 3", "steps = 4"), "utf-8")
     with pytest.raises(UserError, match="another plan"):
         experiment(graph, out, plan, workers=0, quiet=True)
+    plan.write_text(TINY, "utf-8")
+    write_knowledge(graph, tmp_path / "other", [])
+    with pytest.raises(UserError, match="another graph"):
+        experiment(tmp_path / "other", out, plan, workers=0, quiet=True)

@@ -6,6 +6,7 @@ draw(scored, plan, path)     # beside EntityNet's own ablation
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ MEASURES: Final[Mapping[str, str]] = {
     "names": "names",
     "up": "one level up",
     "in_group": "right group",
-    "withheld": "unseen names",
+    "withheld": "unseen synonyms",
     "scientific": "scientific",
     "retrieval": "retrieval",
 }
@@ -77,13 +78,15 @@ def rows(scored: Sequence[Scored], plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def table(scored: Sequence[Scored], plan: Plan) -> Iterator[str]:
-    """Markdown: the base level, then the sweep. Mean ± standard deviation over seeds."""
+    """Markdown: the base level, then the sweep, then how to read them."""
     found = list(rows(scored, plan))
     base = plan.sweep.levels[plan.sweep.base]
     for title, levels in (
         (f"{round(100 * base.wrong)} % wrong, {round(100 * base.missing)} % missing", [base]),
-        ("all levels", [level for level in plan.sweep.levels if level != base]),
+        ("other levels", [level for level in plan.sweep.levels if level != base]),
     ):
+        if not levels:
+            continue
         yield f"| {title} | {' | '.join(MEASURES.values())} |"
         yield f"|---{'|---' * len(MEASURES)}|"
         for level in levels:
@@ -92,6 +95,27 @@ def table(scored: Sequence[Scored], plan: Plan) -> Iterator[str]:
                 cells = [_cell(row, mix) for row in own]
                 yield f"| {_label(mix, level, levels)} | {' | '.join(cells)} |"
         yield ""
+    yield _caption(plan)
+
+
+def _caption(plan: Plan) -> str:
+    train = plan.train
+    seeds = len(train.seeds)
+    graph = [mix for mix, chance in train.mixes.items() if not chance]
+    same = f" The rows of {' and '.join(graph)} are the same runs at each level." * (
+        bool(graph) and len(plan.sweep.levels) > 1
+    )
+    return (
+        f"Per cent of the pictures that were held out; {train.steps:,} steps of {train.batch}; "
+        f"mean ± standard deviation of {seeds} {'seed' if seeds == 1 else 'seeds'}. **Bold**: all "
+        f"seeds of the mix are above all of the others, as with equals it would be in "
+        f"{_by_luck(seeds, len(train.mixes)):.1f} % of rows' measures by luck.{same}"
+    )
+
+
+def _by_luck(seeds: int, mixes: int) -> float:
+    """Per cent of the orders of all runs in which one mix has the first places."""
+    return 100 * mixes / math.comb(seeds * mixes, seeds)
 
 
 def draw(scored: Sequence[Scored], plan: Plan, chance: Mapping[str, float], path: Path) -> None:
@@ -118,6 +142,7 @@ def draw(scored: Sequence[Scored], plan: Plan, chance: Mapping[str, float], path
                 right.plot([place - 0.45, place + 0.45], [100 * chance[measure]] * 2, color=GREY)
         right.set_title("here, invented pictures (gray: by chance)")
         left.legend(frameon=False)
+        right.legend(frameon=False)
         below = lower.subplots(1, len(MEASURES), sharex=True).flat
         for axes, measure in zip(below, MEASURES, strict=True):
             _lines(axes, scored, plan, measure)
@@ -133,23 +158,31 @@ def _bars(
     """Means as bars, seeds as points."""
     width = 0.8 / len(values)
     for number, (mix, own) in enumerate(values.items()):
+        colour = _colour(mix, number)
         places = [n + width * (number - (len(values) - 1) / 2) for n in range(len(names))]
         means = [statistics.fmean(some) for some in own]
-        axes.bar(places, means, width * 0.9, color=COLOURS[number], label=mix)
+        axes.bar(places, means, width * 0.9, color=colour, label=mix)
         for place, some in zip(places, own, strict=True):
             if len(some) > 1:
                 axes.plot([place] * len(some), some, "k.", markersize=3)
     axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
 
 
+def _colour(mix: str, number: int) -> str:
+    """Of EntityNet's mixes, that which they have beside; of others the next."""
+    known = list(REFERENCE)
+    return COLOURS[known.index(mix) if mix in known else len(known) + number]
+
+
 def _lines(axes: Axes, scored: Sequence[Scored], plan: Plan, measure: str) -> None:
     """Means over what share of the alt texts is wrong or missing; seeds as points."""
     at = [100 * (level.wrong + level.missing) for level in plan.sweep.levels]
     for number, mix in enumerate(plan.train.mixes):
+        colour = _colour(mix, number)
         own = [of(scored, mix, level, measure) for level in plan.sweep.levels]
-        axes.plot(at, [statistics.fmean(some) for some in own], color=COLOURS[number])
+        axes.plot(at, [statistics.fmean(some) for some in own], color=colour)
         for place, some in zip(at, own, strict=True):
-            axes.plot([place] * len(some), some, ".", color=COLOURS[number], markersize=3)
+            axes.plot([place] * len(some), some, ".", color=colour, markersize=3)
     axes.set_title(MEASURES[measure])
     axes.set_xlabel("% wrong or missing")
     axes.set_ylim(bottom=0)

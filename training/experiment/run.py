@@ -1,7 +1,7 @@
 """All of it, from the sample's graph to a table and a picture.
 
-    OUT/plan.toml, pictures/, graph/, images/LEVEL/, runs/, results.json, results.md, results.svg,
-    manifest.json
+    OUT/plan.toml, graph.json, pictures/, graph/, images/LEVEL/, runs/, results.json, results.md,
+    results.svg, manifest.json
 
 Each part is kept as it is done, so that a killed experiment goes on where it was.
 """
@@ -11,6 +11,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import Any, Final
+
+import ujson
 
 from etl.errors import UserError
 from etl.manifest import (
@@ -22,6 +24,7 @@ from etl.manifest import (
 )
 from etl.progress import Progress
 from etl.writing import locked
+from graph.read import manifest_of
 from training.experiment.images import draw, held_out, make_shards, write_list
 from training.experiment.knowledge import write_knowledge
 from training.experiment.plan import Plan, load
@@ -32,23 +35,24 @@ from training.experiment.scores import chances
 from training.experiment.world import Thing, read_things, shots
 
 _PLAN: Final = "plan.toml"
+_GRAPH: Final = "graph.json"
 _RESULTS: Final = ("results.json", "results.md", "results.svg")
 
 
 def experiment(graph: Path, out: Path, plan_file: Path, *, workers: int, quiet: bool) -> list[str]:
     """Does what isn't done of the experiment; the tables, in Markdown.
 
-    Raises UserError where ``graph`` isn't the sample's, ``out`` has another plan, and as fetching,
-    packing and training do.
+    Raises UserError where ``graph`` isn't the sample's, ``out`` has another plan or was made of
+    another graph, and as fetching, packing and training do.
     """
     plan = load(plan_file)
     things = read_things(graph)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "--out"):
         if (out / MANIFEST).exists():
-            _check_plan(out, plan_file)
+            _check(out, plan_file, graph)
             return (out / "results.md").read_text("utf-8").splitlines()
-        _keep_plan(out, plan_file)
+        _begin(out, plan_file, graph)
         started = time.perf_counter()
         write_knowledge(graph, out / "graph", things)
         counts = _make_images(out, plan, things, workers, quiet=quiet)
@@ -83,20 +87,30 @@ def experiment(graph: Path, out: Path, plan_file: Path, *, workers: int, quiet: 
     return lines
 
 
-def _keep_plan(out: Path, plan_file: Path) -> None:
+def _begin(out: Path, plan_file: Path, graph: Path) -> None:
     if (out / _PLAN).exists():
-        _check_plan(out, plan_file)
+        _check(out, plan_file, graph)
     else:
+        write_json(out / _GRAPH, _digests_of(graph))
         (out / _PLAN).write_bytes(plan_file.read_bytes())
 
 
-def _check_plan(out: Path, plan_file: Path) -> None:
-    """Refuses to go on with another plan than the one it was begun with."""
-    if load(out / _PLAN) != load(plan_file):
-        raise UserError(
-            f"{out} was begun with another plan than {plan_file}: choose another --out, or remove "
-            "it and begin anew."
-        )
+def _check(out: Path, plan_file: Path, graph: Path) -> None:
+    """Refuses to go on with another plan or graph than it was begun with."""
+    for what, differs in (
+        (f"plan than {plan_file}", load(out / _PLAN) != load(plan_file)),
+        (f"graph than {graph}", ujson.loads((out / _GRAPH).read_bytes()) != _digests_of(graph)),
+    ):
+        if differs:
+            raise UserError(
+                f"{out} was begun with another {what}: choose another --out, or remove it and "
+                "begin anew."
+            )
+
+
+def _digests_of(graph: Path) -> dict[str, str]:
+    """Of the tables of a data set: a graph that was built again is the same."""
+    return {name: one["sha256"] for name, one in manifest_of(graph)["outputs"].items()}
 
 
 def _make_images(
