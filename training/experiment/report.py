@@ -142,7 +142,8 @@ def draw(scored: Sequence[Scored], plan: Plan, chance: Mapping[str, float], path
                 right.plot([place - 0.45, place + 0.45], [100 * chance[measure]] * 2, color=GREY)
         right.set_title("here, invented pictures (gray: by chance)")
         left.legend(frameon=False)
-        right.legend(frameon=False)
+        right.margins(y=0.2)
+        right.legend(frameon=False, loc="upper left", ncols=len(ours))
         below = lower.subplots(1, len(MEASURES), sharex=True).flat
         for axes, measure in zip(below, MEASURES, strict=True):
             _lines(axes, scored, plan, measure)
