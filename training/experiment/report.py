@@ -72,7 +72,7 @@ def rows(scored: Sequence[Scored], plan: Plan) -> Iterator[dict[str, Any]]:
                 "measure": measure,
                 "values": values,
                 "mean": {mix: statistics.fmean(own) for mix, own in values.items()},
-                "spread": {mix: _spread(own) for mix, own in values.items()},
+                "spread": {mix: spread(own) for mix, own in values.items()},
                 "ahead": ahead(values),
             }
 
@@ -92,7 +92,10 @@ def table(scored: Sequence[Scored], plan: Plan) -> Iterator[str]:
         for level in levels:
             own = [row for row in found if (row["wrong"], row["missing"]) == _pair(level)]
             for mix in plan.train.mixes:
-                cells = [_cell(row, mix) for row in own]
+                cells = [
+                    cell(row["mean"][mix], row["spread"][mix], is_ahead=row["ahead"] == mix)
+                    for row in own
+                ]
                 yield f"| {_label(mix, level, levels)} | {' | '.join(cells)} |"
         yield ""
     yield _caption(plan)
@@ -128,7 +131,7 @@ def draw(scored: Sequence[Scored], plan: Plan, chance: Mapping[str, float], path
         upper, lower = parts
         left, right = upper.subplots(1, 2)
         tests = list(REFERENCE["mix"])
-        _bars(left, tests, {mix: [[own[test]] for test in tests] for mix, own in REFERENCE.items()})
+        bars(left, tests, {mix: [[own[test]] for test in tests] for mix, own in REFERENCE.items()})
         left.set_title("EntityNet, ViT-B-32, 32.7M images")
         left.set_ylabel("%")
         base = plan.sweep.levels[plan.sweep.base]
@@ -136,7 +139,7 @@ def draw(scored: Sequence[Scored], plan: Plan, chance: Mapping[str, float], path
             mix: [of(scored, mix, base, measure) for measure in MEASURES]
             for mix in plan.train.mixes
         }
-        _bars(right, list(MEASURES.values()), ours)
+        bars(right, list(MEASURES.values()), ours)
         for place, measure in enumerate(MEASURES):
             if measure in chance:
                 right.plot([place - 0.45, place + 0.45], [100 * chance[measure]] * 2, color=GREY)
@@ -153,9 +156,7 @@ def draw(scored: Sequence[Scored], plan: Plan, chance: Mapping[str, float], path
     save(made, path)
 
 
-def _bars(
-    axes: Axes, names: Sequence[str], values: Mapping[str, Sequence[Sequence[float]]]
-) -> None:
+def bars(axes: Axes, names: Sequence[str], values: Mapping[str, Sequence[Sequence[float]]]) -> None:
     """Means as bars, seeds as points."""
     width = 0.8 / len(values)
     for number, (mix, own) in enumerate(values.items()):
@@ -199,11 +200,12 @@ def _label(mix: str, level: Level, levels: Sequence[Level]) -> str:
     return f"{round(100 * level.wrong)} + {round(100 * level.missing)} %: {mix}"
 
 
-def _cell(row: Mapping[str, Any], mix: str) -> str:
-    text = f"{row['mean'][mix]:.1f} ± {row['spread'][mix]:.1f}"
-    return f"**{text}**" if row["ahead"] == mix else text
+def cell(mean: float, deviation: float, *, is_ahead: bool) -> str:
+    """A cell of a table."""
+    text = f"{mean:.1f} ± {deviation:.1f}"
+    return f"**{text}**" if is_ahead else text
 
 
-def _spread(values: Sequence[float]) -> float:
+def spread(values: Sequence[float]) -> float:
     """The standard deviation of a sample."""
     return statistics.stdev(values) if len(values) > 1 else 0.0

@@ -1,0 +1,65 @@
+"""`sparqless ablate`: the same network on alt texts, on the graph's and on both, in one table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cli import cli
+from tests.training.data_sets import animals
+from tests.training.packed import make_shards
+from training.ablation import MIXES, Row, folder_of, rows, table
+
+
+def test_each_mix_is_trained_evaluated_and_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    images, graph, out = (tmp_path / name for name in ("images", "graph", "out"))
+    make_shards(images, images=50, shard_count=4)
+    animals(graph)
+    changes = ("data.workers=0", "train.batch=16", "train.steps=1", "train.tensorboard=false")
+    command = ["ablate", "tiny", "--images", images, "--graph", graph, "--out", out,
+               "--seeds", "1", "--templates", "none", "--workers", "1", "--json",
+               *(f"--set={change}" for change in changes)]  # fmt: skip
+
+    def ablated() -> dict[str, list[float]]:
+        done = CliRunner().invoke(cli, [str(one) for one in command])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["state"] in ("finished", "stood")
+        return {row["measure"]: row["values"] for row in json.loads(done.stdout)["rows"]}
+
+    found = ablated()
+    assert {measure.partition(": ")[2] for measure in found} == {
+        "acc1", "acc5", "image to text R@1", "text to image R@1"
+    }  # fmt: skip
+    for mix, chance in MIXES.items():
+        config = (folder_of(out, mix, 0) / "config.toml").read_text()
+        assert f"alt_text_chance = {chance}" in config
+        (name,) = (folder_of(out, mix, 0) / "evaluations").iterdir()
+        (one,) = json.loads(name.read_bytes())["sets"]
+        (measure,) = (m for m in found if m.endswith("val: acc1"))
+        assert found[measure][mix] == [100 * one["classification"]["score"]["acc1"]]
+    assert "| alt | mix | graph |" in (out / "results.md").read_text()
+    assert (out / "results.svg").exists()
+
+    # what one run lacks isn't compared; what all have is
+    shutil.copy(name, name.with_name("more.json"))
+    assert ablated() == found
+    for mix in MIXES:
+        shutil.copy(name, folder_of(out, mix, 0) / "evaluations" / "more.json")
+    assert len(ablated()) == 2 * len(found)
+    assert [row.measure for row in rows(out, 1)] == list(ablated())
+
+
+def test_a_mix_is_bold_where_all_its_seeds_are_above_all_others() -> None:
+    clear = Row("a, val: acc1", {"alt": [1.0, 2.0], "mix": [5.0, 6.0], "graph": [3.0, 4.0]})
+    mixed = Row("a, val: acc5", {"alt": [1.0, 2.0], "mix": [5.0, 3.5], "graph": [3.0, 4.0]})
+    lines = list(table([clear, mixed], 2))
+    assert lines[2] == "| a, val: acc1 | 1.5 ± 0.7 | **5.5 ± 0.7** | 3.5 ± 0.7 |"
+    assert "**" not in lines[3]
+    assert "2 seeds" in lines[-1]
