@@ -27,6 +27,7 @@ from training.evaluation_report import FOLDER, Saving, evaluate_and_keep, kept
 from training.experiment.report import ahead, bars, cell, spread
 from training.inputs import Shards
 from training.meanwhile import judge_of
+from training.processes import processes
 from training.train import Ended, train
 
 if TYPE_CHECKING:
@@ -71,18 +72,20 @@ def ablate(asked: Ablation, warn: Callable[[str], None]) -> tuple[Ended, list[Ro
     """Does the runs that aren't done; how the last of them ended, and the rows of the tables.
 
     Where a run was stopped by a signal no other is begun, and there are no rows. Of several
-    processes (torchrun) the first evaluates and writes.
+    processes (torchrun) the first evaluates, writes and has the rows.
 
     Raises UserError as training and evaluating do.
     """
-    for seed in range(asked.seeds):
-        for mix in MIXES:
-            ended = _run(asked, mix, seed, warn)
-            if ended.how == "stopped":
-                return ended, []
+    with processes():
+        for seed in range(asked.seeds):
+            for mix in MIXES:
+                ended = _run(asked, mix, seed, warn)
+                if ended.how == "stopped":
+                    return ended, []
+    if not ended.is_first:
+        return ended, []
     found = list(rows(asked.out, asked.seeds))
-    if ended.is_first:
-        _write(asked, found)
+    _write(asked, found)
     return ended, found
 
 

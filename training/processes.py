@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import distributed
@@ -72,9 +72,20 @@ class Processes:
         return holder
 
 
+#: Those that are open: none, or one.
+_opened: Final[list[Processes]] = []
+
+
 @contextmanager
 def processes() -> Iterator[Processes]:
-    """This process among those that torchrun started; alone where it didn't."""
+    """This process among those that torchrun started; alone where it didn't.
+
+    Within one of these another is the same: what stays from one run to the next is opened around
+    both, since torchrun's processes find each other only once for sure.
+    """
+    if _opened:
+        yield _opened[-1]
+        return
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     device = torch.device("cpu")
@@ -90,6 +101,8 @@ def processes() -> Iterator[Processes]:
         distributed.init_process_group("gloo")
     try:
         control = distributed.new_group(backend="gloo") if device.type == "cuda" else None
-        yield Processes(rank, world, device, control)
+        _opened.append(Processes(rank, world, device, control))
+        yield _opened[-1]
     finally:
+        _opened.clear()
         distributed.destroy_process_group()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from cli import cli
+from tests.console import start
 from tests.training.data_sets import animals
 from tests.training.packed import make_shards
 from training.ablation import MIXES, Row, folder_of, rows, table
@@ -54,6 +57,23 @@ def test_each_mix_is_trained_evaluated_and_told_of(
         shutil.copy(name, folder_of(out, mix, 0) / "evaluations" / "more.json")
     assert len(ablated()) == 2 * len(found)
     assert [row.measure for row in rows(out, 1)] == list(ablated())
+
+
+def test_it_can_be_started_by_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second process waits for the first, which evaluates, before each next run."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    make_shards(tmp_path / "images", images=30, shard_count=4)
+    animals(tmp_path / "graph")
+    torchrun = "-W ignore -m torch.distributed.run --standalone --nproc-per-node=2 --no-python"
+    command = (
+        f"{sys.executable} -m cli ablate tiny --images images --graph graph --out out --seeds 1 "
+        "--templates none --workers 1 --json "
+        "--set data.workers=0 --set train.batch=8 --set train.steps=1"
+    )
+    done = start([sys.executable, *shlex.split(torchrun), *shlex.split(command)], tmp_path)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["rows"]
 
 
 def test_a_mix_is_bold_where_all_its_seeds_are_above_all_others() -> None:
