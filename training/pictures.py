@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,8 +34,20 @@ from training.data_tar import REASONS, Damage, Sample
 #: Kinds of files that are taken for images, by the ends of their names.
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
-#: What Pillow may read them as: no format that runs a program or reaches for other files.
-_FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+#: What Pillow may read them as, whatever their names: no format that runs a program or reaches for
+#: other files. A JPEG of several pictures (MPO, of cameras and phones) is opened as JPEG.
+_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+#: What Pillow raises for files that are no such image, cut off, damaged, or too large to be one.
+_UNDECODABLE: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 @dataclass
@@ -55,9 +69,11 @@ class Picture:
         try:
             with Image.open(source, formats=_FORMATS) as image:
                 return image.convert("RGB")
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        except _UNDECODABLE as error:
             remedy = "pack again" if isinstance(self.data, bytes) else "repair or remove it"
-            raise UserError(f"{self.key} can't be decoded ({error}): {remedy}.") from error
+            unknown = isinstance(error, UnidentifiedImageError)
+            why = f"it is none of {', '.join(_FORMATS)}" if unknown else str(error)
+            raise UserError(f"{self.key} can't be decoded ({why}): {remedy}.") from error
 
 
 def of_shards(

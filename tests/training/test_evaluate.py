@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import training.vision  # noqa: F401
 from cli import cli
+from etl.errors import UserError
 from etl.manifest import MANIFEST
 from tests.training import shapes
 from training.classes import Class
 from training.confusion import matrix
 from training.evaluate import Answers, Options, evaluate
 from training.opened import of_network, opened
+from training.pictures import SUFFIXES, Picture
 from training.templates import OPENAI
 from training.zeroshot import Prompts, asked, embeddings
 
@@ -281,6 +284,34 @@ def test_broken_images_and_shards_are_named(place: Path, tmp_path: Path) -> None
     (shards / MANIFEST).unlink()
     done = command("--run", place / "run", "--images", shards, code=1)
     assert "holds no finished shards" in done.stderr
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_kind_of_image_is_read_whatever_its_name(tmp_path: Path, suffix: str) -> None:
+    drawn = shapes.drawing("red disc", 1)
+    path = tmp_path / f"a{suffix}"
+    drawn.save(path)
+    assert Picture("a", path).load().size == (48, 48)
+    drawn.save(path, "PNG")  # a name that isn't what the file is
+    assert Picture("a", path).load().tobytes() == drawn.tobytes()
+    path.write_text("<!DOCTYPE html><title>Not found</title>")
+    with pytest.raises(UserError, match=r"photos/a can't be decoded \(it is none of JPEG, PNG"):
+        Picture("photos/a", path).load()
+
+
+def test_a_jpeg_of_several_pictures_is_its_first(tmp_path: Path) -> None:
+    first = shapes.drawing("red disc", 1)
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[first.rotate(90)])
+    assert Picture("a", tmp_path / "a.jpg").load().size == (48, 48)
+
+
+def test_an_image_of_too_many_pixels_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    shapes.drawing("red disc", 1).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"disc/a.png can't be decoded .*pixels"):
+        Picture("disc/a.png", tmp_path / "a.png").load()
 
 
 def test_shards_elsewhere_give_the_same(place: Path) -> None:
