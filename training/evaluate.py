@@ -37,7 +37,7 @@ from training.opened import Load, Opened
 from training.pictures import Picture
 from training.retrieval import Retrieval
 from training.templates import templates
-from training.zeroshot import Confused, Names, Prompts, Score
+from training.zeroshot import Confused, Labels, Names, Prompts, Score
 
 STEP: Final = "evaluation"
 
@@ -108,7 +108,10 @@ class Result(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Answers:
-    """What was answered, image by image, by keys of classes."""
+    """What was answered, image by image, by keys of classes.
+
+    ``right`` are those that the image shows; an answer that reads the same as one of them is it.
+    """
 
     right: list[list[str]]
     answers: list[str]
@@ -152,9 +155,9 @@ def evaluate(model: Opened, options: Options) -> Evaluated:
         seen, features = _seen(model, name, images, options)
         classification = None
         if embedded is not None:
-            right = zeroshot.right_answers([task.keys(p) for p in seen], classes, prompts)
+            labels = zeroshot.right_answers([task.keys(p) for p in seen], classes, prompts)
             asked = _Asked(classes, embedded, above, task.roots)
-            classification, answers[name] = _classified(features, right, asked)
+            classification, answers[name] = _classified(features, labels, asked)
         found = _retrieved(model, seen, features, options) if options.texts else None
         results.append(Result(name, len(seen), classification, found))
     if not any(result.classification or result.retrieval for result in results):
@@ -323,38 +326,41 @@ class _Asked:
 
 
 def _classified(
-    features: Tensor, right: Sequence[Sequence[int]], asked: _Asked
+    features: Tensor, labels: Labels, asked: _Asked
 ) -> tuple[Classification | None, Answers]:
     """Images that show one of the classes; the others are counted."""
-    rows = [n for n, own in enumerate(right) if own]
-    kept = [right[n] for n in rows]
-    found = zeroshot.classify(features[rows], asked.embedded, kept)
+    rows = [n for n, own in enumerate(labels.own) if own]
+    kept = Labels([labels.own[n] for n in rows], [labels.right[n] for n in rows], labels.twins)
+    if not rows:
+        return None, Answers([], [])
+    found = zeroshot.classify(features[rows], asked.embedded, kept.right)
     scored = zeroshot.score(found, kept, len(asked.classes))
     keys = [one.key for one in asked.classes]
-    answers = Answers([[keys[n] for n in own] for own in kept],
-                      [keys[n] for n in found.answer().tolist()])  # fmt: skip
-    if scored is None:
-        return None, answers
+    answered = [kept.as_own(image, n) for image, n in enumerate(found.answer().tolist())]
+    answers = Answers([[keys[n] for n in own] for own in kept.own], [keys[n] for n in answered])
     made = Classification(
         score=scored,
         choices=len(keys),
-        left_out=len(right) - len(rows),
-        levels=_levels(asked.above, answers),
-        roots=list(_by_root(found.rank.tolist(), kept, asked)),
+        left_out=len(labels.own) - len(rows),
+        levels=_levels(asked, answers, kept),
+        roots=list(_by_root(found.rank.tolist(), kept.own, asked)),
         confused=zeroshot.confused(answers.answers, answers.right),
     )
     return made, answers
 
 
-def _levels(above: Above | None, answers: Answers) -> Levels | None:
-    return None if above is None else levels.measured(above, answers.right, answers.answers)
+def _levels(asked: _Asked, answers: Answers, labels: Labels) -> Levels | None:
+    if asked.above is None:
+        return None
+    right = ([asked.classes[n].key for n in numbers] for numbers in labels.right)
+    return levels.measured(asked.above, answers.right, answers.answers, right)
 
 
 def _by_root(
-    ranked: Sequence[int], right: Sequence[Sequence[int]], asked: _Asked
+    ranked: Sequence[int], labels: Sequence[Sequence[int]], asked: _Asked
 ) -> Iterator[Root]:
     of_root = defaultdict[str, list[int]](list)
-    for rank, own in zip(ranked, right, strict=True):
+    for rank, own in zip(ranked, labels, strict=True):
         for root in {root for number in own for root in asked.classes[number].roots}:
             of_root[root].append(rank)
     for root in (*asked.roots, *sorted(of_root.keys() - asked.roots.keys())):

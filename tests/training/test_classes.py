@@ -143,5 +143,8 @@ def test_classes_of_one_name_are_right_for_each_other_unless_types_tell_them_apa
         Class("lead", ("lead",), "substance"),
     ]
     plain, typed = Prompts(OPENAI), Prompts(OPENAI, types=True)
-    assert right_answers([["planet"], ["lead", "?"], []], classes, plain) == [[0, 1], [2], []]
-    assert right_answers([["planet"]], classes, typed) == [[1]]
+    found = right_answers([["planet"], ["lead", "?"], []], classes, plain)
+    assert found.right == [[0, 1], [2], []]
+    assert found.own == [[1], [2], []]
+    assert [found.as_own(0, n) for n in range(3)] == [1, 1, 2]
+    assert right_answers([["planet"]], classes, typed).right == [[1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,37 @@ def test_embeddings_of_names_are_those_of_open_clip_s_classifier(place: Path) ->
     net, tokenize = model.net, model.tokenize
     theirs = shapes.open_clip.build_zero_shot_classifier(net, tokenize, shapes.CLASSES, OPENAI)
     assert torch.allclose(found, theirs.T, atol=1e-6)
+
+
+def test_a_class_of_the_same_name_is_right_and_counts_for_nothing_else(
+    place: Path, tmp_path: Path
+) -> None:
+    """A planet and a metal: images show the planet, whichever of them was answered."""
+    shards = shapes.write_shards(tmp_path / "shards", {"val": shapes.held_out([2])})
+    twin = {"id": "Q99", "name": "Red  DISC", "roots": ["Q2"]}
+    graph = shapes.write_graph(tmp_path / "graph", twin)
+    options = Options(shards=str(shards), splits=("val",), classes="all", templates="none")
+    model = opened(str(place / "run/model"))
+    with_, without = (
+        evaluate(model, replace(options, graph=graph, quiet=True))
+        for graph in (graph, place / "graph")
+    )
+    one, other = (made.results[0].classification for made in (with_, without))
+    assert one is not None
+    assert other is not None
+    assert one.score.acc1 == other.score.acc1
+    assert one.score.macro_acc1 == other.score.macro_acc1
+    assert one.score.classes == other.score.classes == 8
+    assert one.roots == other.roots  # none of the twin's
+    assert one.confused == other.confused
+    assert one.levels is not None
+    assert other.levels is not None
+    assert one.levels.accuracy == other.levels.accuracy
+    assert one.levels.accuracy[0] == one.score.acc1
+    assert one.levels.chance[0] == pytest.approx(one.score.chance)
+    assert with_.answers["val"] == without.answers["val"]
+    assert matrix(with_.classes, with_.answers["val"])[1].tolist() == matrix(
+        without.classes, without.answers["val"])[1].tolist()  # fmt: skip
 
 
 def test_a_picture_shows_what_was_taken_for_what(place: Path, tmp_path: Path) -> None:
