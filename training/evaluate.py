@@ -30,7 +30,15 @@ from etl.manifest import digest_of_data, read_manifest, tool_versions
 from etl.progress import Progress
 from graph.directory import check_store_of
 from training import levels, pictures, retrieval, zeroshot
-from training.classes import Class, from_file, from_graph, match_alone, match_file, match_graph
+from training.classes import (
+    Class,
+    Matched,
+    from_file,
+    from_graph,
+    match_alone,
+    match_file,
+    match_graph,
+)
 from training.data_index import IMAGES_FILE, shards_in, shards_manifest
 from training.levels import Above, Levels
 from training.opened import Load, Opened
@@ -251,14 +259,7 @@ def _of_folder(folder: Path, options: Options) -> _Task:
     if options.classes == ALL and options.graph is not None:
         there = {one.key for one in classes}
         classes = [*classes, *(c for c in from_graph(options.graph) if c.key not in there)]
-    warnings = []
-    if matched.alone:
-        names = ", ".join(map(repr, matched.alone[:3]))
-        warnings.append(
-            f"{len(matched.alone):,} of {len(folders):,} folders are named as no entity of "
-            f"{options.graph} ({names}{', …' if len(matched.alone) > 3 else ''}): they are asked "
-            "for by that name, and nothing is above them."
-        )
+    warnings = list(_warnings_of(matched, folders, options))
     found = pictures.of_folder(folder, options.texts)
     if options.limit:
         found = sorted(found, key=attrgetter("sha256"))[: options.limit]
@@ -273,6 +274,31 @@ def _of_folder(folder: Path, options: Options) -> _Task:
         {"folders": str(folder), "contents_sha256": contents.hexdigest(), "limit": options.limit},
         warnings,
     )
+
+
+def _warnings_of(matched: Matched, folders: Sequence[str], options: Options) -> Iterator[str]:
+    """What about folders and their classes one should look at."""
+    if matched.by_order:
+        first, key = next((f, k) for f, k in matched.label.items() if k == matched.classes[0].key)
+        yield (
+            f"no folder is named in {options.classes}, so its lines were taken in the order of the "
+            f"folders ({first!r} is {key!r}, and so on): give keys if that is wrong."
+        )
+    if matched.alone:
+        names = ", ".join(map(repr, matched.alone[:3]))
+        yield (
+            f"{len(matched.alone):,} of {len(folders):,} folders are named as no entity of "
+            f"{options.graph} ({names}{', …' if len(matched.alone) > 3 else ''}): they are asked "
+            "for by that name, and nothing is above them."
+        )
+    for some in matched.united[:3]:
+        where = options.graph if options.classes in (SHOWN, ALL) else options.classes
+        yield (
+            f"the folders {' and '.join(map(repr, some))} are one class of {where}, "
+            f"{matched.label[some[0]]!r}: rename them as keys or ids if they are not."
+        )
+    if len(matched.united) > 3:
+        yield f"so are those of {len(matched.united) - 3:,} more classes."
 
 
 def _root_names(graph: Path | None) -> dict[str, str]:

@@ -141,6 +141,22 @@ def test_folders_take_names_from_a_file(place: Path, tmp_path: Path) -> None:
     assert found["classification"]["score"]["classes"] == 8
 
 
+def test_what_about_folders_is_guessed_is_said(place: Path, tmp_path: Path) -> None:
+    for folder in ("0", "1"):
+        (tmp_path / "by number" / folder).mkdir(parents=True)
+        (tmp_path / "by number" / folder / "a.jpg").write_bytes(shapes.jpeg("red disc", int(folder)))
+    (tmp_path / "names.txt").write_text("disc\nbar\n")
+    done = command("--run", place / "run", "--folders", tmp_path / "by number", "--templates",
+                   "none", "--classes", tmp_path / "names.txt")  # fmt: skip
+    assert "in the order of the folders ('0' is 'disc'" in done.stderr
+    for seed, folder in enumerate(("red_disc", "Red disc thing")):
+        (tmp_path / "twice" / folder).mkdir(parents=True)
+        (tmp_path / "twice" / folder / "a.jpg").write_bytes(shapes.jpeg("red disc", seed))
+    done = command("--run", place / "run", "--folders", tmp_path / "twice", "--templates", "none",
+                   "--graph", place / "graph")  # fmt: skip
+    assert "'Red disc thing' and 'red_disc' are one class" in done.stderr
+
+
 def test_without_names_of_classes_shards_are_only_retrieved_from(place: Path) -> None:
     done = command("--run", place / "run", "--images", place / "images/shards")
     assert "only retrieval" in done.stderr
