@@ -14,7 +14,7 @@ from etl.manifest import write_json
 from etl.show import counted, printable
 from etl.source import is_elsewhere
 from training.confusion import draw
-from training.evaluate import Classification, Evaluated, Options, evaluate
+from training.evaluate import FORMAT, STEP, Classification, Evaluated, Options, evaluate
 from training.opened import CONFIG_FILE, opened
 from training.retrieval import Retrieval
 
@@ -183,14 +183,20 @@ def _check_name(name: str) -> None:
 def kept(run: Path) -> dict[str, dict[str, Any]]:
     """Results of a run by name.
 
-    Raises UserError where one can't be read.
+    Raises UserError where one can't be read or is no result of an evaluation.
     """
     import ujson
 
     found = {}
     for path in sorted((run / FOLDER).glob("*.json")):
         try:
-            found[path.stem] = ujson.loads(path.read_bytes())
+            data = ujson.loads(path.read_bytes())
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: can't be read ({error}): evaluate again.") from error
+        if not isinstance(data, dict) or (data.get("step"), data.get("format")) != (STEP, FORMAT):
+            raise UserError(
+                f"{path} is no result of `sparqless evaluate` in the form of this version: move it "
+                "elsewhere, or evaluate again."
+            )
+        found[path.stem] = data
     return found

@@ -22,7 +22,9 @@ from etl.manifest import MANIFEST, digests, read_manifest, write_manifest
 from etl.verify import verify
 from tests.training import shapes
 from training.cards import Known, dataset_card, model_card
+from training.config import as_toml, load
 from training.export import export_model
+from training.inputs import Shards
 from training.markdown import block, code, text, yaml
 from training.opened import opened
 
@@ -51,6 +53,12 @@ def finished(folder: Path, inputs: dict[str, Any]) -> Path:
     return folder
 
 
+def inputs_of(shards: Path, graph: Path) -> dict[str, Any]:
+    """What a run that was trained on these has in its manifest."""
+    made = Shards(load("tiny"), str(shards), graph).inputs
+    return {**made, "processes": 1, "loader.images": 17}
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
@@ -59,8 +67,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     splits = {"train": [*shapes.held_out([1]), (body, other)], "val": shapes.held_out([2])}
     shards = shapes.write_shards(folder / "shards", splits)
     graph = shapes.write_graph(folder / "graph")
-    digest = read_manifest(shards, "shards")["manifest_sha256"]
-    run = finished(folder / "run", {"shards": {"manifest_sha256": digest}})
+    run = finished(folder / "run", inputs_of(shards, graph))
     done = command("evaluate", "--run", run, "--images", shards, "--graph", graph,
                    "--templates", "none")  # fmt: skip
     assert "acc1" in done.stdout
@@ -135,6 +142,9 @@ def test_cards_say_what_the_manifests_do(place: Path) -> None:
     assert "`shapes.json.gz`" in data
     assert 'name = "shapes"' in data
     assert "| [CC0 1.0](https://creativecommons.org/publicdomain/zero/1.0/) | 16 |" in data
+    assert "Wikidata's, which are under [CC0 1.0]" in data
+    assert "aren't part of this" in data  # nor is attribution.parquet
+    assert "isn't recorded" not in card
 
 
 def test_what_isnt_known_is_left_out(place: Path, tmp_path: Path) -> None:
@@ -199,8 +209,11 @@ def test_names_from_data_are_only_text() -> None:
 
 def test_code_spans_and_blocks_cant_be_ended_by_what_is_in_them() -> None:
     assert code("a``b`c") == "``` a``b`c ```"
+    assert code("") == code(" ") == ""
     assert next(block("x\n````\ny")) == "`````"
     assert text("CC BY-SA 4.0") == "CC BY-SA 4.0"
+    assert text("see WWW.evil.test, www") == "see WWW\\.evil.test, www"
+    assert text("_ www.evil.test") == "\\_ www\\.evil.test"
     assert json.loads(yaml('a "b": c\n')) == 'a "b": c'
 
 
@@ -219,7 +232,62 @@ def test_what_cant_be_exported_is_said(place: Path, tmp_path: Path) -> None:
     done = command("export", "model", "--run", place / "run", "--out", tmp_path / "c",
                    "--images", other, code=1)  # fmt: skip
     assert "is not what" in done.stderr
+    twin = {"id": "Q99", "name": "more"}
+    other = shapes.write_graph(tmp_path / "graph", twin)
+    done = command("export", "model", "--run", place / "run", "--out", tmp_path / "c",
+                   "--graph", other, code=1)  # fmt: skip
+    assert "is not what" in done.stderr
     assert not (tmp_path / "c").exists()
+
+
+def test_data_that_a_run_doesnt_record_is_said_to_be_its_maker_s_word(
+    place: Path, tmp_path: Path
+) -> None:
+    run = finished(tmp_path / "run", {})
+    export_model(run, tmp_path / "out", shards=place / "shards", graph=place / "graph")
+    card = (tmp_path / "out/README.md").read_text("utf-8")
+    assert "Which images and entities it was trained on isn't recorded" in card
+
+
+def test_weights_that_arent_the_run_s_are_refused(place: Path, tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", {})
+    shapes.tiny(tmp_path / "other", steps=0, seed=1)
+    weights = "open_clip_model.safetensors"
+    (tmp_path / "other" / weights).replace(run / "model" / weights)
+    done = command("export", "model", "--run", run, "--out", tmp_path / "out", code=1)
+    assert f"{weights} is not what the run wrote there" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_cards_have_no_folders_of_this_machine(tmp_path: Path) -> None:
+    config = load("tiny", [
+        "model.name=/home/me/secret/net.json", "model.weights=/home/me/secret/w.pt",
+        "evaluate.templates=/home/me/secret/t.txt", "data.cache=/home/me/secret",
+    ])  # fmt: skip
+    config.text["filter"] = {"keep_lists": ["/home/me/a.json", '/home/me/b "c.json']}
+    config.text["skip_sources"] = ["llm:org/model"]
+    card = model_card(
+        Known(
+            name="x",
+            model={},
+            run={"counts": {"steps": 1, "images": 1}, "config": {"model": {"name": "/home/me/net.json"}}},
+            config=as_toml(config),
+        )
+    )
+    assert "/home" not in card
+    assert "secret/" not in card
+    assert "`net.json`" in card
+    assert 'weights = "w.pt"' in card
+    assert r'keep_lists = ["a.json", "b \"c.json"]' in card
+    assert '"llm:org/model"' in card
+
+
+def test_another_file_among_the_evaluations_is_named(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", {})
+    (run / "evaluations").mkdir()
+    (run / "evaluations/mine.json").write_text('{"acc": 1}')
+    done = command("export", "model", "--run", run, "--out", tmp_path / "out", code=1)
+    assert "mine.json is no result of `sparqless evaluate`" in done.stderr
 
 
 # --- a hub --------------------------------------------------------------------------------------
