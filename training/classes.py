@@ -66,15 +66,15 @@ def from_file(path: Path) -> list[Class]:
         raise UserError(f"{path}: can't be read as class names ({error}).") from error
     if not found:
         raise UserError(f"{path} has no class: give at least one name.")
-    (key, times), *_ = Counter(one.key for one in found).most_common(1)
-    if times > 1:
-        raise _twice(path, key)
+    _check_once(path, (one.key for one in found))
     return found
 
 
-def _twice(path: Path, key: str) -> UserError:
-    other = ", or give a .csv that has a key for each" * (path.suffix.lower() == ".txt")
-    return UserError(f"{path} has the class {key!r} twice; leave one out{other}.")
+def _check_once(path: Path, keys: Iterable[str]) -> None:
+    twice = next((key for key, times in Counter(keys).items() if times > 1), None)
+    if twice is not None:
+        other = ", or give a .csv that has a key for each" * (path.suffix.lower() == ".txt")
+        raise UserError(f"{path} has the class {twice!r} twice; leave one out{other}.")
 
 
 def _from_text(path: Path) -> Iterator[Class]:
@@ -100,9 +100,7 @@ def _from_csv(path: Path) -> Iterator[Class]:
 
 def _from_json(path: Path) -> Iterator[Class]:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        for key, times in Counter(key for key, _ in pairs).items():
-            if times > 1:
-                raise _twice(path, key)
+        _check_once(path, (key for key, _ in pairs))
         return dict(pairs)
 
     read = json.loads(path.read_bytes(), object_pairs_hook=once)
@@ -110,7 +108,7 @@ def _from_json(path: Path) -> Iterator[Class]:
     if isinstance(data, list):
         yield from (_made(name, [name]) for name in data)
     elif all(_is_of_imagenet(key, value) for key, value in data.items()):
-        yield from (_made(key, [name.replace("_", " ")]) for key, name in data.values())
+        yield from (_made(value[0], [value[1].replace("_", " ")]) for value in data.values())
     else:
         for key, names in data.items():
             yield _made(key, [names] if isinstance(names, str) else names)

@@ -8,10 +8,10 @@ embeddings, normalised again).
 share of images; macro accuracy the mean over classes of the share of the images that show the
 class: with one class an image these are the usual ones.
 
-**Twins**: classes with the very same sentences can't be told apart by anybody. Each is right for the
-other, in ranks and in what a guess would have; which of them was answered is chance, so where one is
-the image's own, that is taken for the answer. An image shows its own classes alone, though: what is
-counted by class or root, or by how far off a mistake is, is counted by those.
+**Twins**: classes with the very same sentences can't be told apart by anybody. Each is right for
+the other, in ranks and in what a guess would have; which of them was answered is chance, so where
+one is the image's own, that is taken for the answer. An image shows its own classes alone, though:
+what is counted by class or root, or by how far off a mistake is, is counted by those.
 """
 
 from __future__ import annotations

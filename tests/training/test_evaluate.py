@@ -144,7 +144,9 @@ def test_folders_take_names_from_a_file(place: Path, tmp_path: Path) -> None:
 def test_what_about_folders_is_guessed_is_said(place: Path, tmp_path: Path) -> None:
     for folder in ("0", "1"):
         (tmp_path / "by number" / folder).mkdir(parents=True)
-        (tmp_path / "by number" / folder / "a.jpg").write_bytes(shapes.jpeg("red disc", int(folder)))
+        (tmp_path / "by number" / folder / "a.jpg").write_bytes(
+            shapes.jpeg("red disc", int(folder))
+        )
     (tmp_path / "names.txt").write_text("disc\nbar\n")
     done = command("--run", place / "run", "--folders", tmp_path / "by number", "--templates",
                    "none", "--classes", tmp_path / "names.txt")  # fmt: skip
