@@ -17,12 +17,29 @@ import pyarrow.parquet as pq
 
 from download.licences import licences
 from download.pack.splits import SPLITS
-from download.pack.tables import ATTRIBUTION_FILE
 from etl.show import counted, in_bytes
 from training.markdown import block, code, table, text, yaml
 
 MODEL_CARD: Final = "README.md"
 DATASET_CARD: Final = "DATASET.md"
+#: As download.pack.tables names it, which isn't imported: it needs torch, and pushing doesn't.
+ATTRIBUTION_FILE: Final = "attribution.parquet"
+
+CARDS: Final = frozenset({MODEL_CARD, DATASET_CARD})
+
+#: The step of an export's manifest.
+STEP: Final = "model"
+
+#: Names of files that an export may have; which tokenizer it has decides.
+EXPORTED: Final = CARDS | {
+    "open_clip_config.json",
+    "open_clip_model.safetensors",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+}
 
 #: Libraries whose versions a card names.
 _LIBRARIES: Final = ("sparqless", "python", "torch", "open_clip_torch")
@@ -101,7 +118,9 @@ def dataset_card(known: Known) -> str:
 
 
 #: Settings of a run that may name files.
-_OF_FILES = re.compile(r"^(?:name|weights|cache|keep_lists|skip_lists|classes|templates) = .*$", re.M)
+_OF_FILES = re.compile(
+    r"^(?:name|weights|cache|keep_lists|skip_lists|classes|templates) = .*$", re.M
+)
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
@@ -243,8 +262,8 @@ def _data(known: Known) -> Iterator[str]:
         yield f"Entities of the recipe {name}: {known.graph['counts']['entities']:,}."
     if known.unsaid:
         yield (
-            f"Which {' and '.join(known.unsaid)} it was trained on isn't recorded by its run: whoever "
-            "exported it says that it were these."
+            f"Which {' and '.join(known.unsaid)} it was trained on isn't recorded by its run: that "
+            "it were these is the word of whoever exported it."
         )
     yield from (f"[{DATASET_CARD}]({DATASET_CARD}) says where all of it came from.", "")
 
@@ -344,6 +363,6 @@ def _licences(found: Mapping[str, int]) -> Iterator[str]:
         yield from (f"… and {len(found) - _MOST:,} more, of {counted(more, 'image')}.", "")
     yield (
         "The images aren't part of this. The creator, licence and page of each, as far as they are "
-        f"known, stand in {code(ATTRIBUTION_FILE)} of the shards that the model was trained on: ask "
-        "whoever made it."
+        f"known, stand in {code(ATTRIBUTION_FILE)} beside the shards that the model was trained "
+        "on: ask whoever made it."
     )

@@ -30,12 +30,19 @@ from etl.manifest import (
 )
 from etl.writing import disk_errors
 from graph.read import manifest_of
-from training.cards import DATASET_CARD, MODEL_CARD, Known, dataset_card, licences_of, model_card
+from training.cards import (
+    DATASET_CARD,
+    MODEL_CARD,
+    STEP,
+    Known,
+    dataset_card,
+    licences_of,
+    model_card,
+)
 from training.data_index import IMAGES_FILE, shards_in, shards_manifest
 from training.evaluation_report import MODEL, kept, model_of
 from training.opened import CONFIG_FILE, opened
 
-STEP: Final = "model"
 RUN_STEP: Final = "run"
 
 #: Names by which transformers knows the two special tokens of CLIP's tokenizer.
@@ -94,10 +101,10 @@ def _check_out(run: Path, out: Path) -> None:
         return
     if not out.is_dir():
         raise UserError(f"{out} is a file: name a directory.")
-    if (out / MANIFEST).exists():
-        read_manifest(out, STEP)  # refuses another step's directory
-        return
-    foreign = sorted(path.name for path in out.iterdir())
+    known = set[str]()
+    if (out / MANIFEST).exists():  # another step's is refused
+        known = {MANIFEST, *read_manifest(out, STEP)["outputs"]}
+    foreign = sorted({path.name for path in out.iterdir()} - known)
     if foreign:
         raise UserError(
             f"{out} holds {foreign[0]!r}, which no export of sparqless wrote there: name a new "
@@ -121,7 +128,9 @@ def _known(run: Path, name: str, shards: Path | None, graph: Path | None, licenc
         if given is not None and recorded is None:
             unsaid.append(what)
         elif given is not None and recorded != digest:
-            raise UserError(f"{given} is not what {run} was trained on: give that, or leave it out.")
+            raise UserError(
+                f"{given} is not what {run} was trained on: give that, or leave it out."
+            )
     config = run / "config.toml"
     return Known(
         name=name,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +20,7 @@ from click.testing import CliRunner, Result
 
 import training.vision  # noqa: F401
 from cli import cli
-from etl.manifest import MANIFEST, digests, read_manifest, write_manifest
+from etl.manifest import MANIFEST, digests, write_manifest
 from etl.verify import verify
 from tests.training import shapes
 from training.cards import Known, dataset_card, model_card
@@ -228,6 +230,12 @@ def test_what_cant_be_exported_is_said(place: Path, tmp_path: Path) -> None:
     (tmp_path / "b" / "mine.txt").write_text("")
     done = command("export", "model", "--run", place / "run", "--out", tmp_path / "b", code=1)
     assert "mine.txt" in done.stderr
+    (tmp_path / "d").mkdir()
+    for path in (place / "out").iterdir():
+        (tmp_path / "d" / path.name).symlink_to(path)
+    (tmp_path / "d" / "LICENSE").write_text("")
+    done = command("export", "model", "--run", place / "run", "--out", tmp_path / "d", code=1)
+    assert "'LICENSE'" in done.stderr
     other = shapes.write_shards(tmp_path / "shards", {"train": shapes.held_out([7])})
     done = command("export", "model", "--run", place / "run", "--out", tmp_path / "c",
                    "--images", other, code=1)  # fmt: skip
@@ -270,7 +278,10 @@ def test_cards_have_no_folders_of_this_machine(tmp_path: Path) -> None:
         Known(
             name="x",
             model={},
-            run={"counts": {"steps": 1, "images": 1}, "config": {"model": {"name": "/home/me/net.json"}}},
+            run={
+                "counts": {"steps": 1, "images": 1},
+                "config": {"model": {"name": "/home/me/net.json"}},
+            },
             config=as_toml(config),
         )
     )
@@ -300,6 +311,9 @@ class Hub(BaseHTTPRequestHandler):
     token = "hf_good"
     files: ClassVar[dict[str, bytes]] = {}
     asked: ClassVar[list[Any]] = []
+    deleted: ClassVar[list[str]] = []
+    there: ClassVar[list[str]] = []
+    private: ClassVar[bool] = False
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length")
@@ -317,6 +331,8 @@ class Hub(BaseHTTPRequestHandler):
             self._answer(200, {"files": files})
         elif "/commit/" in self.path:
             for line in map(json.loads, body.splitlines()):
+                if line["key"] == "deletedFile":
+                    self.deleted.append(line["value"]["path"])
                 if line["key"] == "file":
                     value = line["value"]
                     self.files[value["path"]] = base64.b64decode(value["content"])
@@ -326,7 +342,14 @@ class Hub(BaseHTTPRequestHandler):
             self._answer(404, {"error": "Not found"})
 
     def do_GET(self) -> None:
-        self._answer(404, {"error": "Not found"})
+        if self.path == "/api/models/me/model":
+            names = [{"rfilename": name} for name in self.there or self.files]
+            self._answer(200, {"id": "me/model", "private": self.private, "siblings": names})
+        elif self.path.startswith("/api/models/me/model/tree/main"):
+            files = [{"type": "file", "path": name, "size": 0, "oid": ""} for name in self.there]
+            self._answer(200, files)
+        else:
+            self._answer(404, {"error": "Not found"})
 
     do_HEAD = do_GET  # noqa: N815
 
@@ -357,8 +380,9 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Hub]]:
-    Hub.files.clear()
-    Hub.asked.clear()
+    for kept in (Hub.files, Hub.asked, Hub.deleted, Hub.there):
+        kept.clear()
+    Hub.private = False
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
@@ -376,13 +400,44 @@ def test_an_export_is_pushed_as_it_is(
     place: Path, hub: type[Hub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", hub.token)
+    hub.private = True
     done = command("push", place / "out", "--repo", "me/model", "--private")
+    assert "me/model is private" in done.stderr
     assert done.stdout.rstrip().endswith("/me/model/commit/abc")
     assert hub.asked[0]["name"] == "model"
     assert hub.asked[0]["organization"] == "me"
     assert hub.asked[0].get("private") or hub.asked[0].get("visibility") == "private"
     assert hub.files == {path.name: path.read_bytes() for path in (place / "out").iterdir()}
     assert MANIFEST in hub.files
+
+
+def test_a_public_repository_gets_nothing_that_is_to_be_private(
+    place: Path, hub: type[Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub ignores what is asked of a repository that is there already."""
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    done = command("push", place / "out", "--repo", "me/model", "--private", code=1)
+    assert "is there already, and public" in done.stderr
+    assert not hub.files
+
+
+def test_what_an_earlier_push_put_there_goes_with_it(
+    place: Path, hub: type[Hub], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    export_model(place / "run", tmp_path / "out")  # without a card of data
+    hub.there += ["DATASET.md", "vocab.json", "mine.md"]
+    command("push", tmp_path / "out", "--repo", "me/model")
+    assert not hub.deleted  # what no push of ours has put there is somebody's
+    hub.there += [MANIFEST]
+    done = command("push", tmp_path / "out", "--repo", "me/model")
+    assert hub.deleted == ["DATASET.md"]
+    assert "DATASET.md" in done.stderr
+
+
+def test_pushing_needs_no_torch() -> None:
+    code = "import sys, training.push; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_who_isnt_logged_in_is_told_how(place: Path, hub: type[Hub]) -> None:
@@ -404,10 +459,13 @@ def test_a_refusal_of_the_hub_is_passed_on(
 
 def test_what_was_changed_since_isnt_pushed(place: Path, hub: type[Hub], tmp_path: Path) -> None:
     export_model(place / "run", tmp_path / "out")
-    card = tmp_path / "out/README.md"
-    card.write_bytes(card.read_bytes().replace(b"open_clip", b"OPEN_CLIP"))
+    with (tmp_path / "out/README.md").open("a") as card:
+        card.write("\nNot for medicine.\n")  # which its maker is asked to say
+    command("push", tmp_path / "out", "--repo", "me/model", "--dry-run")
+    config = tmp_path / "out/open_clip_config.json"
+    config.write_bytes(config.read_bytes().replace(b"embed_dim", b"EMBED_DIM"))
     done = command("push", tmp_path / "out", "--repo", "me/model", code=1)
-    assert "README.md" in done.stderr
+    assert "(open_clip_config.json)" in done.stderr
     done = command("push", place / "run", "--repo", "me/model", code=1)
     assert "not of a model" in done.stderr
 
