@@ -1187,6 +1187,12 @@ _run = _path("--run", "Directory of a training run.")
 )
 @_path("--weights", "The weights of a model that is given by its name: .safetensors or .pt.")
 @click.option(
+    "--pretrained-tag",
+    default="",
+    metavar="TAG",
+    help="What open_clip calls these weights (openai, …): sets pixels and activation as they want.",
+)
+@click.option(
     "--images",
     metavar="DIR",
     help="Directory of images, or of their shards: here, or s3://… and the like.",
@@ -1252,6 +1258,7 @@ def evaluate_command(
     run: Path | None,
     model: str | None,
     weights: Path | None,
+    pretrained_tag: str,
     images: str | None,
     splits: tuple[str, ...],
     folders: Path | None,
@@ -1305,7 +1312,14 @@ def evaluate_command(
     )
     saving = Saving(run=run, name=name, out=out, picture=picture)
     found = evaluate_and_keep(
-        model, weights, options, saving, device=device, precision=precision, batch=batch
+        model,
+        weights,
+        options,
+        saving,
+        tag=pretrained_tag,
+        device=device,
+        precision=precision,
+        batch=batch,
     )
     if as_json:
         _print_json(found.as_json())

@@ -173,7 +173,8 @@ def evaluate(model: Opened, options: Options) -> Evaluated:
             "nothing can be evaluated: no image shows a class that is asked for, and fewer than "
             "two have texts; give --graph or --classes FILE, or other images."
         )
-    return Evaluated(results, _about(model, task, options), task.warnings, classes, answers)
+    warnings = [*model.warnings, *task.warnings]
+    return Evaluated(results, _about(model, task, options), warnings, classes, answers)
 
 
 # --- what is evaluated on -----------------------------------------------------------------------
@@ -425,6 +426,8 @@ def _about(model: Opened, task: _Task, options: Options) -> dict[str, Any]:
             "weights_sha256": model.weights_sha256,
             "precision": model.precision,
             "device": model.device.type,
+            "pixels": dict(model.pixels),
+            "quick_gelu": model.quick_gelu,
         },
         "images": task.of,
         "graph": graph,

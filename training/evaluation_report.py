@@ -48,6 +48,7 @@ def evaluate_and_keep(
     options: Options,
     saving: Saving,
     *,
+    tag: str = "",
     device: str = "auto",
     precision: str = "fp32",
     batch: int = 256,
@@ -68,9 +69,8 @@ def evaluate_and_keep(
         raise UserError(f"{saving.out}: there is no directory {saving.out.parent}; make it first.")
     which = model if saving.run is None else str(model_of(saving.run))
     assert which is not None
-    found = evaluate(
-        opened(which, weights, device=device, precision=precision, batch=batch), options
-    )
+    asked = opened(which, weights, tag=tag, device=device, precision=precision, batch=batch)
+    found = evaluate(asked, options)
     if saving.run is not None:
         keep(found, saving.run, name)
     if saving.out is not None:
@@ -103,12 +103,25 @@ def _draw(found: Evaluated, picture: Path) -> None:
 
 def rows(found: Evaluated) -> Iterator[Row]:
     """Name, figure and remark of every line of the table."""
+    yield from _pixels(found.about["model"])
     for result in found.results:
         yield printable(result.name), f"{result.images:,}", "images"
         if result.classification is not None:
             yield from _classification(result.classification)
         if result.retrieval is not None:
             yield from _retrieval(result.retrieval)
+
+
+def _pixels(model: dict[str, Any]) -> Iterator[Row]:
+    pixels = dict(model["pixels"])
+    if not pixels:
+        return
+    size = pixels.get("size", "")
+    side = " × ".join(map(str, dict.fromkeys(size))) if isinstance(size, list) else str(size)
+    mean, std = (" ".join(f"{v:.3g}" for v in pixels.get(name, ())) for name in ("mean", "std"))
+    activation = "QuickGELU" if model["quick_gelu"] else "no QuickGELU"
+    how = (str(pixels[name]) for name in ("interpolation", "resize_mode") if name in pixels)
+    yield "pixels", side, f"{', '.join(how)}, mean {mean}, std {std}; {activation}"
 
 
 def _classification(found: Classification) -> Iterator[Row]:

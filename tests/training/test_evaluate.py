@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -186,6 +189,85 @@ def test_a_model_of_open_clip_takes_weights_of_this_disk(place: Path, tmp_path: 
     done = command("--model", "by-name", "--weights", tmp_path / "evil.pt", *images, code=1)
     assert "evil.pt can't be loaded" in done.stderr
     assert not (tmp_path / "unpickled").exists()
+
+
+def test_weights_by_a_name_may_want_other_pixels(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file says neither how pixels are normalised nor which activation it was trained with."""
+    for name in ("by-tag", "by-tag-quickgelu"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(shapes.TINY))
+        shapes.open_clip.add_model_config(tmp_path / f"{name}.json")
+    half = (0.5, 0.5, 0.5)
+    odd = {"mean": half, "std": half, "interpolation": "bilinear", "quick_gelu": True}
+    known = shapes.open_clip.pretrained._PRETRAINED
+    monkeypatch.setitem(known, "by-tag", {"odd": odd})
+    weights = place / "run/model/open_clip_model.safetensors"
+    arguments = ("--model", "by-tag", "--weights", weights, "--folders", place / "folders",
+                 "--templates", "none")  # fmt: skip
+    done = command(*arguments)
+    assert "its weights odd want others: give --pretrained-tag" in done.stderr
+    assert "--model by-tag-quickgelu" in done.stderr
+    assert "mean 0.481 0.458 0.408, std 0.269 0.261 0.276; no QuickGELU" in done.stdout
+    done = command(*arguments, "--pretrained-tag", "odd", "--json")
+    assert not done.stderr.count("Warning")
+    model = json.loads(done.stdout)["model"]
+    assert model["quick_gelu"]
+    assert model["pixels"] == {"size": [32, 32], "mean": [*half], "std": [*half],
+                               "interpolation": "bilinear", "resize_mode": "shortest"}  # fmt: skip
+    found = opened("by-tag", weights, tag="odd").preprocess(Image.new("RGB", (9, 9), "white"))
+    assert bool((found == 1).all())
+    done = command(*arguments, "--pretrained-tag", "even", code=1)
+    assert "open_clip's for by-tag are: odd" in done.stderr
+
+
+def folder_with(place: Path, folder: Path, tower: str, **settings: Any) -> Path:
+    """The model of `place`, whose config says otherwise."""
+    folder.mkdir()
+    for path in (place / "run/model").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"][tower] |= settings
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_model_s_folder_fetches_nothing(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def refused(host: str, *_: Any, **__: Any) -> Any:
+        asked.append(host)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+    name = "hf-hub:evil/model"
+    folder = folder_with(place, tmp_path / "model", "vision_cfg", timm_model_name=name)
+    with pytest.raises(UserError, match="can't be loaded"):
+        opened(str(folder))
+    assert not asked
+
+
+def test_a_model_s_folder_runs_nothing(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, Any]] = []
+
+    class AutoTokenizer:
+        @staticmethod
+        def from_pretrained(_: str, **options: Any) -> object:
+            told.append(options)
+            return object()
+
+    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(AutoTokenizer=AutoTokenizer))
+    asks = {"hf_tokenizer_name": "evil/model", "tokenizer_kwargs": {"trust_remote_code": True}}
+    with pytest.raises(UserError, match="trust_remote_code, which might run"):
+        opened(str(folder_with(place, tmp_path / "a", "text_cfg", **asks)))
+    assert not told
+    asks["tokenizer_kwargs"] = {"clean": "canonicalize"}
+    opened(str(folder_with(place, tmp_path / "b", "text_cfg", **asks)))
+    assert told[0]["trust_remote_code"] is False
 
 
 def test_texts_are_as_long_as_the_weights_were_trained_with(tmp_path: Path) -> None:
