@@ -144,7 +144,7 @@ def test_the_templates_are_those_that_open_clip_has() -> None:
 
 def test_templates_come_from_a_file_and_have_one_place(tmp_path: Path) -> None:
     path = tmp_path / "two.txt"
-    path.write_text("a photo of {}.\n\n{}, seen from above\n")
+    path.write_text("a photo of {}.\n\n{}, seen from above\n", "utf-8-sig")  # as of Windows
     assert templates(str(path)) == ("a photo of {}.", "{}, seen from above")
     path.write_text("a photo\n")
     with pytest.raises(UserError, match="'a photo' has 0 places"):
