@@ -91,10 +91,11 @@ def embeddings(
         made = model.texts(texts, tick)
         means = _normal(made.view(len(some), per_name, -1).mean(1))
         if found is None:
-            found = means.new_zeros(len(classes), means.shape[1])
-        found.index_add_(0, torch.tensor([n for n, _ in some], device=means.device), means)
+            device, found = means.device, torch.zeros(len(classes), means.shape[1])
+        # on the CPU, which adds in their order: a GPU adds as it comes, and other last bits
+        found.index_add_(0, torch.tensor([n for n, _ in some]), means.cpu())
     assert found is not None, "there is a class"
-    return _normal(found)  # of a sum as of a mean
+    return _normal(found.to(device))  # of a sum as of a mean
 
 
 def _normal(vectors: Tensor) -> Tensor:
