@@ -159,6 +159,7 @@ def evaluate(model: Opened, options: Options) -> Evaluated:
     above = _above(options, classes)
     embedded = _embedded(model, classes, prompts, options) if classes else None
     results, answers = list[Result](), dict[str, Answers]()
+    warnings = [*model.warnings, *task.warnings]
     for name, images in task.sets.items():
         seen, features = _seen(model, name, images, options)
         classification = None
@@ -166,6 +167,8 @@ def evaluate(model: Opened, options: Options) -> Evaluated:
             labels = zeroshot.right_answers([task.keys(p) for p in seen], classes, prompts)
             asked = _Asked(classes, embedded, above, task.roots)
             classification, answers[name] = _classified(features, labels, asked)
+            if classification is None:
+                warnings.append(_unshown(name, classes, options))
         found = _retrieved(model, seen, features, options) if options.texts else None
         results.append(Result(name, len(seen), classification, found))
     if not any(result.classification or result.retrieval for result in results):
@@ -173,8 +176,17 @@ def evaluate(model: Opened, options: Options) -> Evaluated:
             "nothing can be evaluated: no image shows a class that is asked for, and fewer than "
             "two have texts; give --graph or --classes FILE, or other images."
         )
-    warnings = [*model.warnings, *task.warnings]
     return Evaluated(results, _about(model, task, options), warnings, classes, answers)
+
+
+def _unshown(name: str, classes: Sequence[Class], options: Options) -> str:
+    keys = ", ".join(repr(one.key) for one in classes[:2])
+    where = options.graph if options.classes in (SHOWN, ALL) else options.classes
+    return (
+        f"no image of {name} shows one of the {len(classes):,} classes of {where} ({keys}, …), so "
+        "none was classified: images of shards have ids of entities (Q144), which a .csv may give "
+        "as key."
+    )
 
 
 # --- what is evaluated on -----------------------------------------------------------------------
@@ -432,9 +444,10 @@ def _about(model: Opened, task: _Task, options: Options) -> dict[str, Any]:
         "images": task.of,
         "graph": graph,
         "options": {
-            "classes": options.classes,
+            "classes": Path(options.classes).name,
             "classes_sha256": digest_of_data(msgspec.to_builtins(task.classes)),
-            "templates": options.templates,
+            "templates": Path(options.templates).name,
+            "templates_sha256": digest_of_data(list(templates(options.templates))),
             "names": options.names,
             "types": options.types,
             "texts": options.texts,

@@ -10,11 +10,22 @@ from typing import Any, Final
 
 from download.figures import format_of
 from etl.errors import UserError
-from etl.manifest import write_json
+from etl.manifest import MANIFEST, read_manifest, write_json
 from etl.show import counted, printable
 from etl.source import is_elsewhere
 from training.confusion import draw
-from training.evaluate import FORMAT, STEP, Classification, Evaluated, Options, evaluate
+from training.data_index import IMAGES_FILE, shards_in, shards_manifest
+from training.evaluate import (
+    ALL,
+    FORMAT,
+    HELD_OUT,
+    SHOWN,
+    STEP,
+    Classification,
+    Evaluated,
+    Options,
+    evaluate,
+)
 from training.opened import CONFIG_FILE, opened
 from training.retrieval import Retrieval
 
@@ -72,12 +83,37 @@ def evaluate_and_keep(
     asked = opened(which, weights, tag=tag, device=device, precision=precision, batch=batch)
     found = evaluate(asked, options)
     if saving.run is not None:
+        found.warnings.extend(_seen_before(saving.run, options))
+    if saving.run is not None:
         keep(found, saving.run, name)
     if saving.out is not None:
         write_json(saving.out, found.as_json())
     if saving.picture is not None:
         _draw(found, saving.picture)
     return found
+
+
+def _seen_before(run: Path, options: Options) -> Iterator[str]:
+    """Whether a run may have been trained on what is held out of other shards."""
+    if options.shards is None or not set(HELD_OUT) & set(options.splits):
+        return
+    if not (run / MANIFEST).is_file():
+        return
+    shards = shards_in(options.shards)
+    made = shards_manifest(shards)
+    own = read_manifest(run, "run").get("inputs", {}).get("shards")  # as training.inputs has it
+    if own is None or own == made["outputs"][IMAGES_FILE]["sha256"]:
+        return
+    earlier = made.get("options", {}).get("splits_from")
+    unless = (
+        f"unless {earlier}, which they were packed with as --splits-from, is that"
+        if earlier
+        else "since they were packed without --splits-from that"
+    )
+    yield (
+        f"{shards} isn't what {run} was trained on, so it may have been trained on images that are "
+        f"held out there, {unless}."
+    )
 
 
 def model_of(run: Path) -> Path:
@@ -167,11 +203,25 @@ def _percent(share: float) -> str:
 
 
 def default_name(options: Options) -> str:
-    """What results are called: ``living-shards-openai``, ``imagenet-val-none``."""
+    """What results are called: ``living-shards-openai``, ``imagenet-val-none-synonyms``.
+
+    By all that isn't as it is by default, so that one result doesn't replace another's.
+    """
     where = options.shards or str(options.folders or "")
     place = PurePosixPath(where) if is_elsewhere(where) else Path(where).resolve()
-    first = f"first-{options.limit}" * bool(options.limit)
-    parts = [place.parent.name, place.name, Path(options.templates).stem, first]
+    plain = Options()
+    classes = {SHOWN: "", ALL: "all-classes"}.get(options.classes, Path(options.classes).stem)
+    parts = [
+        place.parent.name,
+        place.name,
+        Path(options.templates).stem,
+        {"name": "", "all": "all-names"}.get(options.names, options.names),
+        "types" * options.types,
+        classes,
+        "-".join(options.splits) if options.shards and options.splits != plain.splits else "",
+        f"{options.texts}-texts" if options.texts != plain.texts else "",
+        f"first-{options.limit}" * bool(options.limit),
+    ]
     return _UNFIT.sub("-", "-".join(part for part in parts if part)).strip("-.")
 
 

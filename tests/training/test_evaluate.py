@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 from dataclasses import replace
@@ -20,11 +21,12 @@ from safetensors.torch import load_file, save_file
 import training.vision  # noqa: F401
 from cli import cli
 from etl.errors import UserError
-from etl.manifest import MANIFEST
+from etl.manifest import MANIFEST, read_manifest, write_manifest
 from tests.training import shapes
 from training.classes import Class
 from training.confusion import matrix
 from training.evaluate import Answers, Options, evaluate
+from training.evaluation_report import default_name
 from training.opened import of_network, opened
 from training.pictures import SUFFIXES, Picture
 from training.templates import OPENAI
@@ -454,6 +456,63 @@ def test_shards_elsewhere_give_the_same(place: Path) -> None:
         for images in (shards, f"file://{shards}")
     )  # fmt: skip
     assert here["sets"] == there["sets"]
+
+
+def test_shards_that_a_run_wasnt_trained_on_may_hold_out_what_it_has_seen(
+    place: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(place / "run" / "model", run / "model")
+    ours, others = place / "images" / "shards", tmp_path / "again"
+    shapes.write_shards(others, {"val": shapes.held_out([1]), "train": shapes.held_out([2])})
+    digest = read_manifest(ours, "shards")["outputs"]["images.parquet"]["sha256"]
+    write_manifest(run, {"step": "run", "inputs": {"shards": digest}, "outputs": {}})
+    arguments = ("--run", run, "--split", "val", "--images")
+    assert "trained on" not in command(*arguments, ours).stderr
+    done = command(*arguments, others, "--name", "again")
+    said = f"{others} isn't what {run} was trained on, so it may have been trained on images"
+    assert said in done.stderr
+    assert said in json.loads((run / "evaluations/again.json").read_text())["warnings"][-1]
+    assert said not in command("--run", run, "--split", "train", "--images", others).stderr
+
+
+def test_results_of_other_options_have_other_names(place: Path) -> None:
+    shards = Options(shards="data/living/shards", templates="none")
+    changes: list[dict[str, Any]] = [
+        {}, {"names": "all"}, {"names": "synonyms"}, {"types": True}, {"classes": "all"},
+        {"classes": "/a/birds.csv"}, {"splits": ("val",)}, {"limit": 9}, {"texts": 1},
+        {"templates": "openai"},
+    ]  # fmt: skip
+    names = [default_name(replace(shards, **change)) for change in changes]
+    assert names[0] == "living-shards-none"
+    assert names[1] == "living-shards-none-all-names"
+    assert names[5] == "living-shards-none-birds"
+    assert len({*names}) == len(names)
+
+
+def test_results_have_digests_and_no_paths_of_classes_and_templates(
+    place: Path, tmp_path: Path
+) -> None:
+    found = []
+    for number, templates in enumerate(("a {}.", "a {}.", "the {}.")):
+        (tmp_path / str(number)).mkdir()
+        path = tmp_path / str(number) / "mine.txt"
+        path.write_text(f"{templates}\n")
+        done = command("--run", place / "run", "--folders", place / "folders", "--json",
+                       "--templates", path)  # fmt: skip
+        found.append(json.loads(done.stdout)["options"])
+    assert found[0]["templates"] == "mine.txt"
+    assert found[0] == found[1]
+    assert found[0]["templates_sha256"] != found[2]["templates_sha256"]
+
+
+def test_classes_that_no_image_shows_are_said(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("red disc\nred bar\n")  # names, where labels are ids
+    done = command("--run", place / "run", "--images", place / "images/shards", "--classes",
+                   tmp_path / "names.txt", "--split", "val")  # fmt: skip
+    assert "image to text" in done.stdout
+    assert "no image of val shows one of the 2 classes of" in done.stderr
+    assert "'red disc', 'red bar'" in done.stderr
 
 
 def test_a_limit_takes_the_first_of_each_split_by_digest(place: Path) -> None:
