@@ -273,7 +273,8 @@ def _of_folder(folder: Path, options: Options) -> _Task:
         there = {one.key for one in classes}
         classes = [*classes, *(c for c in from_graph(options.graph) if c.key not in there)]
     warnings = list(_warnings_of(matched, folders, options))
-    found = pictures.of_folder(folder, options.texts)
+    with Progress("reading files", None, unit="file", quiet=options.quiet) as progress:
+        found = pictures.of_folder(folder, options.texts, options.workers, progress.add)
     if options.limit:
         found = sorted(found, key=attrgetter("sha256"))[: options.limit]
     contents = hashlib.sha256()
@@ -372,7 +373,7 @@ def _classified(
     kept = Labels([labels.own[n] for n in rows], [labels.right[n] for n in rows], labels.twins)
     if not rows:
         return None, Answers([], [])
-    found = zeroshot.classify(features[rows], asked.embedded, kept.right)
+    found = zeroshot.classify(_those(features, rows), asked.embedded, kept.right)
     scored = zeroshot.score(found, kept, len(asked.classes))
     keys = [one.key for one in asked.classes]
     answered = [kept.as_own(image, n) for image, n in enumerate(found.answer().tolist())]
@@ -421,7 +422,12 @@ def _retrieved(
     total = 2 * len(pairs.texts) + len(rows)
     with Progress("retrieving", total, unit="text", quiet=options.quiet) as progress:
         texts = model.texts(pairs.texts, progress.add)
-        return retrieval.measured(features[rows], texts, pairs, progress.add)
+        return retrieval.measured(_those(features, rows), texts, pairs, progress.add)
+
+
+def _those(features: Tensor, rows: Sequence[int]) -> Tensor:
+    """Some rows; all of them without a copy, which would be 2 GB for a million images."""
+    return features if len(rows) == len(features) else features[rows]
 
 
 def _about(model: Opened, task: _Task, options: Options) -> dict[str, Any]:

@@ -16,7 +16,8 @@ import hashlib
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -143,23 +144,37 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def of_folder(folder: Path, texts: int) -> list[Picture]:
+def of_folder(
+    folder: Path, texts: int, workers: int = 1, tick: Callable[[int], None] = lambda _: None
+) -> list[Picture]:
     """Images of a folder's classes, by path; a label is the name of the class's folder.
+
+    All files are read for their digests before one is looked at, by so many threads; ``tick`` is
+    told of files.
 
     Raises UserError where a file can't be read.
     """
     found: dict[bytes, Picture] = {}
-    for name in folders_in(folder):
-        for path in _files(folder / name):
-            content = hashlib.sha256(path.read_bytes()).digest()
-            key = path.relative_to(folder).as_posix()
-            picture = found.setdefault(content, Picture(key, path, sha256=content))
-            if name not in picture.labels:
-                picture.labels.append(name)
-            picture.texts += [t for t in _captions(path) if t not in picture.texts]
+    with ThreadPoolExecutor(workers) as pool:
+        for name in folders_in(folder):
+            paths = list(_files(folder / name))
+            for path, content in zip(paths, pool.map(_digest, paths), strict=True):
+                tick(1)
+                key = path.relative_to(folder).as_posix()
+                picture = found.setdefault(content, Picture(key, path, sha256=content))
+                if name not in picture.labels:
+                    picture.labels.append(name)
+                picture.texts += [t for t in _captions(path) if t not in picture.texts]
     for picture in found.values():
         del picture.texts[texts:]
     return list(found.values())
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror}).") from error
 
 
 def _captions(path: Path) -> list[str]:

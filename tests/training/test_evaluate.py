@@ -28,7 +28,7 @@ from training.confusion import matrix
 from training.evaluate import Answers, Options, evaluate
 from training.evaluation_report import default_name
 from training.opened import of_network, opened
-from training.pictures import SUFFIXES, Picture
+from training.pictures import SUFFIXES, Picture, of_folder
 from training.templates import OPENAI
 from training.zeroshot import Prompts, asked, embeddings
 
@@ -126,6 +126,12 @@ def test_one_file_in_two_folders_is_one_image_with_two_right_classes(
     assert [len(own) for own in found.answers[result.name].right] == [2, 1]
     assert result.retrieval is not None
     assert result.retrieval.t2i.questions == 2  # "a disc" is one text
+
+
+def test_threads_that_read_are_of_no_consequence(place: Path) -> None:
+    one, four = (of_folder(place / "folders", 5, workers) for workers in (1, 4))
+    assert one == four
+    assert len(one) == 16
 
 
 def test_folders_take_names_and_levels_from_a_data_set(place: Path) -> None:
