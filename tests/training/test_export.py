@@ -435,6 +435,19 @@ def test_what_an_earlier_push_put_there_goes_with_it(
     assert "DATASET.md" in done.stderr
 
 
+def test_what_isnt_installed_is_named(
+    place: Path, hub: type[Hub], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    done = command("push", place / "out", "--repo", "me/model", code=1)
+    assert done.stderr.startswith("Error: training needs huggingface_hub, which isn't installed")
+    for name in ("training.export", "training.opened"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    done = command("export", "model", "--run", place / "run", "--out", tmp_path / "out", code=1)
+    assert done.stderr.startswith("Error: training needs torch, which isn't installed")
+
+
 def test_pushing_needs_no_torch() -> None:
     code = "import sys, training.push; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
