@@ -312,7 +312,7 @@ def _warnings_of(matched: Matched, folders: Sequence[str], options: Options) -> 
             f"{matched.label[some[0]]!r}: rename them as keys or ids if they are not."
         )
     if len(matched.united) > 3:
-        yield f"so are those of {len(matched.united) - 3:,} more classes."
+        yield f"the folders of {len(matched.united) - 3:,} more classes are one, too."
 
 
 def _root_names(graph: Path | None) -> dict[str, str]:

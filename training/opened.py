@@ -296,17 +296,20 @@ def _doubts(name: str, pixels: Mapping[str, Any], quick_gelu: bool) -> Iterator[
     for tag in open_clip.list_pretrained_tags_by_model(name):
         found = open_clip.get_pretrained_cfg(name, tag)
         wanted = _plain(found)
+        wanted.pop("size", None)  # which is the network's
         differs = any(pixels.get(key) != value for key, value in wanted.items())
         if differs or bool(found.get("quick_gelu")) != quick_gelu:
             others.append(tag)
-    if others:
-        yield (
-            f"{name} is used with open_clip's defaults for pixels and activation, and its weights "
-            f"{', '.join(others)} want others: give --pretrained-tag if yours are some of these."
-        )
     quick = f"{name}-quickgelu"
+    remedies = ["give --pretrained-tag if yours are some of these"] if others else []
     if quick in open_clip.list_models() and not quick_gelu:
-        yield f"Weights that were trained with QuickGELU, as OpenAI's, want --model {quick}."
+        remedies.append(f"give --model {quick} if yours were trained with QuickGELU")
+    if remedies:
+        said = f", and its weights {', '.join(others)} want others" if others else ""
+        yield (
+            f"{name} is used with open_clip's defaults for pixels and activation{said}: "
+            f"{', or '.join(remedies)}."
+        )
 
 
 #: What a config may ask of a tokenizer: open_clip's own configs ask for the first two.
