@@ -336,7 +336,14 @@ def _safely(name: str) -> dict[str, bool]:
             f"{name}: its config asks for a tokenizer with {', '.join(more)}, which might run what "
             "it brings along: look into text_cfg.tokenizer_kwargs, and remove that if you can."
         )
-    return {"trust_remote_code": False} if texts.get("hf_tokenizer_name") else {}
+    if texts.get("hf_tokenizer_name"):
+        return {"trust_remote_code": False}
+    if "siglip" in name.lower() and not name.startswith(_LOCAL):
+        raise UserError(
+            f"{name}: open_clip would fetch SigLIP's tokenizer, going by that name: rename the "
+            "file, or say which one it has (text_cfg.hf_tokenizer_name)."
+        )
+    return {}
 
 
 @contextmanager

@@ -254,6 +254,9 @@ def test_a_model_s_folder_fetches_nothing(
     folder = folder_with(place, tmp_path / "model", "vision_cfg", timm_model_name=name)
     with pytest.raises(UserError, match="can't be loaded"):
         opened(str(folder))
+    (tmp_path / "my-siglip.json").write_text(json.dumps(shapes.TINY))
+    with pytest.raises(UserError, match="would fetch SigLIP's tokenizer"):
+        opened(str(tmp_path / "my-siglip.json"), folder / "open_clip_model.safetensors")
     assert not asked
 
 
