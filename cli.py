@@ -1233,7 +1233,7 @@ def _silent(_: str) -> None:
 def _lacking_torch(error: ModuleNotFoundError) -> Exception:
     """What to say where the libraries of the extra `train` aren't there."""
     name = (error.name or "").partition(".")[0]
-    if name not in ("torch", "torchvision", "open_clip", "safetensors"):
+    if name not in ("torch", "torchvision", "open_clip", "safetensors", "huggingface_hub"):
         return error
     return UserError(
         f"training needs {name}, which isn't installed: install torch and torchvision as torch's "
@@ -1252,6 +1252,12 @@ _run = _path("--run", "Directory of a training run.")
     help="Instead of a run: a directory in open_clip's layout, a name of its models, a config.",
 )
 @_path("--weights", "The weights of a model that is given by its name: .safetensors or .pt.")
+@click.option(
+    "--pretrained-tag",
+    default="",
+    metavar="TAG",
+    help="What open_clip calls these weights (openai, …): sets pixels and activation as they want.",
+)
 @click.option(
     "--images",
     metavar="DIR",
@@ -1318,6 +1324,7 @@ def evaluate_command(
     run: Path | None,
     model: str | None,
     weights: Path | None,
+    pretrained_tag: str,
     images: str | None,
     splits: tuple[str, ...],
     folders: Path | None,
@@ -1371,7 +1378,14 @@ def evaluate_command(
     )
     saving = Saving(run=run, name=name, out=out, picture=picture)
     found = evaluate_and_keep(
-        model, weights, options, saving, device=device, precision=precision, batch=batch
+        model,
+        weights,
+        options,
+        saving,
+        tag=pretrained_tag,
+        device=device,
+        precision=precision,
+        batch=batch,
     )
     if as_json:
         _print_json(found.as_json())
@@ -1562,8 +1576,10 @@ def export_model_command(
       sparqless export model --run data/runs/tiny --out data/models/tiny \
 --images data/sample/images/entitynet --graph data/sample/graph/entitynet
     """
-    from training.export import export_model
-
+    try:
+        from training.export import export_model
+    except ModuleNotFoundError as error:
+        raise _lacking_torch(error) from error
     found = export_model(run, out, name=name, shards=images, graph=graph, licence=licence)
     outputs = found["outputs"]
     if as_json:
@@ -1621,7 +1637,7 @@ def export_table_command(graph: Path, table: str, format_: str, out: str) -> Non
 @cli.command(name="push")
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--repo", required=True, metavar="NAME", help="Repository: you/name, or name alone.")
-@click.option("--private", is_flag=True, help="Make it a private one, where it is made.")
+@click.option("--private", is_flag=True, help="If it is made, make it private.  [public]")
 @click.option("--message", default="", help="Of the commit.")
 @click.option("--dry-run", is_flag=True, help="Say what would be put there, and do nothing.")
 @_json
@@ -1637,17 +1653,20 @@ def push_command(
     Example:
       sparqless push data/models/tiny --repo you/tiny --dry-run
     """
-    from training.push import files_of, push
+    from training.push import push
 
-    files = files_of(directory)
-    commit = ""
-    if not dry_run:
-        commit = push(directory, repo, private=private, message=message)
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    try:
+        done = push(directory, repo, private=private, message=message, dry_run=dry_run, say=say)
+    except ModuleNotFoundError as error:
+        raise _lacking_torch(error) from error
     if as_json:
-        _print_json({"repo": repo, "files": files, "commit": commit})
+        _print_json({"repo": repo, "files": done.files, "commit": done.commit})
         return
-    _table((name, f"{size:,}", "bytes") for name, size in files.items())
-    click.echo(commit or f"Nothing was put into {repo}: leave --dry-run out.")
+    _table((name, f"{size:,}", "bytes") for name, size in done.files.items())
+    click.echo(done.commit or f"Nothing was put into {repo}: leave --dry-run out.")
 
 
 @cli.command(name="gaps")

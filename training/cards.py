@@ -1,11 +1,12 @@
 """What is said of a model and of its data to whoever gets them: from manifests, and nothing else.
 
-What isn't known is left out; nothing is judged, promised or guessed. The same manifests give the
-same bytes.
+What isn't known is left out; nothing is judged, promised or guessed. Of files of this machine only
+the names are told, not where they stand. The same manifests give the same bytes.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,17 +17,37 @@ import pyarrow.parquet as pq
 
 from download.licences import licences
 from download.pack.splits import SPLITS
-from download.pack.tables import ATTRIBUTION_FILE
 from etl.show import counted, in_bytes
 from training.markdown import block, code, table, text, yaml
 
 MODEL_CARD: Final = "README.md"
 DATASET_CARD: Final = "DATASET.md"
+#: As download.pack.tables names it, which isn't imported: it needs torch, and pushing doesn't.
+ATTRIBUTION_FILE: Final = "attribution.parquet"
+
+CARDS: Final = frozenset({MODEL_CARD, DATASET_CARD})
+
+#: The step of an export's manifest.
+STEP: Final = "model"
+
+#: Names of files that an export may have; which tokenizer it has decides.
+EXPORTED: Final = CARDS | {
+    "open_clip_config.json",
+    "open_clip_model.safetensors",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+}
 
 #: Libraries whose versions a card names.
 _LIBRARIES: Final = ("sparqless", "python", "torch", "open_clip_torch")
 
 _MOST: Final = 50  # rows of a table
+
+#: https://www.wikidata.org/wiki/Wikidata:Licensing
+_WIKIDATA: Final = "[CC0 1.0](https://creativecommons.org/publicdomain/zero/1.0/)"
 
 Map = Mapping[str, Any]
 
@@ -44,6 +65,7 @@ class Known:
     licences: Mapping[str, int] = field(default_factory=dict)  # images by licence, "" for unknown
     graph: Map = field(default_factory=dict)  # manifest of a data set
     licence: str = ""  # of the model, which its maker says
+    unsaid: Sequence[str] = ()  # "images", "entities": which they were isn't in the run's manifest
 
     @property
     def data(self) -> bool:
@@ -95,6 +117,26 @@ def dataset_card(known: Known) -> str:
     return _joined(lines)
 
 
+#: Settings of a run that may name files.
+_OF_FILES = re.compile(
+    r"^(?:name|weights|cache|keep_lists|skip_lists|classes|templates) = .*$", re.M
+)
+_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+def _without_folders(config: str) -> str:
+    """A run's config.toml, with the names alone of the files that it was told of."""
+
+    def name(value: re.Match[str]) -> str:
+        return f'"{_file_name(value[1])}"'
+
+    return _OF_FILES.sub(lambda line: _STRING.sub(name, line[0]), config)
+
+
+def _file_name(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
 def _joined(lines: Sequence[str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
@@ -103,7 +145,7 @@ def _joined(lines: Sequence[str]) -> str:
 
 
 def _summary(known: Known) -> Iterator[str]:
-    network = known.run.get("config", {}).get("model", {}).get("name", "")
+    network = _file_name(known.run.get("config", {}).get("model", {}).get("name", ""))
     trained = known.run.get("counts", {})
     yield f"A CLIP model{f' ({code(network)})' if network else ''} in open_clip's layout."
     if trained:
@@ -169,7 +211,7 @@ def _training(known: Known) -> Iterator[str]:
         yield from table(["", ">"], rows)
     if known.config:
         yield from ("All that the run was told:", "")
-        yield from block(known.config, "toml")
+        yield from block(_without_folders(known.config), "toml")
 
 
 def _evaluations(found: Mapping[str, Map]) -> Iterator[str]:
@@ -179,21 +221,21 @@ def _evaluations(found: Mapping[str, Map]) -> Iterator[str]:
     yield from ("## Evaluation", "")
     yield (
         "Shares in per cent. acc1: the first answer is one of the right classes; by class: its "
-        "mean over classes. R@1: the nearest is right. Ties count as wrong. Names were put into "
-        "the templates that are named."
+        "mean over classes. R@1: the nearest is right. Ties count as wrong. Names of classes were "
+        "put into the templates that are named: the first name, all of them, or the other ones "
+        "(synonyms), with the natural type where that is said."
     )
     yield ""
-    headers = ["evaluation", "set", "templates", ">images", ">classes", ">acc1", ">acc5",
+    headers = ["evaluation", "set", "templates", "names", ">images", ">classes", ">acc1", ">acc5",
                ">by class", ">a guess", ">image to text R@1", ">text to image R@1"]  # fmt: skip
     yield from table(headers, rows)
-    weights = sorted({data["model"]["weights_sha256"] for data in found.values()})
-    if len(weights) > 1:
-        yield from ("Not all of these were made with the same weights.", "")
 
 
 def _evaluation(name: str, data: Map) -> Iterator[list[str]]:
     for one in data["sets"]:
-        row = [text(name), text(one["name"]), text(data["options"]["templates"])]
+        options = data["options"]
+        names = f"{options['names']}, types" if options["types"] else options["names"]
+        row = [text(name), text(one["name"]), text(options["templates"]), text(names)]
         found, retrieved = one["classification"], one["retrieval"]
         if found:
             score = found["score"]
@@ -218,6 +260,11 @@ def _data(known: Known) -> Iterator[str]:
     if known.graph:
         name = text(known.graph["recipe"]["name"])
         yield f"Entities of the recipe {name}: {known.graph['counts']['entities']:,}."
+    if known.unsaid:
+        yield (
+            f"Which {' and '.join(known.unsaid)} it was trained on isn't recorded by its run: that "
+            "it were these is the word of whoever exported it."
+        )
     yield from (f"[{DATASET_CARD}]({DATASET_CARD}) says where all of it came from.", "")
 
 
@@ -231,6 +278,8 @@ def _snapshot(graph: Map) -> Iterator[str]:
     if not inputs:
         return
     yield from ("## Wikidata", "")
+    yield f"Names, statements and the hierarchy are Wikidata's, which are under {_WIKIDATA}."
+    yield ""
     rows = []
     for one in inputs:
         size = in_bytes(one["size"]) if isinstance(one.get("size"), int) else ""
@@ -313,6 +362,7 @@ def _licences(found: Mapping[str, int]) -> Iterator[str]:
         more = sum(list(found.values())[_MOST:])
         yield from (f"… and {len(found) - _MOST:,} more, of {counted(more, 'image')}.", "")
     yield (
-        f"{code(ATTRIBUTION_FILE)} beside the shards has the creator, licence and page of each "
-        "image, as far as they are known."
+        "The images aren't part of this. The creator, licence and page of each, as far as they are "
+        f"known, stand in {code(ATTRIBUTION_FILE)} beside the shards that the model was trained "
+        "on: ask whoever made it."
     )

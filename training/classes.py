@@ -2,11 +2,12 @@
 
 From a file:
 
-- ``.txt``: a name a line, which is its key, too;
+- ``.txt``: a name a line, which is its key, too; or ``1 001.Black_footed_Albatross``, as CUB's
+  ``classes.txt`` has it;
 - ``.csv`` with a header: ``name``; and, where there are, ``key`` (else the name), ``synonyms``
   (divided by ``|``), ``type``;
-- ``.json``: ``{"n01440764": "tench", "n01443537": ["goldfish", "Carassius auratus"]}``, or a list
-  of names.
+- ``.json``: ``{"n01440764": "tench", "n01443537": ["goldfish", "Carassius auratus"]}``, a list of
+  names, or ``{"0": ["n01440764", "tench"]}``, as ``imagenet_class_index.json`` has it.
 
 A key is what labels an image: the name of its folder, the id of its entity. From a data set: its
 entities, with all their names, natural types and roots.
@@ -15,6 +16,9 @@ entities, with all their names, natural types and roots.
 from __future__ import annotations
 
 import csv
+import json
+import re
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +33,10 @@ from graph.read import batches, manifest_of
 #: Columns of an entity that hold names, in the order in which they are taken.
 _NAMES: Final = ("aliases", "common_names", "taxon_names")
 _COLUMNS: Final = ["id", "name", *_NAMES, "sitelinks", "natural_type_name", "roots"]
+
+_FIRST: Final = re.compile(r"\d{3}\.(?=\D)", re.ASCII)  # of a folder's name
+_OF_CUB: Final = re.compile(r"\d+ (?P<folder>\d{3}\.\S+)", re.ASCII)
+_WORDNET: Final = re.compile(r"n\d{8}", re.ASCII)
 
 
 class Class(msgspec.Struct, frozen=True):
@@ -58,18 +66,25 @@ def from_file(path: Path) -> list[Class]:
         raise UserError(f"{path}: can't be read as class names ({error}).") from error
     if not found:
         raise UserError(f"{path} has no class: give at least one name.")
-    seen = set[str]()
-    for one in found:
-        if one.key in seen:
-            raise UserError(f"{path} has the class {one.key!r} twice; leave one out.")
-        seen.add(one.key)
+    _check_once(path, (one.key for one in found))
     return found
 
 
+def _check_once(path: Path, keys: Iterable[str]) -> None:
+    twice = next((key for key, times in Counter(keys).items() if times > 1), None)
+    if twice is not None:
+        other = ", or give a .csv that has a key for each" * (path.suffix.lower() == ".txt")
+        raise UserError(f"{path} has the class {twice!r} twice; leave one out{other}.")
+
+
 def _from_text(path: Path) -> Iterator[Class]:
-    for line in path.read_text("utf-8-sig").splitlines():
-        if line.strip():
-            yield _made(line.strip(), [line])
+    lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    numbered = [_OF_CUB.fullmatch(line) for line in lines]
+    for line, parts in zip(lines, numbered, strict=True):
+        if parts is not None and all(numbered):
+            yield _made(parts["folder"], [_spaced(parts["folder"])])
+        else:
+            yield _made(line, [line])
 
 
 def _from_csv(path: Path) -> Iterator[Class]:
@@ -84,16 +99,25 @@ def _from_csv(path: Path) -> Iterator[Class]:
 
 
 def _from_json(path: Path) -> Iterator[Class]:
-    data = msgspec.json.decode(path.read_bytes(), type=dict[str, str | list[str]] | list[str])
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        _check_once(path, (key for key, _ in pairs))
+        return dict(pairs)
+
+    read = json.loads(path.read_bytes(), object_pairs_hook=once)
+    data = msgspec.convert(read, dict[str, str | list[str]] | list[str])
     if isinstance(data, list):
-        data = {name: name for name in data} if len({*data}) == len(data) else _twice(path, data)
-    for key, names in data.items():
-        yield _made(key, [names] if isinstance(names, str) else names)
+        yield from (_made(name, [name]) for name in data)
+    elif all(_is_of_imagenet(key, value) for key, value in data.items()):
+        yield from (_made(value[0], [value[1].replace("_", " ")]) for value in data.values())
+    else:
+        for key, names in data.items():
+            yield _made(key, [names] if isinstance(names, str) else names)
 
 
-def _twice(path: Path, names: Sequence[str]) -> Any:
-    (name, *_) = (name for name in names if names.count(name) > 1)
-    raise UserError(f"{path} has the class {name!r} twice; leave one out.")
+def _is_of_imagenet(key: str, value: str | list[str]) -> bool:
+    """Whether a number has an id of WordNet, which is the folder's name, and a name."""
+    pair = isinstance(value, list) and len(value) == 2
+    return pair and key.isdecimal() and _WORDNET.fullmatch(value[0]) is not None
 
 
 def _made(key: str, names: Iterable[str], natural_type: str = "") -> Class:
@@ -148,22 +172,38 @@ class Matched(msgspec.Struct, frozen=True):
     classes: list[Class]
     label: dict[str, str]  # folder → key of a class
     alone: list[str]
+    by_order: bool = False  # by nothing but their places in the file
+
+    @property
+    def united(self) -> list[list[str]]:
+        """Folders that are one class."""
+        of_class = defaultdict[str, list[str]](list)
+        for folder, key in self.label.items():
+            of_class[key].append(folder)
+        return [folders for folders in of_class.values() if len(folders) > 1]
 
 
 def match_file(folders: Sequence[str], classes: Sequence[Class], where: Path) -> Matched:
-    """Folders by the keys of a file, or by its names.
+    """Folders by the keys of a file, else by its names, then by its synonyms.
 
     Where nothing fits and there are as many lines as folders, the lines are in the order of the
-    folders' names, as torchvision's ImageFolder numbers them.
+    folders' names, as torchvision's ImageFolder numbers them; of numbers in that of numbers.
 
     Raises UserError where a folder has no class.
     """
     by_key = {one.key: one.key for one in classes}
-    by_name = {fold(name): one.key for one in reversed(classes) for name in reversed(one.names)}
-    label = {f: by_key.get(f) or by_name.get(fold(_spaced(f))) for f in folders}
+    by_name = {fold(one.name): one.key for one in reversed(classes)}
+    synonyms = {fold(name): one.key for one in reversed(classes) for name in one.names[1:]}
+    label: dict[str, str | None] = {}
+    for folder in folders:
+        name = fold(_spaced(folder))
+        label[folder] = by_key.get(folder) or by_name.get(name) or synonyms.get(name)
     missing = [folder for folder, key in label.items() if key is None]
-    if len(missing) == len(folders) == len(classes):
-        label = dict(zip(sorted(folders), (one.key for one in classes), strict=True))
+    by_order = len(missing) == len(folders) == len(classes)
+    if by_order:
+        numbers = all(folder.isdecimal() for folder in folders)
+        ordered = sorted(folders, key=lambda folder: (int(folder) if numbers else 0, folder))
+        label = dict(zip(ordered, (one.key for one in classes), strict=True))
         missing = []
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -171,7 +211,8 @@ def match_file(folders: Sequence[str], classes: Sequence[Class], where: Path) ->
             f"{where} has no class for the folder{'s' if len(missing) > 1 else ''} "
             f"{', '.join(map(repr, missing[:3]))}{more}: give {'them' if more else 'it'} as key."
         )
-    return Matched(list(classes), {f: key for f, key in label.items() if key is not None}, [])
+    found = {folder: key for folder, key in label.items() if key is not None}
+    return Matched(list(classes), found, [], by_order)
 
 
 def match_graph(folders: Sequence[str], graph: Path) -> Matched:
@@ -215,5 +256,8 @@ def match_alone(folders: Sequence[str]) -> Matched:
 
 
 def _spaced(folder: str) -> str:
-    """A folder's name as one writes it: ``snow_leopard`` → ``snow leopard``."""
-    return " ".join(folder.replace("_", " ").split()) or folder
+    """A folder's name as one writes it: ``snow_leopard`` → ``snow leopard``.
+
+    Without the number that CUB and Caltech-256 put before it (``001.ak47``).
+    """
+    return " ".join(_FIRST.sub("", folder).replace("_", " ").split()) or folder

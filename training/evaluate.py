@@ -30,14 +30,22 @@ from etl.manifest import digest_of_data, read_manifest, tool_versions
 from etl.progress import Progress
 from graph.directory import check_store_of
 from training import levels, pictures, retrieval, zeroshot
-from training.classes import Class, from_file, from_graph, match_alone, match_file, match_graph
+from training.classes import (
+    Class,
+    Matched,
+    from_file,
+    from_graph,
+    match_alone,
+    match_file,
+    match_graph,
+)
 from training.data_index import IMAGES_FILE, shards_in, shards_manifest
 from training.levels import Above, Levels
 from training.opened import Load, Opened
 from training.pictures import Picture
 from training.retrieval import Retrieval
 from training.templates import templates
-from training.zeroshot import Confused, Names, Prompts, Score
+from training.zeroshot import Confused, Labels, Names, Prompts, Score
 
 STEP: Final = "evaluation"
 
@@ -108,7 +116,10 @@ class Result(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Answers:
-    """What was answered, image by image, by keys of classes."""
+    """What was answered, image by image, by keys of classes.
+
+    ``right`` are those that the image shows; an answer that reads the same as one of them is it.
+    """
 
     right: list[list[str]]
     answers: list[str]
@@ -148,13 +159,16 @@ def evaluate(model: Opened, options: Options) -> Evaluated:
     above = _above(options, classes)
     embedded = _embedded(model, classes, prompts, options) if classes else None
     results, answers = list[Result](), dict[str, Answers]()
+    warnings = [*model.warnings, *task.warnings]
     for name, images in task.sets.items():
         seen, features = _seen(model, name, images, options)
         classification = None
         if embedded is not None:
-            right = zeroshot.right_answers([task.keys(p) for p in seen], classes, prompts)
+            labels = zeroshot.right_answers([task.keys(p) for p in seen], classes, prompts)
             asked = _Asked(classes, embedded, above, task.roots)
-            classification, answers[name] = _classified(features, right, asked)
+            classification, answers[name] = _classified(features, labels, asked)
+            if classification is None:
+                warnings.append(_unshown(name, classes, options))
         found = _retrieved(model, seen, features, options) if options.texts else None
         results.append(Result(name, len(seen), classification, found))
     if not any(result.classification or result.retrieval for result in results):
@@ -162,7 +176,17 @@ def evaluate(model: Opened, options: Options) -> Evaluated:
             "nothing can be evaluated: no image shows a class that is asked for, and fewer than "
             "two have texts; give --graph or --classes FILE, or other images."
         )
-    return Evaluated(results, _about(model, task, options), task.warnings, classes, answers)
+    return Evaluated(results, _about(model, task, options), warnings, classes, answers)
+
+
+def _unshown(name: str, classes: Sequence[Class], options: Options) -> str:
+    keys = ", ".join(repr(one.key) for one in classes[:2])
+    where = options.graph if options.classes in (SHOWN, ALL) else options.classes
+    return (
+        f"no image of {name} shows one of the {len(classes):,} classes of {where} ({keys}, …), so "
+        "none was classified: images of shards have ids of entities (Q144), which a .csv may give "
+        "as key."
+    )
 
 
 # --- what is evaluated on -----------------------------------------------------------------------
@@ -248,15 +272,9 @@ def _of_folder(folder: Path, options: Options) -> _Task:
     if options.classes == ALL and options.graph is not None:
         there = {one.key for one in classes}
         classes = [*classes, *(c for c in from_graph(options.graph) if c.key not in there)]
-    warnings = []
-    if matched.alone:
-        names = ", ".join(map(repr, matched.alone[:3]))
-        warnings.append(
-            f"{len(matched.alone):,} of {len(folders):,} folders are named as no entity of "
-            f"{options.graph} ({names}{', …' if len(matched.alone) > 3 else ''}): they are asked "
-            "for by that name, and nothing is above them."
-        )
-    found = pictures.of_folder(folder, options.texts)
+    warnings = list(_warnings_of(matched, folders, options))
+    with Progress("reading files", None, unit="file", quiet=options.quiet) as progress:
+        found = pictures.of_folder(folder, options.texts, options.workers, progress.add)
     if options.limit:
         found = sorted(found, key=attrgetter("sha256"))[: options.limit]
     contents = hashlib.sha256()
@@ -270,6 +288,31 @@ def _of_folder(folder: Path, options: Options) -> _Task:
         {"folders": str(folder), "contents_sha256": contents.hexdigest(), "limit": options.limit},
         warnings,
     )
+
+
+def _warnings_of(matched: Matched, folders: Sequence[str], options: Options) -> Iterator[str]:
+    """What about folders and their classes one should look at."""
+    if matched.by_order:
+        first, key = next((f, k) for f, k in matched.label.items() if k == matched.classes[0].key)
+        yield (
+            f"no folder is named in {options.classes}, so its lines were taken in the order of the "
+            f"folders ({first!r} is {key!r}, and so on): give keys if that is wrong."
+        )
+    if matched.alone:
+        names = ", ".join(map(repr, matched.alone[:3]))
+        yield (
+            f"{len(matched.alone):,} of {len(folders):,} folders are named as no entity of "
+            f"{options.graph} ({names}{', …' if len(matched.alone) > 3 else ''}): they are asked "
+            "for by that name, and nothing is above them."
+        )
+    for some in matched.united[:3]:
+        where = options.graph if options.classes in (SHOWN, ALL) else options.classes
+        yield (
+            f"the folders {' and '.join(map(repr, some))} are one class of {where}, "
+            f"{matched.label[some[0]]!r}: rename them as keys or ids if they are not."
+        )
+    if len(matched.united) > 3:
+        yield f"the folders of {len(matched.united) - 3:,} more classes are one, too."
 
 
 def _root_names(graph: Path | None) -> dict[str, str]:
@@ -323,38 +366,41 @@ class _Asked:
 
 
 def _classified(
-    features: Tensor, right: Sequence[Sequence[int]], asked: _Asked
+    features: Tensor, labels: Labels, asked: _Asked
 ) -> tuple[Classification | None, Answers]:
     """Images that show one of the classes; the others are counted."""
-    rows = [n for n, own in enumerate(right) if own]
-    kept = [right[n] for n in rows]
-    found = zeroshot.classify(features[rows], asked.embedded, kept)
+    rows = [n for n, own in enumerate(labels.own) if own]
+    kept = Labels([labels.own[n] for n in rows], [labels.right[n] for n in rows], labels.twins)
+    if not rows:
+        return None, Answers([], [])
+    found = zeroshot.classify(_those(features, rows), asked.embedded, kept.right)
     scored = zeroshot.score(found, kept, len(asked.classes))
     keys = [one.key for one in asked.classes]
-    answers = Answers([[keys[n] for n in own] for own in kept],
-                      [keys[n] for n in found.answer().tolist()])  # fmt: skip
-    if scored is None:
-        return None, answers
+    answered = [kept.as_own(image, n) for image, n in enumerate(found.answer().tolist())]
+    answers = Answers([[keys[n] for n in own] for own in kept.own], [keys[n] for n in answered])
     made = Classification(
         score=scored,
         choices=len(keys),
-        left_out=len(right) - len(rows),
-        levels=_levels(asked.above, answers),
-        roots=list(_by_root(found.rank.tolist(), kept, asked)),
+        left_out=len(labels.own) - len(rows),
+        levels=_levels(asked, answers, kept),
+        roots=list(_by_root(found.rank.tolist(), kept.own, asked)),
         confused=zeroshot.confused(answers.answers, answers.right),
     )
     return made, answers
 
 
-def _levels(above: Above | None, answers: Answers) -> Levels | None:
-    return None if above is None else levels.measured(above, answers.right, answers.answers)
+def _levels(asked: _Asked, answers: Answers, labels: Labels) -> Levels | None:
+    if asked.above is None:
+        return None
+    right = ([asked.classes[n].key for n in numbers] for numbers in labels.right)
+    return levels.measured(asked.above, answers.right, answers.answers, right)
 
 
 def _by_root(
-    ranked: Sequence[int], right: Sequence[Sequence[int]], asked: _Asked
+    ranked: Sequence[int], labels: Sequence[Sequence[int]], asked: _Asked
 ) -> Iterator[Root]:
     of_root = defaultdict[str, list[int]](list)
-    for rank, own in zip(ranked, right, strict=True):
+    for rank, own in zip(ranked, labels, strict=True):
         for root in {root for number in own for root in asked.classes[number].roots}:
             of_root[root].append(rank)
     for root in (*asked.roots, *sorted(of_root.keys() - asked.roots.keys())):
@@ -376,7 +422,12 @@ def _retrieved(
     total = 2 * len(pairs.texts) + len(rows)
     with Progress("retrieving", total, unit="text", quiet=options.quiet) as progress:
         texts = model.texts(pairs.texts, progress.add)
-        return retrieval.measured(features[rows], texts, pairs, progress.add)
+        return retrieval.measured(_those(features, rows), texts, pairs, progress.add)
+
+
+def _those(features: Tensor, rows: Sequence[int]) -> Tensor:
+    """Some rows; all of them without a copy, which would be 2 GB for a million images."""
+    return features if len(rows) == len(features) else features[rows]
 
 
 def _about(model: Opened, task: _Task, options: Options) -> dict[str, Any]:
@@ -393,13 +444,16 @@ def _about(model: Opened, task: _Task, options: Options) -> dict[str, Any]:
             "weights_sha256": model.weights_sha256,
             "precision": model.precision,
             "device": model.device.type,
+            "pixels": dict(model.pixels),
+            "quick_gelu": model.quick_gelu,
         },
         "images": task.of,
         "graph": graph,
         "options": {
-            "classes": options.classes,
+            "classes": Path(options.classes).name,
             "classes_sha256": digest_of_data(msgspec.to_builtins(task.classes)),
-            "templates": options.templates,
+            "templates": Path(options.templates).name,
+            "templates_sha256": digest_of_data(list(templates(options.templates))),
             "names": options.names,
             "types": options.types,
             "texts": options.texts,

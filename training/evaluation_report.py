@@ -10,11 +10,22 @@ from typing import Any, Final
 
 from download.figures import format_of
 from etl.errors import UserError
-from etl.manifest import write_json
+from etl.manifest import MANIFEST, read_manifest, write_json
 from etl.show import counted, printable
 from etl.source import is_elsewhere
 from training.confusion import draw
-from training.evaluate import Classification, Evaluated, Options, evaluate
+from training.data_index import IMAGES_FILE, shards_in, shards_manifest
+from training.evaluate import (
+    ALL,
+    FORMAT,
+    HELD_OUT,
+    SHOWN,
+    STEP,
+    Classification,
+    Evaluated,
+    Options,
+    evaluate,
+)
 from training.opened import CONFIG_FILE, opened
 from training.retrieval import Retrieval
 
@@ -48,6 +59,7 @@ def evaluate_and_keep(
     options: Options,
     saving: Saving,
     *,
+    tag: str = "",
     device: str = "auto",
     precision: str = "fp32",
     batch: int = 256,
@@ -68,9 +80,10 @@ def evaluate_and_keep(
         raise UserError(f"{saving.out}: there is no directory {saving.out.parent}; make it first.")
     which = model if saving.run is None else str(model_of(saving.run))
     assert which is not None
-    found = evaluate(
-        opened(which, weights, device=device, precision=precision, batch=batch), options
-    )
+    asked = opened(which, weights, tag=tag, device=device, precision=precision, batch=batch)
+    found = evaluate(asked, options)
+    if saving.run is not None:
+        found.warnings.extend(_seen_before(saving.run, options))
     if saving.run is not None:
         keep(found, saving.run, name)
     if saving.out is not None:
@@ -78,6 +91,29 @@ def evaluate_and_keep(
     if saving.picture is not None:
         _draw(found, saving.picture)
     return found
+
+
+def _seen_before(run: Path, options: Options) -> Iterator[str]:
+    """Whether a run may have been trained on what is held out of other shards."""
+    if options.shards is None or not set(HELD_OUT) & set(options.splits):
+        return
+    if not (run / MANIFEST).is_file():
+        return
+    shards = shards_in(options.shards)
+    made = shards_manifest(shards)
+    own = read_manifest(run, "run").get("inputs", {}).get("shards")  # as training.inputs has it
+    if own is None or own == made["outputs"][IMAGES_FILE]["sha256"]:
+        return
+    earlier = made.get("options", {}).get("splits_from")
+    unless = (
+        f"unless {earlier}, which they were packed with as --splits-from, is that"
+        if earlier
+        else "since they were packed without --splits-from that"
+    )
+    yield (
+        f"{shards} isn't what {run} was trained on, so it may have been trained on images that are "
+        f"held out there, {unless}."
+    )
 
 
 def model_of(run: Path) -> Path:
@@ -103,12 +139,25 @@ def _draw(found: Evaluated, picture: Path) -> None:
 
 def rows(found: Evaluated) -> Iterator[Row]:
     """Name, figure and remark of every line of the table."""
+    yield from _pixels(found.about["model"])
     for result in found.results:
         yield printable(result.name), f"{result.images:,}", "images"
         if result.classification is not None:
             yield from _classification(result.classification)
         if result.retrieval is not None:
             yield from _retrieval(result.retrieval)
+
+
+def _pixels(model: dict[str, Any]) -> Iterator[Row]:
+    pixels = dict(model["pixels"])
+    if not pixels:
+        return
+    size = pixels.get("size", "")
+    side = " × ".join(map(str, dict.fromkeys(size))) if isinstance(size, list) else str(size)
+    mean, std = (" ".join(f"{v:.3g}" for v in pixels.get(name, ())) for name in ("mean", "std"))
+    activation = "QuickGELU" if model["quick_gelu"] else "no QuickGELU"
+    how = (str(pixels[name]) for name in ("interpolation", "resize_mode") if name in pixels)
+    yield "pixels", side, f"{', '.join(how)}, mean {mean}, std {std}; {activation}"
 
 
 def _classification(found: Classification) -> Iterator[Row]:
@@ -154,11 +203,25 @@ def _percent(share: float) -> str:
 
 
 def default_name(options: Options) -> str:
-    """What results are called: ``living-shards-openai``, ``imagenet-val-none``."""
+    """What results are called: ``living-shards-openai``, ``imagenet-val-none-synonyms``.
+
+    By all that isn't as it is by default, so that one result doesn't replace another's.
+    """
     where = options.shards or str(options.folders or "")
     place = PurePosixPath(where) if is_elsewhere(where) else Path(where).resolve()
-    first = f"first-{options.limit}" * bool(options.limit)
-    parts = [place.parent.name, place.name, Path(options.templates).stem, first]
+    plain = Options()
+    classes = {SHOWN: "", ALL: "all-classes"}.get(options.classes, Path(options.classes).stem)
+    parts = [
+        place.parent.name,
+        place.name,
+        Path(options.templates).stem,
+        {"name": "", "all": "all-names"}.get(options.names, options.names),
+        "types" * options.types,
+        classes,
+        "-".join(options.splits) if options.shards and options.splits != plain.splits else "",
+        f"{options.texts}-texts" if options.texts != plain.texts else "",
+        f"first-{options.limit}" * bool(options.limit),
+    ]
     return _UNFIT.sub("-", "-".join(part for part in parts if part)).strip("-.")
 
 
@@ -183,14 +246,20 @@ def _check_name(name: str) -> None:
 def kept(run: Path) -> dict[str, dict[str, Any]]:
     """Results of a run by name.
 
-    Raises UserError where one can't be read.
+    Raises UserError where one can't be read or is no result of an evaluation.
     """
     import ujson
 
     found = {}
     for path in sorted((run / FOLDER).glob("*.json")):
         try:
-            found[path.stem] = ujson.loads(path.read_bytes())
+            data = ujson.loads(path.read_bytes())
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: can't be read ({error}): evaluate again.") from error
+        if not isinstance(data, dict) or (data.get("step"), data.get("format")) != (STEP, FORMAT):
+            raise UserError(
+                f"{path} is no result of `sparqless evaluate` in the form of this version: move it "
+                "elsewhere, or evaluate again."
+            )
+        found[path.stem] = data
     return found

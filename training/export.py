@@ -12,8 +12,6 @@ Written by open_clip's own functions. The same run gives the same bytes.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,21 +19,34 @@ import msgspec
 
 from download.pack.tables import ATTRIBUTION_FILE
 from etl.errors import UserError
-from etl.manifest import MANIFEST, digests, discard, read_manifest, settle, tool_versions
+from etl.manifest import (
+    MANIFEST,
+    digest_of_file,
+    digests,
+    discard,
+    read_manifest,
+    settle,
+    tool_versions,
+)
 from etl.writing import disk_errors
 from graph.read import manifest_of
-from training.cards import DATASET_CARD, MODEL_CARD, Known, dataset_card, licences_of, model_card
-from training.data_index import shards_in, shards_manifest
-from training.evaluation_report import kept, model_of
+from training.cards import (
+    DATASET_CARD,
+    MODEL_CARD,
+    STEP,
+    Known,
+    dataset_card,
+    licences_of,
+    model_card,
+)
+from training.data_index import IMAGES_FILE, shards_in, shards_manifest
+from training.evaluation_report import MODEL, kept, model_of
 from training.opened import CONFIG_FILE, opened
 
-STEP: Final = "model"
 RUN_STEP: Final = "run"
 
 #: Names by which transformers knows the two special tokens of CLIP's tokenizer.
 _SPECIAL: Final = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 _WRITING: Final = ".writing"
 
@@ -90,10 +101,10 @@ def _check_out(run: Path, out: Path) -> None:
         return
     if not out.is_dir():
         raise UserError(f"{out} is a file: name a directory.")
-    if (out / MANIFEST).exists():
-        read_manifest(out, STEP)  # refuses another step's directory
-        return
-    foreign = sorted(path.name for path in out.iterdir())
+    known = set[str]()
+    if (out / MANIFEST).exists():  # another step's is refused
+        known = {MANIFEST, *read_manifest(out, STEP)["outputs"]}
+    foreign = sorted({path.name for path in out.iterdir()} - known)
     if foreign:
         raise UserError(
             f"{out} holds {foreign[0]!r}, which no export of sparqless wrote there: name a new "
@@ -103,37 +114,49 @@ def _check_out(run: Path, out: Path) -> None:
 
 def _known(run: Path, name: str, shards: Path | None, graph: Path | None, licence: str) -> Known:
     manifest = read_manifest(run, RUN_STEP)
-    for key, given in (("shards", shards), ("graph", graph)):
-        if given is not None:
-            _check_trained_on(run, manifest.get("inputs", {}).get(key), given)
+    model = model_of(run)
+    _check_model(run, manifest)
+    of_shards = shards_manifest(str(shards)) if shards else {}
+    of_graph = manifest_of(graph) if graph else {}
+    unsaid = []
+    # as training.inputs.Shards names its inputs
+    for what, key, given, digest in (
+        ("images", "shards", shards, of_shards and of_shards["outputs"][IMAGES_FILE]["sha256"]),
+        ("entities", "graph", graph, of_graph and of_graph["manifest_sha256"]),
+    ):
+        recorded = manifest.get("inputs", {}).get(key)
+        if given is not None and recorded is None:
+            unsaid.append(what)
+        elif given is not None and recorded != digest:
+            raise UserError(
+                f"{given} is not what {run} was trained on: give that, or leave it out."
+            )
     config = run / "config.toml"
     return Known(
         name=name,
-        model=json.loads((model_of(run) / CONFIG_FILE).read_bytes()),
+        model=json.loads((model / CONFIG_FILE).read_bytes()),
         run=manifest,
         config=config.read_text("utf-8") if config.is_file() else "",
         evaluations=_of_these_weights(run, manifest),
-        shards=shards_manifest(str(shards)) if shards else {},
+        shards=of_shards,
         licences=licences_of(shards) if shards and (shards / ATTRIBUTION_FILE).is_file() else {},
-        graph=manifest_of(graph) if graph else {},
+        graph=of_graph,
         licence=licence,
+        unsaid=unsaid,
     )
 
 
-def _check_trained_on(run: Path, recorded: Any, given: Path) -> None:
-    """Refuses data of which the run's manifest says that it was other: by any of its digests."""
-    digests_ = set(_digests_in(recorded))
-    manifest = json.loads((given / MANIFEST).read_bytes()) if (given / MANIFEST).is_file() else {}
-    if digests_ and not digests_ & set(_digests_in(manifest)):
-        raise UserError(f"{given} is not what {run} was trained on: give that, or leave it out.")
-
-
-def _digests_in(data: Any) -> Iterator[str]:
-    if isinstance(data, str) and _DIGEST.fullmatch(data):
-        yield data
-    elif isinstance(data, dict | list):
-        for value in data.values() if isinstance(data, dict) else data:
-            yield from _digests_in(value)
+def _check_model(run: Path, manifest: dict[str, Any]) -> None:
+    """Refuses a model that isn't the one that the run's figures and cards are about."""
+    for name, made in manifest["outputs"].items():
+        if name.startswith(f"{MODEL}/") and (
+            not (run / name).is_file()
+            or digest_of_file(run / name, lambda _: None) != made["sha256"]
+        ):
+            raise UserError(
+                f"{run / name} is not what the run wrote there: put that back, or train again; "
+                "`sparqless verify` says what else was changed."
+            )
 
 
 def _of_these_weights(run: Path, manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:

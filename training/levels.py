@@ -17,14 +17,14 @@ edges of Wikidata don't promise. Ranks are P105 in a store.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from etl.store import EntityStore
 from graph.read import batches, manifest_of
@@ -44,7 +44,7 @@ RANKS: Final = {
 }
 
 _RANK: Final = "P105"
-_FAR: Final = 255  # no way up leads to a common ancestor
+_COUNTS: Final = 1 << 16  # that are kept: of each the names of some ancestors
 
 
 class Above:
@@ -69,6 +69,9 @@ class Above:
             for ancestor in self.of_class(name):
                 below[ancestor].append(number)
         self._below = {name: np.array(numbers) for name, numbers in below.items()}
+        self._near: dict[str, list[tuple[str, ...]]] = {}
+        # images have few different ancestors, and other sets of classes each
+        self._count = lru_cache(_COUNTS)(self._counted)
 
     @classmethod
     def of(cls, graph: Path, classes: Sequence[str], store: Path | None = None) -> Above:
@@ -117,15 +120,50 @@ class Above:
         nearest = min(ways, default=None)
         return None if nearest is None else max(nearest, 1)
 
-    def all_levels(self, right: Sequence[str]) -> npt.NDArray[np.uint8]:
-        """:meth:`levels` of every class, (classes,), 255 for None: what chance is counted from."""
-        found = np.full(len(self._classes), _FAR, np.uint8)
-        ways = [(far, at) for name in right for at, far in self.of_class(name).items()]
-        for far, at in sorted(ways, reverse=True):  # the nearest last, so that it stays
-            if at in self._below:
-                found[self._below[at]] = min(max(far, 1), _FAR - 1)
-        found[[self._number[name] for name in right if name in self._number]] = 0
-        return found
+    def shares(self, right: Iterable[str], alike: Iterable[str] = ()) -> list[float]:
+        """The share of all classes that are right or at most 0, 1, … :data:`LEVELS` off.
+
+        That is what a guess would have. ``alike`` count as right, too.
+        """
+        right = list(right)
+        same = self._numbers({*right, *alike})
+        found = [len(same)]
+        for step in range(LEVELS):
+            tops = frozenset(top for name in right for top in self._tops(name)[step])
+            found.append(self._count(tops, same - self._numbers(right)))
+        return [count / len(self._classes) for count in found]
+
+    def _numbers(self, names: Iterable[str]) -> frozenset[int]:
+        return frozenset(self._number[name] for name in names if name in self._number)
+
+    def _tops(self, name: str) -> list[tuple[str, ...]]:
+        """What stands 1, 2, … at most :data:`LEVELS` edges above a class, but for what is below.
+
+        What is below others that are as near is covered by them.
+        """
+        known = self._near.get(name)
+        if known is None:
+            above = self.of_class(name)
+            known = self._near[name] = []
+            for step in range(1, LEVELS + 1):
+                near = [at for at, far in above.items() if far <= step and at in self._below]
+                kept = list[str]()
+                # the further first: of two that are above each other one stays
+                for at in reversed(near):
+                    if not any(top in self.of_class(at) for top in kept):
+                        kept.append(at)
+                known.append(tuple(kept))
+        return known
+
+    def _counted(self, tops: frozenset[str], more: frozenset[int]) -> int:
+        """How many classes are at or below some of what is above classes, or are some others."""
+        if len(tops) == 1 and not more:
+            return sum(len(self._below[top]) for top in tops)
+        found = np.zeros(len(self._classes), bool)
+        for top in tops:
+            found[self._below[top]] = True
+        found[list(more)] = True
+        return int(np.count_nonzero(found))
 
     def taxa(self, names: Iterable[str]) -> Mapping[str, set[str]]:
         """Rank → the taxa of that rank at or above some classes."""
@@ -136,13 +174,9 @@ class Above:
                     found[self._ranks[at]].add(at)
         return found
 
-    def share_below(self, taxa: Collection[str]) -> float:
-        """The share of all classes that are at or below one of some taxa."""
-        found = np.zeros(len(self._classes), bool)
-        for taxon in taxa:
-            if taxon in self._below:
-                found[self._below[taxon]] = True
-        return float(found.mean())
+    def share_below(self, taxa: Iterable[str], alike: Iterable[str] = ()) -> float:
+        """The share of all classes that are at or below one of some taxa, or are alike."""
+        return self._count(frozenset(taxa), self._numbers(alike)) / len(self._classes)
 
 
 def _ranks(store: Path, wanted: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -174,52 +208,55 @@ class Levels(msgspec.Struct, frozen=True):
     ranks: list[AtRank]
 
 
-def measured(above: Above, right: Sequence[Sequence[str]], answers: Sequence[str]) -> Levels | None:
+def measured(
+    above: Above,
+    right: Sequence[Sequence[str]],
+    answers: Sequence[str],
+    alike: Iterable[Sequence[str]] | None = None,
+) -> Levels | None:
     """Of images with the classes that are right for each and what was answered; None without any.
 
-    Takes images, and for chance each set of right classes that occurs, once all the classes.
+    ``alike`` are classes of each image that can't be told from a right one, so that a guess of them
+    would be right; where one was answered, ``answers`` have the right one.
     """
     if not right:
         return None
     far = [above.levels(own, answer) for own, answer in zip(right, answers, strict=True)]
-    chances = _chances(above, right)
     steps = range(LEVELS + 1)
     mistakes = [level for level in far if level]
+    twins = [()] * len(right) if alike is None else [tuple(some) for some in alike]
     return Levels(
         accuracy=[_share(level is not None and level <= step for level in far) for step in steps],
-        chance=chances,
+        chance=_chances(above, right, twins),
         mistakes=sum(mistakes) / len(mistakes) if mistakes else None,
         apart=_share(level is None for level in far),
-        ranks=list(_at_ranks(above, right, answers)),
+        ranks=list(_at_ranks(above, right, answers, twins)),
     )
 
 
-def _chances(above: Above, right: Sequence[Sequence[str]]) -> list[float]:
-    times = defaultdict[tuple[str, ...], int](int)
-    for own in right:
-        times[tuple(own)] += 1
+def _chances(
+    above: Above, right: Sequence[Sequence[str]], alike: Sequence[tuple[str, ...]]
+) -> list[float]:
+    times = Counter((tuple(own), same) for own, same in zip(right, alike, strict=True))
     total = np.zeros(LEVELS + 1)
-    for own, images in times.items():
-        levels = above.all_levels(own)
-        counts = np.bincount(levels, minlength=LEVELS + 1)[: LEVELS + 1]
-        total += images * counts.cumsum() / len(levels)
+    for (own, same), images in times.items():
+        total += images * np.array(above.shares(own, same))
     return [float(share) for share in total / len(right)]
 
 
 def _at_ranks(
-    above: Above, right: Sequence[Sequence[str]], answers: Sequence[str]
+    above: Above,
+    right: Sequence[Sequence[str]],
+    answers: Sequence[str],
+    alike: Sequence[tuple[str, ...]],
 ) -> Iterator[AtRank]:
     hits = defaultdict[str, list[bool]](list)
     chances = defaultdict[str, list[float]](list)
-    shares: dict[tuple[str, ...], float] = {}
-    for own, answer in zip(right, answers, strict=True):
+    for own, answer, same in zip(right, answers, alike, strict=True):
         answered = above.taxa([answer])
         for rank, taxa in above.taxa(own).items():
             hits[rank].append(bool(taxa & answered.get(rank, set())))
-            key = tuple(sorted(taxa))
-            if key not in shares:
-                shares[key] = above.share_below(key)
-            chances[rank].append(shares[key])
+            chances[rank].append(above.share_below(taxa, same))
     for rank in RANKS.values():
         if rank in hits:
             yield AtRank(rank, len(hits[rank]), _share(hits[rank]), _mean(chances[rank]))

@@ -16,6 +16,7 @@ from etl.show import printable
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$^=\"'/:@-])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _HARMLESS = re.compile(r"[\w .,;%–—-]*")
+_ADDRESS = re.compile(r"www\.", re.IGNORECASE)  # GitHub makes a link of it wherever it stands
 
 
 def text(value: object) -> str:
@@ -25,19 +26,22 @@ def text(value: object) -> str:
     ('CC BY-SA 4.0', 'a\\\\|b', '&lt;b&gt;\\\\[x\\\\]\\\\(http\\\\:\\\\/\\\\/y\\\\)')
     """
     line = " ".join(printable(" ".join(str(value).split())).split())
-    if _HARMLESS.fullmatch(line) and "_" not in line and not line.startswith("-"):
+    harmless = _HARMLESS.fullmatch(line) and not _ADDRESS.search(line)
+    if harmless and "_" not in line and not line.startswith("-"):
         return line
-    escaped = _SPECIAL.sub(r"\\\1", line)
+    escaped = _ADDRESS.sub(lambda www: f"{www[0][:-1]}\\.", _SPECIAL.sub(r"\\\1", line))
     return "".join(_ENTITIES.get(c, c) for c in escaped)
 
 
 def code(value: object) -> str:
-    """A value in a code span, on one line.
+    """A value in a code span, on one line; nothing where it is empty, as no span is.
 
     >>> code("ViT-B-32"), code("a`b")
     ('`ViT-B-32`', '`` a`b ``')
     """
     line = " ".join(printable(" ".join(str(value).split())).split())
+    if not line:
+        return ""
     run = max((len(ticks) for ticks in re.findall("`+", line)), default=0)
     # a code span ends a table's cell at a bar all the same
     line = line.replace("|", "\\|")

@@ -4,16 +4,17 @@
     model.images(batches)                              # (n, d), rows of length 1, on model.device
     model.texts(["a photo of a dog"])
 
-Nothing is fetched from a network, and nothing is unpickled but tensors.
+Nothing is fetched from a network, and nothing is unpickled but tensors: whatever a model's config
+asks for, no program runs that comes with it, and no hub is asked (what is in its cache will do).
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from torch import Tensor
 import training.vision  # noqa: F401  (before open_clip)
 from etl.errors import UserError
 from etl.manifest import digest_of_file
+from training.checkpoint import STATE
 
 CONFIG_FILE: Final = "open_clip_config.json"
 
@@ -39,7 +41,8 @@ class Opened:
 
     ``net`` is open_clip's CLIP or what has its ``encode_image`` and ``encode_text``; ``preprocess``
     makes a (3, S, S) tensor of a PIL image, ``tokenize`` (n, L) int64 of texts. ``precision`` is
-    fp32 or bf16 (autocast).
+    fp32 or bf16 (autocast). ``pixels`` are open_clip's settings of ``preprocess``; ``quick_gelu``:
+    OpenAI's activation, x · sigmoid(1.702 x). A wrong one of these costs accuracy and says nothing.
     """
 
     net: torch.nn.Module
@@ -50,6 +53,9 @@ class Opened:
     weights_sha256: str = ""
     precision: str = "fp32"
     batch: int = 256
+    pixels: Mapping[str, Any] = field(default_factory=dict)
+    quick_gelu: bool = False
+    warnings: Sequence[str] = ()
 
     def images(
         self,
@@ -161,13 +167,38 @@ def of_network(
     preprocess = open_clip.transform.image_transform_v2(
         open_clip.transform.PreprocessCfg(**options), is_train=False
     )
-    return Opened(net, preprocess, tokenize, device, precision=precision, batch=batch)
+    return Opened(
+        net,
+        preprocess,
+        tokenize,
+        device,
+        precision=precision,
+        batch=batch,
+        pixels=_plain(options),
+        quick_gelu=_has_quick_gelu(net),
+    )
+
+
+#: Of open_clip's settings, those that decide about pixels.
+_PIXELS: Final = ("size", "mean", "std", "interpolation", "resize_mode")
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: settings[name] for name in _PIXELS if settings.get(name) is not None}
+    return {n: list(value) if isinstance(value, tuple) else value for n, value in kept.items()}
+
+
+def _has_quick_gelu(net: torch.nn.Module) -> bool:
+    from open_clip.transformer import QuickGELU
+
+    return any(isinstance(module, QuickGELU) for module in net.modules())
 
 
 def opened(
     model: str,
     weights: Path | None = None,
     *,
+    tag: str = "",
     device: str = "auto",
     precision: str = "fp32",
     batch: int = 256,
@@ -179,6 +210,11 @@ def opened(
     its form (.json). Texts are then as long as the weights have places for: a model that was
     trained with 32 tokens isn't stretched to the 77 of its name's config, as open_clip would.
 
+    A file of weights doesn't say how pixels are to be prepared nor which activation it knows:
+    ``tag`` (openai, laion2b_s34b_b79k) is the name by which open_clip knows these weights, and so
+    that. Without it these are the defaults of open_clip, and where weights of that network want
+    others, a warning says so.
+
     Raises UserError where it can't be found or read, or the weights aren't its own.
     """
     import open_clip
@@ -187,6 +223,10 @@ def opened(
     if folder is not None:
         if weights is not None:
             raise UserError(f"{folder} has weights of its own: leave --weights out.")
+        if tag:
+            raise UserError(
+                f"{folder} says itself how it is to be used: leave --pretrained-tag out."
+            )
         name, file = f"{_LOCAL}{folder}", _weights_in(folder)
     elif model.startswith(_HUB):
         raise UserError(
@@ -200,16 +240,23 @@ def opened(
             raise UserError(f"{model} needs weights, and {said}: give a file with --weights.")
         file = weights
     where = device_of(device)
+    as_tagged = _as_tagged(name, tag) if tag else {}
     try:
         pretrained = None if folder is not None else str(file)
         length = None if folder is not None else _places(file)
-        net, preprocess = open_clip.create_model_from_pretrained(
-            name, pretrained=pretrained, device=where, force_context_length=length
-        )
-        tokenize = open_clip.get_tokenizer(name, context_length=length)
+        safely = _safely(name)
+        with _offline():
+            net, preprocess = open_clip.create_model_from_pretrained(
+                name, pretrained=pretrained, device=where, force_context_length=length, **as_tagged
+            )
+            tokenize = open_clip.get_tokenizer(name, context_length=length, **safely)
     except _unreadable() as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{file} can't be loaded as {model} ({reason}).") from error
+    pixels, quick_gelu = _plain(net.visual.preprocess_cfg), _has_quick_gelu(net)
+    # a checkpoint of our own training was made with the defaults
+    is_ours = (file.parent / STATE).is_file()
+    known = folder is not None or bool(tag) or is_ours
     return Opened(
         net.eval(),
         preprocess,
@@ -219,7 +266,97 @@ def opened(
         weights_sha256=digest_of_file(file, lambda _: None),
         precision=precision,
         batch=batch,
+        pixels=pixels,
+        quick_gelu=quick_gelu,
+        warnings=() if known else tuple(_doubts(name, pixels, quick_gelu)),
     )
+
+
+def _as_tagged(name: str, tag: str) -> dict[str, Any]:
+    """What open_clip is told to prepare pixels and activate as weights want that it knows."""
+    import open_clip
+
+    found = open_clip.get_pretrained_cfg(name, tag)
+    if not found:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+        raise UserError(f"--pretrained-tag {tag}: open_clip's for {name} are: {tags}.")
+    given = {
+        f"image_{key}": found[key]
+        for key in ("mean", "std", "interpolation", "resize_mode")
+        if key in found
+    }
+    return {**given, "force_quick_gelu": bool(found.get("quick_gelu"))}
+
+
+def _doubts(name: str, pixels: Mapping[str, Any], quick_gelu: bool) -> Iterator[str]:
+    """Whether open_clip knows weights of a network that want to be used otherwise."""
+    import open_clip
+
+    others = []
+    for tag in open_clip.list_pretrained_tags_by_model(name):
+        found = open_clip.get_pretrained_cfg(name, tag)
+        wanted = _plain(found)
+        wanted.pop("size", None)  # which is the network's
+        differs = any(pixels.get(key) != value for key, value in wanted.items())
+        if differs or bool(found.get("quick_gelu")) != quick_gelu:
+            others.append(tag)
+    quick = f"{name}-quickgelu"
+    remedies = ["give --pretrained-tag if yours are some of these"] if others else []
+    if quick in open_clip.list_models() and not quick_gelu:
+        remedies.append(f"give --model {quick} if yours were trained with QuickGELU")
+    if remedies:
+        said = f", and its weights {', '.join(others)} want others" if others else ""
+        yield (
+            f"{name} is used with open_clip's defaults for pixels and activation{said}: "
+            f"{', or '.join(remedies)}."
+        )
+
+
+#: What a config may ask of a tokenizer: open_clip's own configs ask for the first two.
+_OF_TOKENIZERS: Final = frozenset(
+    {"clean", "strip_sep_token", "language", "reduction_mask", "additional_special_tokens"}
+)
+
+
+def _safely(name: str) -> dict[str, bool]:
+    """What a tokenizer is told besides, so that none of its folder's programs is run.
+
+    Raises UserError where a config asks for more than is known to be harmless.
+    """
+    import open_clip
+
+    config = open_clip.get_model_config(name)
+    texts = config.get("text_cfg") if isinstance(config, dict) else None
+    if not isinstance(texts, dict):
+        return {}  # which open_clip says
+    asked = texts.get("tokenizer_kwargs") or {}
+    more = sorted({*asked} - _OF_TOKENIZERS) if isinstance(asked, dict) else ["tokenizer_kwargs"]
+    if more:
+        raise UserError(
+            f"{name}: its config asks for a tokenizer with {', '.join(more)}, which might run what "
+            "it brings along: look into text_cfg.tokenizer_kwargs, and remove that if you can."
+        )
+    if texts.get("hf_tokenizer_name"):
+        return {"trust_remote_code": False}
+    if "siglip" in name.lower() and not name.startswith(_LOCAL):
+        raise UserError(
+            f"{name}: open_clip would fetch SigLIP's tokenizer, going by that name: rename the "
+            "file, or say which one it has (text_cfg.hf_tokenizer_name)."
+        )
+    return {}
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Meanwhile the hub's client answers from its cache, or not at all."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _registered(model: str) -> str:
@@ -265,8 +402,8 @@ def _places(weights: Path) -> int | None:
 def _unreadable() -> tuple[type[Exception], ...]:
     from safetensors import SafetensorError
 
-    known = (OSError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
-    return (*known, ImportError, SafetensorError)
+    known = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError)
+    return (*known, pickle.UnpicklingError, SafetensorError)
 
 
 def _folder(model: str) -> Path | None:

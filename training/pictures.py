@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -32,8 +35,20 @@ from training.data_tar import REASONS, Damage, Sample
 #: Kinds of files that are taken for images, by the ends of their names.
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
-#: What Pillow may read them as: no format that runs a program or reaches for other files.
-_FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+#: What Pillow may read them as, whatever their names: no format that runs a program or reaches for
+#: other files. A JPEG of several pictures (MPO, of cameras and phones) is opened as JPEG.
+_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+#: What Pillow raises for files that are no such image, cut off, damaged, or too large to be one.
+_UNDECODABLE: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 @dataclass
@@ -55,9 +70,11 @@ class Picture:
         try:
             with Image.open(source, formats=_FORMATS) as image:
                 return image.convert("RGB")
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        except _UNDECODABLE as error:
             remedy = "pack again" if isinstance(self.data, bytes) else "repair or remove it"
-            raise UserError(f"{self.key} can't be decoded ({error}): {remedy}.") from error
+            unknown = isinstance(error, UnidentifiedImageError)
+            why = f"it is none of {', '.join(_FORMATS)}" if unknown else str(error)
+            raise UserError(f"{self.key} can't be decoded ({why}): {remedy}.") from error
 
 
 def of_shards(
@@ -127,23 +144,37 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def of_folder(folder: Path, texts: int) -> list[Picture]:
+def of_folder(
+    folder: Path, texts: int, workers: int = 1, tick: Callable[[int], None] = lambda _: None
+) -> list[Picture]:
     """Images of a folder's classes, by path; a label is the name of the class's folder.
+
+    All files are read for their digests before one is looked at, by so many threads; ``tick`` is
+    told of files.
 
     Raises UserError where a file can't be read.
     """
     found: dict[bytes, Picture] = {}
-    for name in folders_in(folder):
-        for path in _files(folder / name):
-            content = hashlib.sha256(path.read_bytes()).digest()
-            key = path.relative_to(folder).as_posix()
-            picture = found.setdefault(content, Picture(key, path, sha256=content))
-            if name not in picture.labels:
-                picture.labels.append(name)
-            picture.texts += [t for t in _captions(path) if t not in picture.texts]
+    with ThreadPoolExecutor(workers) as pool:
+        for name in folders_in(folder):
+            paths = list(_files(folder / name))
+            for path, content in zip(paths, pool.map(_digest, paths), strict=True):
+                tick(1)
+                key = path.relative_to(folder).as_posix()
+                picture = found.setdefault(content, Picture(key, path, sha256=content))
+                if name not in picture.labels:
+                    picture.labels.append(name)
+                picture.texts += [t for t in _captions(path) if t not in picture.texts]
     for picture in found.values():
         del picture.texts[texts:]
     return list(found.values())
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror}).") from error
 
 
 def _captions(path: Path) -> list[str]:

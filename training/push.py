@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from etl.errors import UserError
-from etl.manifest import MANIFEST, check_whole, read_manifest
+from etl.manifest import MANIFEST, read_manifest
 from etl.verify import verify
-from training.export import STEP
+from training.cards import CARDS, EXPORTED, STEP
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What was put there, name → bytes, and the commit's address; "" where nothing was."""
+
+    files: dict[str, int]
+    commit: str = ""
 
 
 def files_of(folder: Path) -> dict[str, int]:
-    """What is pushed: name → bytes.
+    """What is pushed: name → bytes. Cards may have been edited since, nothing else.
 
     Raises UserError where the folder is no export, or isn't what was written.
     """
     manifest = read_manifest(folder, STEP)
-    check_whole(folder, manifest, "write it again with `sparqless export model`")
-    wrong = [check.name for check in verify(folder) if check.problem]
+    names = sorted([*manifest["outputs"], MANIFEST])
+    wrong = [
+        check.name
+        for check in verify(folder)
+        if check.problem and not (check.name in CARDS and (folder / check.name).is_file())
+    ]
     if wrong:
         raise UserError(
             f"{folder} is not what was written ({', '.join(wrong)}): write it again with "
             "`sparqless export model`."
         )
-    names = sorted([*manifest["outputs"], MANIFEST])
     return {name: (folder / name).stat().st_size for name in names}
 
 
@@ -35,18 +47,24 @@ def push(
     *,
     private: bool = False,
     message: str = "",
+    dry_run: bool = False,
     say: Callable[[str], None] = lambda _: None,
-) -> str:
-    """Puts an export into a repository, which is made where there is none; the commit's address.
+) -> Pushed:
+    """Puts an export into a repository, which is made where there is none.
 
-    The token is that of ``hf auth login``, or HF_TOKEN; HF_ENDPOINT names another hub.
+    A new one is public unless ``private``; what an earlier push put there and this export lacks is
+    removed. ``dry_run`` asks nobody. The token is that of ``hf auth login``, or HF_TOKEN;
+    HF_ENDPOINT names another hub.
 
-    Raises UserError where nobody is logged in, the name can't be one, or the hub refuses.
+    Raises UserError where nobody is logged in, the name can't be one, the repository is there
+    already and public where ``private`` is wanted, or the hub refuses.
     """
+    files = files_of(folder)
+    if dry_run:
+        return Pushed(files)
     import huggingface_hub
     from huggingface_hub import errors
 
-    files = files_of(folder)
     token = huggingface_hub.get_token()
     if not token:
         raise UserError(
@@ -56,11 +74,22 @@ def push(
     hub = huggingface_hub.HfApi(token=token)
     try:
         made = hub.create_repo(repo, private=private or None, exist_ok=True)
-        say(str(made))
+        info = hub.model_info(made.repo_id)
+        if private and not info.private:
+            raise UserError(
+                f"{made} is there already, and public: make it private in its settings, name "
+                "another --repo, or leave --private out."
+            )
+        say(f"{made} is {'private' if info.private else 'public'}.")
+        there = {file.rfilename for file in info.siblings or ()}
+        gone = sorted((EXPORTED & there) - {*files}) if MANIFEST in there else []
+        if gone:
+            say(f"Removing there what this export lacks: {', '.join(gone)}.")
         found: Any = hub.upload_folder(
             repo_id=made.repo_id,
             folder_path=folder,
             allow_patterns=[_literally(name) for name in files],
+            delete_patterns=gone or None,
             commit_message=message or f"A model exported by sparqless ({folder.resolve().name})",
         )
     except errors.HFValidationError as error:
@@ -70,7 +99,7 @@ def push(
     # the last is of the client below, and what is raised where nobody answers
     except (OSError, ValueError, errors.HTTPError) as error:  # type: ignore[attr-defined]
         raise UserError(f"{hub.endpoint} can't be pushed to: {_said(error)}.") from error
-    return str(found.commit_url)
+    return Pushed(files, str(found.commit_url))
 
 
 def _literally(name: str) -> str:

@@ -106,7 +106,7 @@ def templates(name: str) -> tuple[str, ...]:
     if name in _SHIPPED:
         return _SHIPPED[name]
     try:
-        lines = Path(name).read_text("utf-8").splitlines()
+        lines = Path(name).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"--templates {name}: can't be read ({error}); give openai, none or a text file with "

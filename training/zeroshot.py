@@ -6,15 +6,19 @@ embeddings, normalised again).
 
 **Several right classes.** An image is right where the answer is one of them. Micro accuracy is the
 share of images; macro accuracy the mean over classes of the share of the images that show the
-class: with one class an image these are the usual ones. Classes with the very same sentences can't
-be told apart by anybody: each is right for the other.
+class: with one class an image these are the usual ones.
+
+**Twins**: classes with the very same sentences can't be told apart by anybody. Each is right for
+the other, in ranks and in what a guess would have; which of them was answered is chance, so where
+one is the image's own, that is taken for the answer. An image shows its own classes alone, though:
+what is counted by class or root, or by how far off a mistake is, is counted by those.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 import torch
@@ -87,20 +91,36 @@ def embeddings(
         made = model.texts(texts, tick)
         means = _normal(made.view(len(some), per_name, -1).mean(1))
         if found is None:
-            found = means.new_zeros(len(classes), means.shape[1])
-        found.index_add_(0, torch.tensor([n for n, _ in some], device=means.device), means)
+            device, found = means.device, torch.zeros(len(classes), means.shape[1])
+        # on the CPU, which adds in their order: a GPU adds as it comes, and other last bits
+        found.index_add_(0, torch.tensor([n for n, _ in some]), means.cpu())
     assert found is not None, "there is a class"
-    return _normal(found)  # of a sum as of a mean
+    return _normal(found.to(device))  # of a sum as of a mean
 
 
 def _normal(vectors: Tensor) -> Tensor:
     return torch.nn.functional.normalize(vectors, dim=-1)
 
 
+class Labels(NamedTuple):
+    """Classes by number: of each image its own, and all that are right for it."""
+
+    own: list[list[int]]
+    right: list[list[int]]  # with their twins
+    twins: list[int]  # of each class the first that reads the same: itself, mostly
+
+    def as_own(self, image: int, answer: int) -> int:
+        """An answer; where it reads the same as a class of the image, that class."""
+        own = self.own[image]
+        if answer in own:
+            return answer
+        return next((n for n in own if self.twins[n] == self.twins[answer]), answer)
+
+
 def right_answers(
     labels: Iterable[Sequence[str]], classes: Sequence[Class], prompts: Prompts
-) -> list[list[int]]:
-    """Of each image the classes that are right, by number: its own and their twins, in order."""
+) -> Labels:
+    """Which classes images show, and which answers are right, in order."""
     number = {one.key: n for n, one in enumerate(classes)}
     groups = defaultdict[frozenset[str], list[int]](list)
     # one template is enough to tell two classes apart
@@ -111,10 +131,11 @@ def right_answers(
     ]
     for n, key in enumerate(texts):
         groups[key].append(n)
-    found = []
-    for own in labels:
-        numbers = {twin for key in own if key in number for twin in groups[texts[number[key]]]}
-        found.append(sorted(numbers))
+    found = Labels([], [], [groups[key][0] for key in texts])
+    for keys in labels:
+        own = {number[key] for key in keys if key in number}
+        found.own.append(sorted(own))
+        found.right.append(sorted({twin for n in own for twin in groups[texts[n]]}))
     return found
 
 
@@ -130,18 +151,16 @@ class Score(msgspec.Struct, frozen=True):
     chance: float
 
 
-def score(found: Ranks, right: Sequence[Sequence[int]], classes: int) -> Score | None:
-    """Of images with their right classes by number; None without any."""
-    if not right:
-        return None
+def score(found: Ranks, labels: Labels, classes: int) -> Score:
+    """Of images, one at least, that show a class each; of so many classes to choose from."""
     ranked = found.rank.tolist()
     of_class = defaultdict[int, list[int]](list)
-    for rank, own in zip(ranked, right, strict=True):
+    for rank, own in zip(ranked, labels.own, strict=True):
         for number in own:
             of_class[number].append(rank)
     micro = [_share(ranked, top) for top in TOP]
     macro = [sum(_share(own, top) for own in of_class.values()) / len(of_class) for top in TOP]
-    guess = sum(len(own) for own in right) / len(right) / classes
+    guess = sum(map(len, labels.right)) / len(labels.right) / classes
     return Score(len(ranked), len(of_class), micro[0], micro[1], macro[0], macro[1], guess)
 
 

@@ -139,8 +139,8 @@ def held_out(seeds: Iterable[int]) -> list[tuple[bytes, Record]]:
     return found
 
 
-def write_graph(folder: Path) -> Path:
-    """The classes, each below disc or bar, which are below shape."""
+def write_graph(folder: Path, *more: dict[str, Any]) -> Path:
+    """The classes, each below disc or bar, which are below shape; and ``more`` entities."""
     folder.mkdir(parents=True)
     rows: list[dict[str, Any]] = [
         {"id": "Q1", "name": "shape"},
@@ -153,9 +153,11 @@ def write_graph(folder: Path) -> Path:
         rows.append({"id": id_, "name": name, "aliases": [f"{name} thing"],
                      "natural_type": PARENTS[shape], "natural_type_name": shape})  # fmt: skip
         edges.append((id_, PARENTS[shape]))
+    rows += more
     for row in rows:
-        row |= {"sitelinks": 7, "roots": ["Q1"], "common_names": [], "taxon_names": []}
+        row |= {"sitelinks": 7, "common_names": [], "taxon_names": []}
         row.setdefault("aliases", [])
+        row.setdefault("roots", ["Q1"])
     below = [{"child": child, "property": "P279", "parent": parent} for child, parent in edges]
     write_table(folder / "entities.parquet", pa.Table.from_pylist(rows, ENTITIES))
     write_table(folder / "hierarchy.parquet", pa.Table.from_pylist(below, HIERARCHY))

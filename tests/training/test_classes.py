@@ -31,6 +31,20 @@ import open_clip  # isort: skip
             [Class("n01", ("lion",)), Class("n02", ("tiger", "Panthera tigris"))],
         ),
         ("a.json", '["lion", "tiger"]', [Class("lion", ("lion",)), Class("tiger", ("tiger",))]),
+        (  # Keras's and torchvision's imagenet_class_index.json
+            "a.json",
+            '{"0": ["n01440764", "tench"], "1": ["n01484850", "great_white_shark"]}',
+            [Class("n01440764", ("tench",)), Class("n01484850", ("great white shark",))],
+        ),
+        (  # CUB's classes.txt
+            "a.txt",
+            "1 001.Black_footed_Albatross\n2 002.Laysan_Albatross\n",
+            [
+                Class("001.Black_footed_Albatross", ("Black footed Albatross",)),
+                Class("002.Laysan_Albatross", ("Laysan Albatross",)),
+            ],
+        ),
+        ("a.txt", "1 Ceres\n", [Class("1 Ceres", ("1 Ceres",))]),
     ],
 )  # fmt: skip
 def test_names_come_from_lines_tables_and_json(
@@ -44,7 +58,8 @@ def test_names_come_from_lines_tables_and_json(
     ("name", "text", "said"),
     [
         ("a.txt", "\n", "no class"),
-        ("a.txt", "lion\nlion\n", "twice"),
+        ("a.txt", "crane\ncrane\n", "twice.* a .csv that has a key for each"),
+        ("a.json", '{"n01": "lion", "n01": "tiger"}', "'n01' twice"),
         ("a.csv", "lion\ntiger\n", "no column 'name'"),
         ("a.csv", "key,name\nn01,\n", "no key|no name|has no"),
         ("a.json", '["lion", "lion"]', "twice"),
@@ -96,6 +111,29 @@ def test_as_many_lines_as_folders_are_in_their_order(tmp_path: Path) -> None:
     assert found.label == {"n01": "lion", "n02": "tiger"}
 
 
+def test_folders_that_are_numbers_are_in_the_order_of_numbers(tmp_path: Path) -> None:
+    """As strings 10 and 11 would come before 2."""
+    classes = [Class(f"class {n}", (f"class {n}",)) for n in range(12)]
+    found = match_file([str(n) for n in range(12)], classes, tmp_path)
+    assert found.by_order
+    assert found.label == {str(n): f"class {n}" for n in range(12)}
+
+
+def test_a_name_comes_before_the_synonym_of_another_class(tmp_path: Path) -> None:
+    classes = [Class("n01", ("mountain lion", "puma")), Class("n02", ("puma", "n01"))]
+    found = match_file(["puma", "n01"], classes, tmp_path)
+    assert found.label == {"puma": "n02", "n01": "n01"}
+    assert not found.by_order
+
+
+def test_the_number_before_a_folder_s_name_is_no_part_of_it(tmp_path: Path) -> None:
+    graph = write_graph(tmp_path / "graph")
+    found = match_graph(["001.red_disc", "red disc thing", "7.5_inch"], graph)
+    assert found.label["001.red_disc"] == IDS["red disc"]
+    assert found.united == [["001.red_disc", "red disc thing"]]
+    assert found.alone == ["7.5_inch"]
+
+
 def test_the_templates_are_those_that_open_clip_has() -> None:
     assert [t.replace("{}", "x") for t in OPENAI] == [
         template("x") for template in open_clip.OPENAI_IMAGENET_TEMPLATES
@@ -106,7 +144,7 @@ def test_the_templates_are_those_that_open_clip_has() -> None:
 
 def test_templates_come_from_a_file_and_have_one_place(tmp_path: Path) -> None:
     path = tmp_path / "two.txt"
-    path.write_text("a photo of {}.\n\n{}, seen from above\n")
+    path.write_text("a photo of {}.\n\n{}, seen from above\n", "utf-8-sig")  # as of Windows
     assert templates(str(path)) == ("a photo of {}.", "{}, seen from above")
     path.write_text("a photo\n")
     with pytest.raises(UserError, match="'a photo' has 0 places"):
@@ -143,5 +181,8 @@ def test_classes_of_one_name_are_right_for_each_other_unless_types_tell_them_apa
         Class("lead", ("lead",), "substance"),
     ]
     plain, typed = Prompts(OPENAI), Prompts(OPENAI, types=True)
-    assert right_answers([["planet"], ["lead", "?"], []], classes, plain) == [[0, 1], [2], []]
-    assert right_answers([["planet"]], classes, typed) == [[1]]
+    found = right_answers([["planet"], ["lead", "?"], []], classes, plain)
+    assert found.right == [[0, 1], [2], []]
+    assert found.own == [[1], [2], []]
+    assert [found.as_own(0, n) for n in range(3)] == [1, 1, 2]
+    assert right_answers([["planet"]], classes, typed).right == [[1]]

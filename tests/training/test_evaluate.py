@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import socket
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import training.vision  # noqa: F401
 from cli import cli
-from etl.manifest import MANIFEST
+from etl.errors import UserError
+from etl.manifest import MANIFEST, read_manifest, write_manifest
 from tests.training import shapes
 from training.classes import Class
 from training.confusion import matrix
 from training.evaluate import Answers, Options, evaluate
+from training.evaluation_report import default_name
 from training.opened import of_network, opened
+from training.pictures import SUFFIXES, Picture, of_folder
 from training.templates import OPENAI
 from training.zeroshot import Prompts, asked, embeddings
 
@@ -119,6 +128,12 @@ def test_one_file_in_two_folders_is_one_image_with_two_right_classes(
     assert result.retrieval.t2i.questions == 2  # "a disc" is one text
 
 
+def test_threads_that_read_are_of_no_consequence(place: Path) -> None:
+    one, four = (of_folder(place / "folders", 5, workers) for workers in (1, 4))
+    assert one == four
+    assert len(one) == 16
+
+
 def test_folders_take_names_and_levels_from_a_data_set(place: Path) -> None:
     done = command("--run", place / "run", "--folders", place / "folders", "--json", "--types",
                    "--graph", place / "graph", "--classes", "all", "--names", "all")  # fmt: skip
@@ -135,6 +150,24 @@ def test_folders_take_names_from_a_file(place: Path, tmp_path: Path) -> None:
     (found,) = json.loads(done.stdout)["sets"]
     assert found["classification"]["choices"] == 9
     assert found["classification"]["score"]["classes"] == 8
+
+
+def test_what_about_folders_is_guessed_is_said(place: Path, tmp_path: Path) -> None:
+    for folder in ("0", "1"):
+        (tmp_path / "by number" / folder).mkdir(parents=True)
+        (tmp_path / "by number" / folder / "a.jpg").write_bytes(
+            shapes.jpeg("red disc", int(folder))
+        )
+    (tmp_path / "names.txt").write_text("disc\nbar\n")
+    done = command("--run", place / "run", "--folders", tmp_path / "by number", "--templates",
+                   "none", "--classes", tmp_path / "names.txt")  # fmt: skip
+    assert "in the order of the folders ('0' is 'disc'" in done.stderr
+    for seed, folder in enumerate(("red_disc", "Red disc thing")):
+        (tmp_path / "twice" / folder).mkdir(parents=True)
+        (tmp_path / "twice" / folder / "a.jpg").write_bytes(shapes.jpeg("red disc", seed))
+    done = command("--run", place / "run", "--folders", tmp_path / "twice", "--templates", "none",
+                   "--graph", place / "graph")  # fmt: skip
+    assert "'Red disc thing' and 'red_disc' are one class" in done.stderr
 
 
 def test_without_names_of_classes_shards_are_only_retrieved_from(place: Path) -> None:
@@ -164,6 +197,88 @@ def test_a_model_of_open_clip_takes_weights_of_this_disk(place: Path, tmp_path: 
     done = command("--model", "by-name", "--weights", tmp_path / "evil.pt", *images, code=1)
     assert "evil.pt can't be loaded" in done.stderr
     assert not (tmp_path / "unpickled").exists()
+
+
+def test_weights_by_a_name_may_want_other_pixels(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file says neither how pixels are normalised nor which activation it was trained with."""
+    for name in ("by-tag", "by-tag-quickgelu"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(shapes.TINY))
+        shapes.open_clip.add_model_config(tmp_path / f"{name}.json")
+    half = (0.5, 0.5, 0.5)
+    odd = {"mean": half, "std": half, "interpolation": "bilinear", "quick_gelu": True}
+    known = shapes.open_clip.pretrained._PRETRAINED
+    monkeypatch.setitem(known, "by-tag", {"odd": odd})
+    weights = place / "run/model/open_clip_model.safetensors"
+    arguments = ("--model", "by-tag", "--weights", weights, "--folders", place / "folders",
+                 "--templates", "none")  # fmt: skip
+    done = command(*arguments)
+    assert "its weights odd want others: give --pretrained-tag" in done.stderr
+    assert "or give --model by-tag-quickgelu if" in done.stderr
+    assert "mean 0.481 0.458 0.408, std 0.269 0.261 0.276; no QuickGELU" in done.stdout
+    done = command(*arguments, "--pretrained-tag", "odd", "--json")
+    assert not done.stderr.count("Warning")
+    model = json.loads(done.stdout)["model"]
+    assert model["quick_gelu"]
+    assert model["pixels"] == {"size": [32, 32], "mean": [*half], "std": [*half],
+                               "interpolation": "bilinear", "resize_mode": "shortest"}  # fmt: skip
+    found = opened("by-tag", weights, tag="odd").preprocess(Image.new("RGB", (9, 9), "white"))
+    assert bool((found == 1).all())
+    done = command(*arguments, "--pretrained-tag", "even", code=1)
+    assert "open_clip's for by-tag are: odd" in done.stderr
+
+
+def folder_with(place: Path, folder: Path, tower: str, **settings: Any) -> Path:
+    """The model of `place`, whose config says otherwise."""
+    folder.mkdir()
+    for path in (place / "run/model").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"][tower] |= settings
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_model_s_folder_fetches_nothing(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def refused(host: str, *_: Any, **__: Any) -> Any:
+        asked.append(host)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+    name = "hf-hub:evil/model"
+    folder = folder_with(place, tmp_path / "model", "vision_cfg", timm_model_name=name)
+    with pytest.raises(UserError, match="can't be loaded"):
+        opened(str(folder))
+    (tmp_path / "my-siglip.json").write_text(json.dumps(shapes.TINY))
+    with pytest.raises(UserError, match="would fetch SigLIP's tokenizer"):
+        opened(str(tmp_path / "my-siglip.json"), folder / "open_clip_model.safetensors")
+    assert not asked
+
+
+def test_a_model_s_folder_runs_nothing(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, Any]] = []
+
+    class AutoTokenizer:
+        @staticmethod
+        def from_pretrained(_: str, **options: Any) -> object:
+            told.append(options)
+            return object()
+
+    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(AutoTokenizer=AutoTokenizer))
+    asks = {"hf_tokenizer_name": "evil/model", "tokenizer_kwargs": {"trust_remote_code": True}}
+    with pytest.raises(UserError, match="trust_remote_code, which might run"):
+        opened(str(folder_with(place, tmp_path / "a", "text_cfg", **asks)))
+    assert not told
+    asks["tokenizer_kwargs"] = {"clean": "canonicalize"}
+    opened(str(folder_with(place, tmp_path / "b", "text_cfg", **asks)))
+    assert told[0]["trust_remote_code"] is False
 
 
 def test_texts_are_as_long_as_the_weights_were_trained_with(tmp_path: Path) -> None:
@@ -219,6 +334,37 @@ def test_embeddings_of_names_are_those_of_open_clip_s_classifier(place: Path) ->
     net, tokenize = model.net, model.tokenize
     theirs = shapes.open_clip.build_zero_shot_classifier(net, tokenize, shapes.CLASSES, OPENAI)
     assert torch.allclose(found, theirs.T, atol=1e-6)
+
+
+def test_a_class_of_the_same_name_is_right_and_counts_for_nothing_else(
+    place: Path, tmp_path: Path
+) -> None:
+    """A planet and a metal: images show the planet, whichever of them was answered."""
+    shards = shapes.write_shards(tmp_path / "shards", {"val": shapes.held_out([2])})
+    twin = {"id": "Q99", "name": "Red  DISC", "roots": ["Q2"]}
+    graph = shapes.write_graph(tmp_path / "graph", twin)
+    options = Options(shards=str(shards), splits=("val",), classes="all", templates="none")
+    model = opened(str(place / "run/model"))
+    with_, without = (
+        evaluate(model, replace(options, graph=graph, quiet=True))
+        for graph in (graph, place / "graph")
+    )
+    one, other = (made.results[0].classification for made in (with_, without))
+    assert one is not None
+    assert other is not None
+    assert one.score.acc1 == other.score.acc1
+    assert one.score.macro_acc1 == other.score.macro_acc1
+    assert one.score.classes == other.score.classes == 8
+    assert one.roots == other.roots  # none of the twin's
+    assert one.confused == other.confused
+    assert one.levels is not None
+    assert other.levels is not None
+    assert one.levels.accuracy == other.levels.accuracy
+    assert one.levels.accuracy[0] == one.score.acc1
+    assert one.levels.chance[0] == pytest.approx(one.score.chance)
+    assert with_.answers["val"] == without.answers["val"]
+    assert matrix(with_.classes, with_.answers["val"])[1].tolist() == matrix(
+        without.classes, without.answers["val"])[1].tolist()  # fmt: skip
 
 
 def test_a_picture_shows_what_was_taken_for_what(place: Path, tmp_path: Path) -> None:
@@ -283,6 +429,34 @@ def test_broken_images_and_shards_are_named(place: Path, tmp_path: Path) -> None
     assert "holds no finished shards" in done.stderr
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_kind_of_image_is_read_whatever_its_name(tmp_path: Path, suffix: str) -> None:
+    drawn = shapes.drawing("red disc", 1)
+    path = tmp_path / f"a{suffix}"
+    drawn.save(path)
+    assert Picture("a", path).load().size == (48, 48)
+    drawn.save(path, "PNG")  # a name that isn't what the file is
+    assert Picture("a", path).load().tobytes() == drawn.tobytes()
+    path.write_text("<!DOCTYPE html><title>Not found</title>")
+    with pytest.raises(UserError, match=r"photos/a can't be decoded \(it is none of JPEG, PNG"):
+        Picture("photos/a", path).load()
+
+
+def test_a_jpeg_of_several_pictures_is_its_first(tmp_path: Path) -> None:
+    first = shapes.drawing("red disc", 1)
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[first.rotate(90)])
+    assert Picture("a", tmp_path / "a.jpg").load().size == (48, 48)
+
+
+def test_an_image_of_too_many_pixels_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    shapes.drawing("red disc", 1).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"disc/a.png can't be decoded .*pixels"):
+        Picture("disc/a.png", tmp_path / "a.png").load()
+
+
 def test_shards_elsewhere_give_the_same(place: Path) -> None:
     shards = place / "images" / "shards"
     here, there = (
@@ -291,6 +465,63 @@ def test_shards_elsewhere_give_the_same(place: Path) -> None:
         for images in (shards, f"file://{shards}")
     )  # fmt: skip
     assert here["sets"] == there["sets"]
+
+
+def test_shards_that_a_run_wasnt_trained_on_may_hold_out_what_it_has_seen(
+    place: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(place / "run" / "model", run / "model")
+    ours, others = place / "images" / "shards", tmp_path / "again"
+    shapes.write_shards(others, {"val": shapes.held_out([1]), "train": shapes.held_out([2])})
+    digest = read_manifest(ours, "shards")["outputs"]["images.parquet"]["sha256"]
+    write_manifest(run, {"step": "run", "inputs": {"shards": digest}, "outputs": {}})
+    arguments = ("--run", run, "--split", "val", "--images")
+    assert "trained on" not in command(*arguments, ours).stderr
+    done = command(*arguments, others, "--name", "again")
+    said = f"{others} isn't what {run} was trained on, so it may have been trained on images"
+    assert said in done.stderr
+    assert said in json.loads((run / "evaluations/again.json").read_text())["warnings"][-1]
+    assert said not in command("--run", run, "--split", "train", "--images", others).stderr
+
+
+def test_results_of_other_options_have_other_names(place: Path) -> None:
+    shards = Options(shards="data/living/shards", templates="none")
+    changes: list[dict[str, Any]] = [
+        {}, {"names": "all"}, {"names": "synonyms"}, {"types": True}, {"classes": "all"},
+        {"classes": "/a/birds.csv"}, {"splits": ("val",)}, {"limit": 9}, {"texts": 1},
+        {"templates": "openai"},
+    ]  # fmt: skip
+    names = [default_name(replace(shards, **change)) for change in changes]
+    assert names[0] == "living-shards-none"
+    assert names[1] == "living-shards-none-all-names"
+    assert names[5] == "living-shards-none-birds"
+    assert len({*names}) == len(names)
+
+
+def test_results_have_digests_and_no_paths_of_classes_and_templates(
+    place: Path, tmp_path: Path
+) -> None:
+    found = []
+    for number, templates in enumerate(("a {}.", "a {}.", "the {}.")):
+        (tmp_path / str(number)).mkdir()
+        path = tmp_path / str(number) / "mine.txt"
+        path.write_text(f"{templates}\n")
+        done = command("--run", place / "run", "--folders", place / "folders", "--json",
+                       "--templates", path)  # fmt: skip
+        found.append(json.loads(done.stdout)["options"])
+    assert found[0]["templates"] == "mine.txt"
+    assert found[0] == found[1]
+    assert found[0]["templates_sha256"] != found[2]["templates_sha256"]
+
+
+def test_classes_that_no_image_shows_are_said(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("red disc\nred bar\n")  # names, where labels are ids
+    done = command("--run", place / "run", "--images", place / "images/shards", "--classes",
+                   tmp_path / "names.txt", "--split", "val")  # fmt: skip
+    assert "image to text" in done.stdout
+    assert "no image of val shows one of the 2 classes of" in done.stderr
+    assert "'red disc', 'red bar'" in done.stderr
 
 
 def test_a_limit_takes_the_first_of_each_split_by_digest(place: Path) -> None:

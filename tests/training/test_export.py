@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,11 +20,13 @@ from click.testing import CliRunner, Result
 
 import training.vision  # noqa: F401
 from cli import cli
-from etl.manifest import MANIFEST, digests, read_manifest, write_manifest
+from etl.manifest import MANIFEST, digests, write_manifest
 from etl.verify import verify
 from tests.training import shapes
 from training.cards import Known, dataset_card, model_card
+from training.config import as_toml, load
 from training.export import export_model
+from training.inputs import Shards
 from training.markdown import block, code, text, yaml
 from training.opened import opened
 
@@ -51,6 +55,12 @@ def finished(folder: Path, inputs: dict[str, Any]) -> Path:
     return folder
 
 
+def inputs_of(shards: Path, graph: Path) -> dict[str, Any]:
+    """What a run that was trained on these has in its manifest."""
+    made = Shards(load("tiny"), str(shards), graph).inputs
+    return {**made, "processes": 1, "loader.images": 17}
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
@@ -59,8 +69,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     splits = {"train": [*shapes.held_out([1]), (body, other)], "val": shapes.held_out([2])}
     shards = shapes.write_shards(folder / "shards", splits)
     graph = shapes.write_graph(folder / "graph")
-    digest = read_manifest(shards, "shards")["manifest_sha256"]
-    run = finished(folder / "run", {"shards": {"manifest_sha256": digest}})
+    run = finished(folder / "run", inputs_of(shards, graph))
     done = command("evaluate", "--run", run, "--images", shards, "--graph", graph,
                    "--templates", "none")  # fmt: skip
     assert "acc1" in done.stdout
@@ -135,6 +144,9 @@ def test_cards_say_what_the_manifests_do(place: Path) -> None:
     assert "`shapes.json.gz`" in data
     assert 'name = "shapes"' in data
     assert "| [CC0 1.0](https://creativecommons.org/publicdomain/zero/1.0/) | 16 |" in data
+    assert "Wikidata's, which are under [CC0 1.0]" in data
+    assert "aren't part of this" in data  # nor is attribution.parquet
+    assert "isn't recorded" not in card
 
 
 def test_what_isnt_known_is_left_out(place: Path, tmp_path: Path) -> None:
@@ -199,8 +211,11 @@ def test_names_from_data_are_only_text() -> None:
 
 def test_code_spans_and_blocks_cant_be_ended_by_what_is_in_them() -> None:
     assert code("a``b`c") == "``` a``b`c ```"
+    assert code("") == code(" ") == ""
     assert next(block("x\n````\ny")) == "`````"
     assert text("CC BY-SA 4.0") == "CC BY-SA 4.0"
+    assert text("see WWW.evil.test, www") == "see WWW\\.evil.test, www"
+    assert text("_ www.evil.test") == "\\_ www\\.evil.test"
     assert json.loads(yaml('a "b": c\n')) == 'a "b": c'
 
 
@@ -215,11 +230,75 @@ def test_what_cant_be_exported_is_said(place: Path, tmp_path: Path) -> None:
     (tmp_path / "b" / "mine.txt").write_text("")
     done = command("export", "model", "--run", place / "run", "--out", tmp_path / "b", code=1)
     assert "mine.txt" in done.stderr
+    (tmp_path / "d").mkdir()
+    for path in (place / "out").iterdir():
+        (tmp_path / "d" / path.name).symlink_to(path)
+    (tmp_path / "d" / "LICENSE").write_text("")
+    done = command("export", "model", "--run", place / "run", "--out", tmp_path / "d", code=1)
+    assert "'LICENSE'" in done.stderr
     other = shapes.write_shards(tmp_path / "shards", {"train": shapes.held_out([7])})
     done = command("export", "model", "--run", place / "run", "--out", tmp_path / "c",
                    "--images", other, code=1)  # fmt: skip
     assert "is not what" in done.stderr
+    twin = {"id": "Q99", "name": "more"}
+    other = shapes.write_graph(tmp_path / "graph", twin)
+    done = command("export", "model", "--run", place / "run", "--out", tmp_path / "c",
+                   "--graph", other, code=1)  # fmt: skip
+    assert "is not what" in done.stderr
     assert not (tmp_path / "c").exists()
+
+
+def test_data_that_a_run_doesnt_record_is_said_to_be_its_maker_s_word(
+    place: Path, tmp_path: Path
+) -> None:
+    run = finished(tmp_path / "run", {})
+    export_model(run, tmp_path / "out", shards=place / "shards", graph=place / "graph")
+    card = (tmp_path / "out/README.md").read_text("utf-8")
+    assert "Which images and entities it was trained on isn't recorded" in card
+
+
+def test_weights_that_arent_the_run_s_are_refused(place: Path, tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", {})
+    shapes.tiny(tmp_path / "other", steps=0, seed=1)
+    weights = "open_clip_model.safetensors"
+    (tmp_path / "other" / weights).replace(run / "model" / weights)
+    done = command("export", "model", "--run", run, "--out", tmp_path / "out", code=1)
+    assert f"{weights} is not what the run wrote there" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_cards_have_no_folders_of_this_machine(tmp_path: Path) -> None:
+    config = load("tiny", [
+        "model.name=/home/me/secret/net.json", "model.weights=/home/me/secret/w.pt",
+        "evaluate.templates=/home/me/secret/t.txt", "data.cache=/home/me/secret",
+    ])  # fmt: skip
+    config.text["filter"] = {"keep_lists": ["/home/me/a.json", '/home/me/b "c.json']}
+    config.text["skip_sources"] = ["llm:org/model"]
+    card = model_card(
+        Known(
+            name="x",
+            model={},
+            run={
+                "counts": {"steps": 1, "images": 1},
+                "config": {"model": {"name": "/home/me/net.json"}},
+            },
+            config=as_toml(config),
+        )
+    )
+    assert "/home" not in card
+    assert "secret/" not in card
+    assert "`net.json`" in card
+    assert 'weights = "w.pt"' in card
+    assert r'keep_lists = ["a.json", "b \"c.json"]' in card
+    assert '"llm:org/model"' in card
+
+
+def test_another_file_among_the_evaluations_is_named(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", {})
+    (run / "evaluations").mkdir()
+    (run / "evaluations/mine.json").write_text('{"acc": 1}')
+    done = command("export", "model", "--run", run, "--out", tmp_path / "out", code=1)
+    assert "mine.json is no result of `sparqless evaluate`" in done.stderr
 
 
 # --- a hub --------------------------------------------------------------------------------------
@@ -232,6 +311,9 @@ class Hub(BaseHTTPRequestHandler):
     token = "hf_good"
     files: ClassVar[dict[str, bytes]] = {}
     asked: ClassVar[list[Any]] = []
+    deleted: ClassVar[list[str]] = []
+    there: ClassVar[list[str]] = []
+    private: ClassVar[bool] = False
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length")
@@ -249,6 +331,8 @@ class Hub(BaseHTTPRequestHandler):
             self._answer(200, {"files": files})
         elif "/commit/" in self.path:
             for line in map(json.loads, body.splitlines()):
+                if line["key"] == "deletedFile":
+                    self.deleted.append(line["value"]["path"])
                 if line["key"] == "file":
                     value = line["value"]
                     self.files[value["path"]] = base64.b64decode(value["content"])
@@ -258,7 +342,14 @@ class Hub(BaseHTTPRequestHandler):
             self._answer(404, {"error": "Not found"})
 
     def do_GET(self) -> None:
-        self._answer(404, {"error": "Not found"})
+        if self.path == "/api/models/me/model":
+            names = [{"rfilename": name} for name in self.there or self.files]
+            self._answer(200, {"id": "me/model", "private": self.private, "siblings": names})
+        elif self.path.startswith("/api/models/me/model/tree/main"):
+            files = [{"type": "file", "path": name, "size": 0, "oid": ""} for name in self.there]
+            self._answer(200, files)
+        else:
+            self._answer(404, {"error": "Not found"})
 
     do_HEAD = do_GET  # noqa: N815
 
@@ -289,8 +380,9 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Hub]]:
-    Hub.files.clear()
-    Hub.asked.clear()
+    for kept in (Hub.files, Hub.asked, Hub.deleted, Hub.there):
+        kept.clear()
+    Hub.private = False
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
@@ -308,13 +400,57 @@ def test_an_export_is_pushed_as_it_is(
     place: Path, hub: type[Hub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", hub.token)
+    hub.private = True
     done = command("push", place / "out", "--repo", "me/model", "--private")
+    assert "me/model is private" in done.stderr
     assert done.stdout.rstrip().endswith("/me/model/commit/abc")
     assert hub.asked[0]["name"] == "model"
     assert hub.asked[0]["organization"] == "me"
     assert hub.asked[0].get("private") or hub.asked[0].get("visibility") == "private"
     assert hub.files == {path.name: path.read_bytes() for path in (place / "out").iterdir()}
     assert MANIFEST in hub.files
+
+
+def test_a_public_repository_gets_nothing_that_is_to_be_private(
+    place: Path, hub: type[Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub ignores what is asked of a repository that is there already."""
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    done = command("push", place / "out", "--repo", "me/model", "--private", code=1)
+    assert "is there already, and public" in done.stderr
+    assert not hub.files
+
+
+def test_what_an_earlier_push_put_there_goes_with_it(
+    place: Path, hub: type[Hub], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    export_model(place / "run", tmp_path / "out")  # without a card of data
+    hub.there += ["DATASET.md", "vocab.json", "mine.md"]
+    command("push", tmp_path / "out", "--repo", "me/model")
+    assert not hub.deleted  # what no push of ours has put there is somebody's
+    hub.there += [MANIFEST]
+    done = command("push", tmp_path / "out", "--repo", "me/model")
+    assert hub.deleted == ["DATASET.md"]
+    assert "DATASET.md" in done.stderr
+
+
+def test_what_isnt_installed_is_named(
+    place: Path, hub: type[Hub], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    done = command("push", place / "out", "--repo", "me/model", code=1)
+    assert done.stderr.startswith("Error: training needs huggingface_hub, which isn't installed")
+    for name in ("training.export", "training.opened"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    done = command("export", "model", "--run", place / "run", "--out", tmp_path / "out", code=1)
+    assert done.stderr.startswith("Error: training needs torch, which isn't installed")
+
+
+def test_pushing_needs_no_torch() -> None:
+    code = "import sys, training.push; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_who_isnt_logged_in_is_told_how(place: Path, hub: type[Hub]) -> None:
@@ -336,10 +472,13 @@ def test_a_refusal_of_the_hub_is_passed_on(
 
 def test_what_was_changed_since_isnt_pushed(place: Path, hub: type[Hub], tmp_path: Path) -> None:
     export_model(place / "run", tmp_path / "out")
-    card = tmp_path / "out/README.md"
-    card.write_bytes(card.read_bytes().replace(b"open_clip", b"OPEN_CLIP"))
+    with (tmp_path / "out/README.md").open("a") as card:
+        card.write("\nNot for medicine.\n")  # which its maker is asked to say
+    command("push", tmp_path / "out", "--repo", "me/model", "--dry-run")
+    config = tmp_path / "out/open_clip_config.json"
+    config.write_bytes(config.read_bytes().replace(b"embed_dim", b"EMBED_DIM"))
     done = command("push", tmp_path / "out", "--repo", "me/model", code=1)
-    assert "README.md" in done.stderr
+    assert "(open_clip_config.json)" in done.stderr
     done = command("push", place / "run", "--repo", "me/model", code=1)
     assert "not of a model" in done.stderr
 

@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 import networkx as nx
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +16,7 @@ from etl.plan import Options
 from etl.sample import write_dump
 from graph.build import build
 from graph.recipe import load
-from training.levels import Above, measured
+from training.levels import LEVELS, Above, measured
 
 CATS = {
     "lion": ["big cat"],
@@ -83,11 +82,21 @@ def test_distances_are_those_of_networkx(pairs: list[tuple[int, int]], right: se
         far = min((way[at] for way in ways for at in up if at in way), default=math.inf)
         expected = 0 if answer in own else None if far == math.inf else max(far, 1)
         assert above.levels(own, answer) == expected
-    all_ = above.all_levels(own)
-    assert [None if n == 255 else n for n in all_.tolist()] == [
-        above.levels(own, answer) for answer in names
-    ]
-    assert all_.dtype == np.uint8
+    far = [above.levels(own, answer) for answer in names]
+    for alike in ([], [names[-1]]):
+        counted = [0 if name in alike else level for name, level in zip(names, far, strict=True)]
+        assert above.shares(own, alike) == [
+            sum(level is not None and level <= step for level in counted) / len(names)
+            for step in range(LEVELS + 1)
+        ]
+
+
+def test_a_guess_of_what_reads_the_same_is_right() -> None:
+    above = Above(CLASSES, CATS)
+    found = measured(above, [["lion"]], ["lion"], [["lion", "stone"]])
+    assert found is not None
+    assert found.accuracy == [1] * 6
+    assert found.chance == pytest.approx([0.4, 0.6, 0.8, 1, 1, 1])
 
 
 @pytest.fixture(scope="module")

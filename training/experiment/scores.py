@@ -83,7 +83,7 @@ def _accuracy(
 ) -> tuple[float, list[str]]:
     """The share of the images that are taken for what they are, and what each is taken for."""
     texts = embeddings(asked, classes, _PROMPTS)
-    ranks = classify(images, texts, right_answers(labels, classes, _PROMPTS))
+    ranks = classify(images, texts, right_answers(labels, classes, _PROMPTS).right)
     answers = [classes[n].key for n in ranks.answer().tolist()]
     return float((ranks.rank == 1).double().mean()), answers
 
