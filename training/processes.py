@@ -9,6 +9,7 @@ else gloo. Every process reads its own images and holds the whole network.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -134,6 +135,9 @@ def processes() -> Iterator[Processes]:
         distributed.init_process_group("gloo")
     try:
         control = distributed.new_group(backend="gloo", timeout=_PATIENCE)
-        yield Processes(rank, world, device, control)
+        with warnings.catch_warnings():
+            # of names that older versions of torch need; each process would say it
+            warnings.filterwarnings("ignore", "", FutureWarning, r"training\.train|open_clip\.loss")
+            yield Processes(rank, world, device, control)
     finally:
         distributed.destroy_process_group()

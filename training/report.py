@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from training.train import MODEL, Ended
+from training.finished import MODEL
+from training.train import Ended
 
 _HOW: Final = {
     "finished": "",

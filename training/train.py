@@ -21,66 +21,43 @@ import hashlib
 import math
 import shutil
 import signal
-import threading
 import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
 from itertools import accumulate, islice
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
-import msgspec
 import torch
 import ujson
 from torch.nn.parallel import DistributedDataParallel
 
 from etl.errors import UserError
-from etl.manifest import (
-    MANIFEST,
-    digests,
-    discard,
-    flush,
-    read_manifest,
-    tool_versions,
-    write_json,
-    write_manifest,
-)
+from etl.manifest import MANIFEST, discard, read_manifest, write_json
 from etl.progress import Progress
 from etl.store import LOCK
 from etl.writing import locked
 from training import checkpoint, loss, metrics
 from training.config import Config, as_toml, differing, of
 from training.feed import Fed, Feed
+from training.finished import CONFIG, MODEL, STEP, versions, write_end, write_model
 from training.meanwhile import Judge, said
-from training.model import (
-    WEIGHTS,
-    Model,
-    created,
-    flops_per_image,
-    identity,
-    is_counted,
-    macs_per_image,
-)
-from training.opened import CONFIG_FILE, Opened, of_network
+from training.model import Model, created, identity
+from training.opened import Opened, of_network
 from training.optimizer import lr_at, optimizer_of
+from training.pace import Pace
 from training.processes import Processes, processes
 from training.step import autocast, gradients
+from training.stopping import Stop, stopped_by_signals
 
-STEP: Final = "run"
+__all__ = ["CHECKPOINTS", "MODEL", "Ended", "Loader", "Source", "train"]
+
 CHECKPOINTS: Final = "checkpoints"
-MODEL: Final = "model"
 BAD: Final = "not-finite.json"
-
-_LIBRARIES: Final = ("torch", "torchvision", "open_clip_torch", "safetensors")
-
-#: The context that EntityNet counts the cost of all networks with.
-COMMON_CONTEXT: Final = 77
 
 
 class Batch(Protocol):
@@ -175,7 +152,7 @@ def train(
 def _begin(out: Path, fresh: bool, held: ExitStack) -> None:
     """Takes the folder for this run, empty if it is to be ``fresh``."""
     stands = {path.name for path in out.iterdir()} - {LOCK} if fresh and out.exists() else set()
-    if stands and not stands & {"config.toml", CHECKPOINTS, MANIFEST}:
+    if stands and not stands & {CONFIG, CHECKPOINTS, MANIFEST}:
         raise UserError(f"{out} is no run: --fresh doesn't remove it; choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
     held.enter_context(locked(out, "--out"))
@@ -191,8 +168,7 @@ def _empty(out: Path) -> None:
     """
     (out / MANIFEST).unlink(missing_ok=True)
     discard(out / CHECKPOINTS)
-    last = "config.toml"
-    for path in sorted(out.iterdir(), key=lambda path: path.name == last):
+    for path in sorted(out.iterdir(), key=lambda path: path.name == CONFIG):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.name != LOCK:
@@ -210,6 +186,8 @@ class _Run:
     quiet: bool
     judge: Judge | None
     warn: Callable[[str], None]
+    #: Digest of the network's config as it was read in the beginning.
+    network: str = field(init=False)
     model: Model = field(init=False)
     net: torch.nn.Module = field(init=False)
     optimizer: torch.optim.AdamW = field(init=False)
@@ -229,6 +207,7 @@ class _Run:
     def run(self) -> Ended:
         """Does what is left of it."""
         self._check_shared()
+        self.network = identity(self.config.model, siglip=self.config.train.loss == "siglip")
         stood = self._stood()
         if stood is not None:
             return stood
@@ -237,9 +216,9 @@ class _Run:
         self._make()
         self._count()
         step = self._resume()
-        file = self.out / "config.toml"
+        file = self.out / CONFIG
         self.processes.by_first(lambda: file.write_text(as_toml(self.config), "utf-8"), file)
-        with _stopped_by_signals() as stop, closing(self.loader):
+        with stopped_by_signals() as stop, closing(self.loader):
             step, last, number = self._steps(step, stop)
         if number:
             return self._ended("stopped", step, last, self.steps, number)
@@ -286,9 +265,8 @@ class _Run:
 
     def _known(self) -> dict[str, Any]:
         """What decides besides the config and is known at once."""
-        train = self.config.train
-        network = identity(self.config.model, siglip=train.loss == "siglip")
-        return {**self.source.inputs, "network": network, "processes": self.processes.world}
+        of_run = {"network": self.network, "processes": self.processes.world}
+        return {**self.source.inputs, **of_run}
 
     def _inputs(self) -> dict[str, Any]:
         """What decides besides the config, as JSON gives it back."""
@@ -357,7 +335,7 @@ class _Run:
 
     # --- steps ----------------------------------------------------------------------------------
 
-    def _steps(self, step: int, stop: _Stop) -> tuple[int, dict[str, Any], int]:
+    def _steps(self, step: int, stop: Stop) -> tuple[int, dict[str, Any], int]:
         """Steps until the last, or until a signal: how many are done, figures, the signal."""
         images = self.config.train.batch
         net = self._wrapped()
@@ -371,7 +349,7 @@ class _Run:
         )
         with ExitStack() as held:
             lines = self._lines(step, held)
-            pace = _Pace(step, lines.last.get("seconds", 0.0))
+            pace = self._pace(step, lines)
             number, judged = 0, ""
             if self._was_missed(step, lines):
                 judged = self._judged(step, lines, pace)
@@ -387,7 +365,7 @@ class _Run:
                 bar.note = f"epoch {self._epoch(step):.2f}, loss {figures['loss']:.3f}{judged}"
                 bar.add(images)
                 if step % self.config.train.log_steps == 0 or step == self.steps:
-                    rates = self._rates(step, pace, feed.waited)
+                    rates = pace.rates(step, feed.waited)
                     lines.add({**self._place(step), **figures, **rates})
                 if number or self._is_due(step):
                     self._save(step)
@@ -422,7 +400,7 @@ class _Run:
         missed = self.processes.of_first(lines.evaluated < step)
         return missed and self._is_judged(step)
 
-    def _judged(self, step: int, lines: metrics.Metrics, pace: _Pace) -> str:
+    def _judged(self, step: int, lines: metrics.Metrics, pace: Pace) -> str:
         """Asks the network about other images, and writes the figures; what to say of them."""
         began = time.monotonic()
         figures: dict[str, float] = {}
@@ -448,6 +426,17 @@ class _Run:
         folder = self.out if self.processes.is_first else None
         board = self.config.train.tensorboard
         return held.enter_context(metrics.Metrics(folder, step, board=board))
+
+    def _pace(self, step: int, lines: metrics.Metrics) -> Pace:
+        return Pace(
+            self.config.train,
+            self.model.config["model_cfg"],
+            self.processes,
+            texts=self.source.texts,
+            steps=self.steps,
+            step=step,
+            seconds=lines.last.get("seconds", 0.0),
+        )
 
     def _wrapped(self) -> torch.nn.Module:
         """The network as it runs: compiled, and exchanging gradients with other processes."""
@@ -475,7 +464,7 @@ class _Run:
                 raise RuntimeError(f"epoch {epoch} has fewer batches than were counted")
 
     def _step(
-        self, net: torch.nn.Module, step: int, fed: Fed, feed: Feed, stop: _Stop
+        self, net: torch.nn.Module, step: int, fed: Fed, feed: Feed, stop: Stop
     ) -> tuple[dict[str, Any], int]:
         """One step: its figures, and the signal that has come meanwhile, to any process."""
         train, own = self.config.train, self.processes
@@ -586,38 +575,6 @@ class _Run:
         images = step * self.config.train.batch
         return {"step": step, "epoch": round(self._epoch(step), 6), "images": images}
 
-    def _rates(self, step: int, pace: _Pace, waited: float) -> dict[str, Any]:
-        """How fast it goes, how long it will, and what it has cost."""
-        train, texts = self.config.train, self.source.texts
-        seconds, each, wait = pace.since(step, waited)
-        network = self.model.config["model_cfg"]
-        rate = train.batch / each
-        found = {
-            "images_per_second": rate,
-            "data_wait": wait,
-            "seconds": seconds,
-            "seconds_left": each * (self.steps - step),
-        }
-        if not is_counted(network):
-            return found
-        for name, length in (("macs", None), ("macs_77", COMMON_CONTEXT)):
-            found[name] = (
-                step
-                * train.batch
-                * macs_per_image(
-                    network,
-                    batch=train.batch,
-                    context_length=length,
-                    texts=texts,
-                    siglip=train.loss == "siglip",
-                )
-            )
-        peak = metrics.peak_of(self.processes.device)
-        if peak:
-            flops = flops_per_image(network, batch=train.batch, texts=texts)
-            found["mfu"] = rate * flops / self.processes.world / peak
-        return found
-
     def _is_due(self, step: int) -> bool:
         train = self.config.train
         if train.checkpoint_steps and step % train.checkpoint_steps == 0:
@@ -653,103 +610,24 @@ class _Run:
         """The model for others, and the manifest."""
         self.processes.wait()  # it isn't done before all are
         model = self.out / MODEL
-        self.processes.by_first(lambda: _write_model(self.model, model), model)
-        self.processes.by_first(lambda: self._write_manifest(last), self.out / MANIFEST)
+        self.processes.by_first(lambda: write_model(self.model, model), model)
+        self.processes.by_first(lambda: self._end(last), self.out / MANIFEST)
 
-    def _write_manifest(self, last: dict[str, Any]) -> None:
-        names = ["config.toml", f"{MODEL}/{CONFIG_FILE}", f"{MODEL}/{WEIGHTS}"]
-        flush(self.out, names)
-        write_manifest(
-            self.out,
-            {
-                "step": STEP,
-                "versions": versions(),
-                "config": msgspec.to_builtins(self.config),
-                "inputs": self._inputs(),
-                "counts": {
-                    "steps": self.steps,
-                    "images": self.steps * self.config.train.batch,
-                    "parameters": sum(p.numel() for p in self.net.parameters()),
-                    "damaged": self.damaged,
-                },
-                "metrics": last,
-                "outputs": digests(self.out, names, quiet=True),
-            },
-        )
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides about the weights."""
-    return tool_versions() | {name: version(name) for name in _LIBRARIES}
+    def _end(self, last: dict[str, Any]) -> None:
+        counts = {
+            "steps": self.steps,
+            "images": self.steps * self.config.train.batch,
+            "parameters": sum(p.numel() for p in self.net.parameters()),
+            "damaged": self.damaged,
+        }
+        write_end(self.out, self.config, inputs=self._inputs(), counts=counts, last=last)
 
 
 def _silent(_: str) -> None:
     return
 
 
-def _write_model(model: Model, folder: Path) -> None:
-    """Weights and config in open_clip's layout, whole or not there."""
-    made = folder.with_name(f"{folder.name}.writing")
-    discard(made)
-    made.mkdir()
-    checkpoint.write_tensors(made / WEIGHTS, model.net.state_dict())
-    write_json(made / CONFIG_FILE, model.config)
-    flush(made, (WEIGHTS, CONFIG_FILE))
-    discard(folder)
-    made.rename(folder)
-
-
 def _seed(seed: int, step: int, rank: int, piece: int) -> int:
     """What the generator begins with for a piece of a step."""
     text = f"{seed} {step} {rank} {piece}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
-
-
-class _Pace:
-    """Seconds of a run, those before it was interrupted included."""
-
-    def __init__(self, step: int, seconds: float) -> None:
-        self._began = time.monotonic() - seconds
-        self._last = step, time.monotonic(), 0.0
-
-    def leave_out(self, seconds: float) -> None:
-        """Time that was spent on something else than steps."""
-        step, then, waited = self._last
-        self._last = step, then + seconds, waited
-
-    def since(self, step: int, waited: float) -> tuple[float, float, float]:
-        """Seconds in all; seconds a step, and the share spent waiting, since last asked."""
-        now = time.monotonic()
-        step_then, then, waited_then = self._last
-        self._last = step, now, waited
-        spent = max(now - then, 1e-9)
-        each = spent / max(step - step_then, 1)
-        return now - self._began, each, (waited - waited_then) / spent
-
-
-@dataclass
-class _Stop:
-    """The signal that has come, 0 if none."""
-
-    number: int = 0
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[_Stop]:
-    """SIGTERM and Ctrl-C are noted, to stop by after the step; a second Ctrl-C is Python's."""
-    stop = _Stop()
-
-    def note(number: int, _: FrameType | None) -> None:
-        if stop.number and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.number = number
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals are the main thread's
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

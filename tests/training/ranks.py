@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import socket
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,6 +69,5 @@ def in_ranks(outs: Sequence[Path], **settings: Any) -> Done:
 def _one(log: str, known: dict[str, str], out: str, settings: dict[str, Any]) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT)
     os.dup2(descriptor, 2)
-    warnings.simplefilter("ignore", FutureWarning)  # torch's and open_clip's, of each other
     os.environ.update(known)
     sys.exit(main([out, json.dumps(settings)]))
