@@ -180,6 +180,20 @@ def test_what_was_finished_stands_and_other_settings_are_refused(folder: Path, w
     assert "another config or other data (text.alt_text_chance)" in done.stderr
 
 
+def test_what_was_finished_does_not_stand_for_other_images(
+    folder: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+
+    from cli import cli
+
+    monkeypatch.chdir(folder)
+    make_shards(folder / "others", images=20, shard_count=2)
+    done = CliRunner().invoke(cli, [*arguments("whole"), "--images=others"])
+    assert done.exit_code == 1
+    assert "whole is a finished run of another config or other data (shards)" in done.output
+
+
 def test_it_says_what_to_do_without_torch(folder: Path) -> None:
     done = run(folder, "-c", LACKING, *arguments("lacking"))
     assert done.returncode == 1
