@@ -22,6 +22,7 @@ there once.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -74,7 +75,8 @@ class Metrics:
     def __exit__(self, *_: object) -> None:
         for open_ in (self._file, self._board):
             if open_ is not None:
-                open_.close()
+                with suppress(OSError):  # each line was flushed: what couldn't be written was told
+                    open_.close()
 
     def add(self, line: dict[str, Any]) -> None:
         """Writes the line of a step."""

@@ -24,9 +24,9 @@ from etl.errors import UserError, is_disk_full
 
 Made = TypeVar("Made")
 
-#: How long the others wait while the first saves or evaluates; of NCCL's own ten minutes a large
-#: evaluation would be too much. One that died is noticed by its connections, and by torchrun.
-_PATIENCE: Final = timedelta(days=1)
+#: How long the others wait while the first saves or evaluates, or one for its images: a large
+#: evaluation takes more than NCCL's ten minutes. One that died is noticed by its connections.
+_PATIENCE: Final = timedelta(hours=3)
 
 
 @dataclass(frozen=True)

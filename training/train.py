@@ -366,7 +366,7 @@ class _Run:
                 bar.add(images)
                 if step % self.config.train.log_steps == 0 or step == self.steps:
                     rates = pace.rates(step, feed.waited)
-                    lines.add({**self._place(step), **figures, **rates})
+                    self._note(lines, {**self._place(step), **figures, **rates})
                 if number or self._is_due(step):
                     self._save(step)
                 if number:
@@ -414,7 +414,7 @@ class _Run:
                 self.net.train()
         self.processes.wait()
         seconds = time.monotonic() - began
-        lines.add({**self._place(step), **figures, metrics.EVALUATE_SECONDS: seconds})
+        self._note(lines, {**self._place(step), **figures, metrics.EVALUATE_SECONDS: seconds})
         pace.leave_out(seconds)
         return f", {said(figures)}" * bool(figures)
 
@@ -426,6 +426,12 @@ class _Run:
         folder = self.out if self.processes.is_first else None
         board = self.config.train.tensorboard
         return held.enter_context(metrics.Metrics(folder, step, board=board))
+
+    def _note(self, lines: metrics.Metrics, line: dict[str, Any]) -> None:
+        """Adds a line, which the first process writes; raises UserError where it can't."""
+        if not self.processes.is_first:
+            lines.add(line)
+        self.processes.by_first(lambda: lines.add(line), self.out / metrics.FILE)
 
     def _pace(self, step: int, lines: metrics.Metrics) -> Pace:
         return Pace(

@@ -335,6 +335,13 @@ def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint_before(tmp_path: Pat
     assert run(out, epochs=1).how == "finished"
 
 
+def test_a_disk_that_is_full_of_metrics_is_told_in_a_sentence(tmp_path: Path) -> None:
+    done = in_ranks([tmp_path / "run"], limit=1_500, checkpoint_epochs=9)
+    assert done.codes == [1]
+    assert "metrics.jsonl can't be written: the disk (or a limit on files) is" in done.stderr[0]
+    assert done.stderr[0].count("\n") == 1
+
+
 @pytest.mark.parametrize("settings", [{}, {"checkpoint_steps": 1}])
 def test_weights_that_are_no_numbers_are_never_saved(
     tmp_path: Path, settings: dict[str, int]
