@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,10 +24,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from etl.errors import UserError, is_disk_full
-from etl.manifest import discard, flush, write_json
+from etl.errors import UserError
+from etl.manifest import DISCARDED, discard, flush, write_json
 from training.config import Config, differing
 from training.optimizer import names_of
+from training.processes import cant_write
 
 MODEL: Final = "model.safetensors"
 OPTIMIZER: Final = "optimizer.safetensors"
@@ -52,6 +53,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     #: What decides besides the config: digests of the data, the number of processes.
     inputs: dict[str, Any]
     versions: dict[str, str]
+    #: Images so far that couldn't be used.
+    damaged: int = 0
 
 
 def save(
@@ -59,7 +62,7 @@ def save(
 ) -> Path:
     """Writes a checkpoint below ``folder`` and gives its path; one that is there is kept.
 
-    Raises UserError where the disk is full; what was there stands.
+    Raises UserError where the disk is full or refuses; what was there stands.
     """
     final = folder / f"step-{state.step:08}"
     if final.is_dir():
@@ -68,28 +71,29 @@ def save(
     try:
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
-        _write(made / MODEL, net.state_dict())
-        _write(made / OPTIMIZER, _moments(net, optimizer))
+        write_tensors(made / MODEL, net.state_dict())
+        write_tensors(made / OPTIMIZER, _moments(net, optimizer))
         write_json(made / STATE, msgspec.to_builtins(state))
         flush(made, (MODEL, OPTIMIZER, STATE))
         made.rename(final)
         flush(folder, ())
     except OSError as error:
         shutil.rmtree(made, ignore_errors=True)
-        if not is_disk_full(error):
-            raise
-        last = newest(folder)
-        kept = f"the checkpoint before stands ({last})" if last else "there is none before it"
-        raise UserError(
-            f"{final} can't be written: the disk (or a limit on files) is full. Training has "
-            f"stopped; {kept}. Make room and run the same command again."
-        ) from error
+        raise cant_write(final, error, before(folder)) from error
     return final
 
 
-def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+def before(folder: Path) -> str:
+    """What to say of the newest checkpoint where there will be no other."""
+    last = newest(folder)
+    return f"the checkpoint before stands ({last})" if last else "there is none before it"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """A .safetensors file; raises OSError where it can't be written."""
+    plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     try:
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+        save_file(plain, path)
     except SafetensorError as error:  # of its own class, with the system's words
         raise OSError(str(error)) from error
 
@@ -140,9 +144,15 @@ def load(path: Path, net: torch.nn.Module, optimizer: torch.optim.Optimizer) -> 
             if f"{_COUNT}/{name}" in kept
         }
         optimizer.load_state_dict(whole)
-    except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
+    except (OSError, SafetensorError) as error:
         raise UserError(
             f"{path} can't be read ({error}); remove it, and the run goes on from the one before."
+        ) from error
+    except (KeyError, RuntimeError, ValueError) as error:  # names or shapes are others
+        said = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{path} is whole, but of another network ({said}): go on with the one that it was "
+            "begun with, or choose another --out."
         ) from error
 
 
@@ -166,18 +176,28 @@ def _differ(one: dict[str, Any], other: dict[str, Any], key: str) -> bool:
     return bool(one.get(key) != other.get(key))
 
 
+def changed(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Which versions are others than they were, for a person; "" where none is."""
+    names = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    return ", ".join(f"{n} {then.get(n, 'none')} → {now.get(n, 'none')}" for n in names)
+
+
 def clean(folder: Path, keep_last: int, keep_epochs: int) -> None:
-    """Removes what was left half-written, and checkpoints that aren't to be kept."""
-    for path in folder.glob(f"*{_WRITING}"):
-        shutil.rmtree(path)
-    for path in _surplus(_all(folder)[:-keep_last], keep_epochs):
-        discard(path)
+    """Removes what was left half-written or half-removed, and checkpoints that aren't to be kept.
+
+    One that can't be read stands: nothing is known of it.
+    """
+    for end in (_WRITING, DISCARDED):
+        for path in folder.glob(f"*{end}"):
+            shutil.rmtree(path)
+    for path in _all(folder)[:-keep_last]:
+        if not (keep_epochs and _may_stay(path, keep_epochs)):
+            discard(path)
 
 
-def _surplus(paths: Iterable[Path], keep_epochs: int) -> list[Path]:
-    found = []
-    for path in paths:
+def _may_stay(path: Path, keep_epochs: int) -> bool:
+    try:
         state = read(path)
-        if not (keep_epochs and state.is_epoch_end and state.epoch % keep_epochs == 0):
-            found.append(path)
-    return found
+    except UserError:
+        return True
+    return state.is_epoch_end and state.epoch % keep_epochs == 0

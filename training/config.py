@@ -47,8 +47,8 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     #: Images of a step, over all processes: the contrastive batch.
     batch: int = 8192
-    #: Images that a process has in its network at a time; 0: its whole share of the batch. Fewer
-    #: cost a second forward pass and give the same gradients (training/step.py).
+    #: Images that a process has in its network at a time, at most; 0: its whole share of the
+    #: batch. Fewer cost a second forward pass and give the same gradients (training/step.py).
     micro_batch: int = 0
     epochs: int = 18
     warmup_epochs: float = 2.0
@@ -74,7 +74,8 @@ class TrainOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     log_steps: int = 10
     #: Whether TensorBoard's files are written, too.
     tensorboard: bool = True
-    #: Steps between two checkpoints; 0: at ends of epochs alone ...
+    #: Steps between two checkpoints; 0: at ends of epochs alone, so that a process that is killed
+    #: loses up to an epoch ...
     checkpoint_steps: int = 0
     #: ... of which every so-manieth has one, and the last.
     checkpoint_epochs: int = 1
@@ -114,10 +115,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 #: Keys that say how a run is done and recorded, not what comes out: they may change on the way.
-#: (``micro_batch`` doesn't: a process's images are shared out in batches of that size.)
+#: (``micro_batch``, ``compile`` and ``as_bytes`` on a GPU change float noise.)
 FREE: Final = frozenset({
-    "data.workers", "train.log_steps", "train.checkpoint_steps", "train.checkpoint_epochs",
-    "train.keep_last", "train.keep_epochs", "train.activation_checkpointing", "train.compile",
+    "data.workers", "data.prefetch", "data.cache", "data.as_bytes", "data.most_damaged",
+    "train.log_steps", "train.checkpoint_steps", "train.checkpoint_epochs", "train.keep_last",
+    "train.keep_epochs", "train.micro_batch", "train.activation_checkpointing", "train.compile",
     "train.tensorboard", *(f"evaluate.{name}" for name in EvaluateOptions.__struct_fields__),
 })  # fmt: skip
 
@@ -212,10 +214,16 @@ def _check(config: Config, where: str) -> None:
     for key in ("micro_batch", "steps", "checkpoint_steps", "keep_epochs", "seed"):
         if getattr(train, key) < 0:
             raise _wrong(where, f"train.{key}", getattr(train, key), "0 or more")
-    for key in ("lr", "warmup_epochs", "weight_decay", "clip_grad_norm", "max_logit_scale", "eps"):
+    if train.seed >= 2**63:
+        raise _wrong(where, "train.seed", train.seed, "below 2**63")
+    for key in ("lr", "warmup_epochs", "weight_decay", "clip_grad_norm", "max_logit_scale"):
         value = getattr(train, key)
         if not (value >= 0 and math.isfinite(value)):
             raise _wrong(where, f"train.{key}", value, "a number of 0 or more")
+    if not (train.eps > 0 and math.isfinite(train.eps)):
+        raise _wrong(where, "train.eps", train.eps, "a number above 0")
+    if 0 < train.max_logit_scale < 1:
+        raise _wrong(where, "train.max_logit_scale", train.max_logit_scale, "1 or more, or 0")
     for key in ("beta1", "beta2"):
         if not 0 <= getattr(train, key) < 1:
             raise _wrong(where, f"train.{key}", getattr(train, key), "from 0 to below 1")

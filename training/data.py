@@ -22,10 +22,12 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -294,6 +296,8 @@ class _Workers:
         """Has them make the batches of an epoch from one on."""
         self._at.copy_(torch.tensor([epoch, start]))
         before, handler = set(multiprocessing.active_children()), signal.getsignal(signal.SIGCHLD)
+        with _without_sigterm():
+            forkserver.ensure_running()
         with _any_number():
             self._made = iter(self._loader)
         # torch has a dead worker raise in whatever the main thread is at, be it half of a step;
@@ -322,6 +326,22 @@ class _Workers:
         """Ends them."""
         self._made = None
         del self._loader
+        for process in self._processes:
+            if process.is_alive():
+                process.kill()  # of torch's SIGTERM it takes no notice: training.data_worker.begin
+
+
+@contextmanager
+def _without_sigterm() -> Iterator[None]:
+    """What is started meanwhile takes no notice of SIGTERM: torchrun sends it to all processes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _modules(*used: object) -> list[str]:

@@ -192,13 +192,17 @@ class Eye:
         return box, size, next((n for n in (8, 4, 2) if over >= n), 1)
 
 
-def normalised(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+def normalised(
+    images: torch.Tensor,
+    mean: Sequence[float] | torch.Tensor,
+    std: Sequence[float] | torch.Tensor,
+) -> torch.Tensor:
     """(B, 3, S, S) float32 of uint8, on the device where they are; on a CPU equal to the bit to
     what the loader normalises."""
     shape = 1, 3, 1, 1
     found = images.to(torch.float32).div_(255)
     kind: dict[str, Any] = {"dtype": found.dtype, "device": found.device}
-    middle, spread = torch.tensor(mean, **kind), torch.tensor(std, **kind)
+    middle, spread = torch.as_tensor(mean, **kind), torch.as_tensor(std, **kind)
     return found.sub_(middle.view(shape)).div_(spread.view(shape))
 
 

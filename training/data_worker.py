@@ -111,7 +111,9 @@ def begin(_: int) -> None:
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # Ctrl-C is the parent's to handle, and so is what torchrun or Slurm sends to all processes
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
 
 

@@ -16,6 +16,7 @@ import fcntl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -99,6 +100,8 @@ class Shards:
         self._seed, self._quiet, self._warn = config.train.seed, quiet, warn
         self._split = _typed("data.split", data.pop("split", "train"), str)
         self._workers = _typed("data.workers", data.pop("workers", default_workers()), int)
+        if self._workers < 0:
+            raise UserError(f"data.workers is {self._workers}; it must be 0 or more.")
         self._cuda = torch.cuda.is_available()
         self._options = _of(DataOptions, "data", {"as_bytes": self._cuda, **data})
         self._pair = _typed("text.pair", text.pop("pair", False), bool)
@@ -147,7 +150,7 @@ class Shards:
             world=world,
             wanted=Wanted(HasText(texts), COLUMNS, digest_of_data(made_of)),
             pin=self._cuda,
-            warn=self._warn if rank == 0 else None,
+            warn=self._warn and (partial(_warn_of, self._warn, rank) if rank else self._warn),
         )
 
     def _built(self) -> Texts:
@@ -158,6 +161,10 @@ class Shards:
             fcntl.flock(lock, fcntl.LOCK_EX)
             made = build(self._graph, folder, self._text_options, quiet=self._quiet)
         return Texts.open(made, self._text_options, self._filter)
+
+
+def _warn_of(warn: Callable[[str], None], rank: int, sentence: str) -> None:
+    warn(f"process {rank}: {sentence}")
 
 
 def _check_keys(table: str, given: Mapping[str, Any], known: Sequence[str]) -> None:

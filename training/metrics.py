@@ -5,7 +5,9 @@ the rates, which are of the steps since the line before:
 
 ``step``, ``epoch``, ``images``     done so far, this step included (``epoch`` as a fraction)
 ``loss``, ``logit_scale``, ``lr``, ``grad_norm``    of this step; the norm before it is cut
-``images_per_second``, ``data_wait``, ``seconds``    ``data_wait``: share of time without data
+``damaged``    images so far that couldn't be used, of all processes; others took their places
+``images_per_second``, ``data_wait``, ``seconds``    ``data_wait``: share of the time in which the
+    first process's device had nothing to do for want of a batch (:class:`training.feed.Feed`)
 ``seconds_left``    until the end of the schedule, at this pace
 ``macs``, ``macs_77``    multiply–adds so far as EntityNet counts them, and with its context of 77
 ``mfu``    FLOPs utilisation of the device (:func:`training.model.flops_per_image`); on a known GPU
@@ -20,6 +22,7 @@ there once.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -72,7 +75,8 @@ class Metrics:
     def __exit__(self, *_: object) -> None:
         for open_ in (self._file, self._board):
             if open_ is not None:
-                open_.close()
+                with suppress(OSError):  # each line was flushed: what couldn't be written was told
+                    open_.close()
 
     def add(self, line: dict[str, Any]) -> None:
         """Writes the line of a step."""

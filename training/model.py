@@ -24,12 +24,13 @@ import training.vision  # noqa: F401  # first: see there
 
 import open_clip  # isort: skip
 import torch
-from open_clip.factory import _find_checkpoint_in_dir, load_checkpoint, load_state_dict
+from open_clip.factory import load_checkpoint, load_state_dict
 
 from etl.errors import UserError
+from etl.manifest import digest_of_data
 from training.config import FOLDER, ModelOptions
+from training.opened import CONFIG_FILE, PLACES, registered, weights_in
 
-CONFIG: Final = "open_clip_config.json"
 WEIGHTS: Final = "open_clip_model.safetensors"
 
 #: By our names for them: networks that open_clip doesn't have.
@@ -37,9 +38,6 @@ _OURS: Final = {"tiny": "sparqless-tiny"}
 
 #: Where SigLIP begins: logits of 10 cos - 10 (Zhai et al. 2023, 3.2).
 _SIGLIP: Final = {"init_logit_scale": math.log(10), "init_logit_bias": -10.0}
-
-#: Tables of places of the text network, as an open_clip net without and with a tower for texts.
-_PLACES: Final = ("positional_embedding", "text.positional_embedding")
 
 
 @dataclass(frozen=True)
@@ -103,14 +101,14 @@ def _known(name: str) -> str:
             "(`hf download`) and give local-dir:FOLDER."
         )
     if name in _OURS:
-        return _registered(FOLDER / f"{_OURS[name]}.json")
+        return registered(str(FOLDER / f"{_OURS[name]}.json"))
     if name.endswith(".json"):
         if not Path(name).is_file():
             raise UserError(f"model.name: there is no file {name}.")
-        return _registered(Path(name))
+        return registered(name)
     if name.startswith("local-dir:"):
-        if not Path(name.removeprefix("local-dir:"), CONFIG).is_file():
-            raise UserError(f"model.name = {name!r}: the folder has no {CONFIG}.")
+        if not Path(name.removeprefix("local-dir:"), CONFIG_FILE).is_file():
+            raise UserError(f"model.name = {name!r}: the folder has no {CONFIG_FILE}.")
         return name
     if name not in open_clip.list_models():
         raise UserError(
@@ -118,16 +116,6 @@ def _known(name: str) -> str:
             "`open_clip.list_models()`, tiny, a JSON file or local-dir:FOLDER."
         )
     return name
-
-
-def _registered(path: Path) -> str:
-    if path.stem not in open_clip.list_models():
-        open_clip.add_model_config(path)
-    if path.stem not in open_clip.list_models():
-        raise UserError(
-            f"{path} is no network's config: it needs embed_dim, vision_cfg and text_cfg."
-        )
-    return path.stem
 
 
 def _weights(options: ModelOptions) -> Path | None:
@@ -139,10 +127,7 @@ def _weights(options: ModelOptions) -> Path | None:
         return None
     path = Path(given)
     if path.is_dir():
-        found = _find_checkpoint_in_dir(path)
-        if found is None:
-            raise UserError(f"{path} holds no weights (.safetensors, .bin or .pth).")
-        return Path(found)
+        return weights_in(path)
     if not path.is_file():
         raise UserError(f"model.weights: there is no file or folder {path}.")
     return path
@@ -191,7 +176,7 @@ def _made(name: str, context_length: int, options: ModelOptions, siglip: bool) -
 def _load(net: torch.nn.Module, file: Path, name: str, options: ModelOptions, siglip: bool) -> None:
     """Puts the weights of a checkpoint into a network, texts cut to its context."""
     state = load_state_dict(str(file))
-    length = next((len(state[key]) for key in _PLACES if key in state), options.context_length)
+    length = next((len(state[key]) for key in PLACES if key in state), options.context_length)
     if length < options.context_length:
         raise UserError(
             f"the checkpoint {file} has {length} places for tokens; set "
@@ -200,22 +185,41 @@ def _load(net: torch.nn.Module, file: Path, name: str, options: ModelOptions, si
     first = _made(name, length, options, siglip=siglip and "logit_bias" in state)
     load_checkpoint(first, str(file))
     found = {
-        key: value[: options.context_length] if key in _PLACES else value
+        key: value[: options.context_length] if key in PLACES else value
         for key, value in first.state_dict().items()
     }
     net.load_state_dict({**net.state_dict(), **found})
 
 
-def _hub_config(
-    name: str, net: torch.nn.Module, options: ModelOptions, siglip: bool
-) -> dict[str, Any]:
-    config = open_clip.get_model_config(name)
-    assert config is not None  # the network was made of it
+def identity(options: ModelOptions, *, siglip: bool = False) -> str:
+    """Digest of what the network of ``options`` is, whatever its weights.
+
+    Raises UserError where there is no such network.
+    """
+    name = _known(options.name)
+    with _told(f"model.name = {options.name!r}"):
+        made_of = {"model_cfg": _network(name, options, siglip)}
+        if name.startswith("local-dir:"):
+            file = Path(name.removeprefix("local-dir:"), CONFIG_FILE)
+            made_of["preprocess_cfg"] = json.loads(file.read_bytes()).get("preprocess_cfg", {})
+    return digest_of_data(made_of)
+
+
+def _network(name: str, options: ModelOptions, siglip: bool) -> dict[str, Any]:
+    """The ``model_cfg`` of a network as it is made."""
+    config: dict[str, Any] | None = open_clip.get_model_config(name)
+    if config is None:
+        raise ValueError("open_clip finds no config of it")
     config["text_cfg"]["context_length"] = options.context_length
     if options.image_size:
         config["vision_cfg"]["image_size"] = options.image_size
-    if siglip:
-        config |= _SIGLIP
+    return {**config, **(_SIGLIP if siglip else {})}
+
+
+def _hub_config(
+    name: str, net: torch.nn.Module, options: ModelOptions, siglip: bool
+) -> dict[str, Any]:
+    config = _network(name, options, siglip)
     preprocess = open_clip.get_model_preprocess_cfg(net)
     kept = ("mean", "std", "interpolation", "resize_mode")
     chosen = {key: preprocess[key] for key in kept if key in preprocess}

@@ -10,6 +10,7 @@ asks for, no program runs that comes with it, and no hub is asked (what is in it
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +31,8 @@ CONFIG_FILE: Final = "open_clip_config.json"
 
 _LOCAL: Final = "local-dir:"
 _HUB: Final = "hf-hub:"
+#: What the config of a network has at least.
+_NETWORK: Final = ("embed_dim", "vision_cfg", "text_cfg")
 
 #: Makes an image that is to be prepared; called in a thread, so files are read there.
 Load = Callable[[], Any]
@@ -227,14 +230,14 @@ def opened(
             raise UserError(
                 f"{folder} says itself how it is to be used: leave --pretrained-tag out."
             )
-        name, file = f"{_LOCAL}{folder}", _weights_in(folder)
+        name, file = f"{_LOCAL}{folder}", weights_in(folder)
     elif model.startswith(_HUB):
         raise UserError(
             f"{model}: models are read from this machine's disk; download it (`hf download "
             f"{model.removeprefix(_HUB)} --local-dir DIR`) and give DIR."
         )
     else:
-        name = _registered(model)
+        name = registered(model)
         if weights is None or not weights.is_file():
             said = f"{weights} isn't there" if weights else "it has none here"
             raise UserError(f"{model} needs weights, and {said}: give a file with --weights.")
@@ -359,19 +362,27 @@ def _offline() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _registered(model: str) -> str:
+def registered(model: str) -> str:
     """The name by which open_clip knows a network, which it is told of if it is a file.
 
-    Raises UserError where it is neither.
+    Raises UserError where it is neither, or the file's name is one of open_clip's own networks.
     """
     import open_clip
 
     path = Path(model)
     if path.suffix == ".json" and path.is_file():
-        open_clip.add_model_config(path)
-        if path.stem in open_clip.list_models():
-            return path.stem
-        raise UserError(f"{path} is no network's config: it has embed_dim, vision_cfg, text_cfg.")
+        try:
+            found = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} can't be read as a network's config ({error}).") from error
+        if not isinstance(found, dict) or any(name not in found for name in _NETWORK):
+            raise UserError(f"{path} is no network's config: it needs {', '.join(_NETWORK)}.")
+        if Path(open_clip.__file__).with_name("model_configs").joinpath(path.name).is_file():
+            raise UserError(
+                f"{path} has the name of one of open_clip's networks, {path.stem}: rename the file."
+            )
+        open_clip.add_model_config(path)  # again if it was: it may have changed
+        return path.stem
     if model not in open_clip.list_models():
         raise UserError(
             f"{model!r} is neither a folder with {CONFIG_FILE} nor a model that open_clip knows "
@@ -381,7 +392,7 @@ def _registered(model: str) -> str:
 
 
 #: Tables of places of texts, as an open_clip network without and with a tower for texts has them.
-_PLACES: Final = ("positional_embedding", "text.positional_embedding")
+PLACES: Final = ("positional_embedding", "text.positional_embedding")
 
 
 def _places(weights: Path) -> int | None:
@@ -390,12 +401,12 @@ def _places(weights: Path) -> int | None:
         from safetensors import safe_open
 
         with safe_open(weights, "pt") as file:
-            found = [file.get_slice(n).get_shape()[0] for n in _PLACES if n in file.keys()]  # noqa: SIM118
+            found = [file.get_slice(n).get_shape()[0] for n in PLACES if n in file.keys()]  # noqa: SIM118
     else:
         from open_clip.factory import load_state_dict
 
         state = load_state_dict(str(weights))
-        found = [len(state[name]) for name in _PLACES if name in state]
+        found = [len(state[name]) for name in PLACES if name in state]
     return found[0] if found else None
 
 
@@ -421,7 +432,7 @@ def _folder(model: str) -> Path | None:
     return path
 
 
-def _weights_in(folder: Path) -> Path:
+def weights_in(folder: Path) -> Path:
     """The file that open_clip takes in a folder."""
     from open_clip.factory import _find_checkpoint_in_dir
 

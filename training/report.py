@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from training.train import MODEL, Ended
+from training.finished import MODEL
+from training.train import Ended
 
 _HOW: Final = {
     "finished": "",
@@ -22,6 +23,8 @@ def rows(out: Path, ended: Ended) -> Iterator[tuple[str, str, str]]:
     if figures:
         yield "images", f"{figures['images']:,}", f"{figures['epoch']:.2f} epochs"
         yield "loss", f"{figures['loss']:.4f}", ""
+        if figures.get("damaged"):
+            yield "damaged", f"{figures['damaged']:,}", "images that couldn't be used"
         yield "images/s", f"{figures['images_per_second']:,.0f}", ""
     for name, value in figures.items():
         if name.endswith(("_acc1", "_acc5", "_R@1")):

@@ -25,12 +25,13 @@ from torch.nn.parallel import DistributedDataParallel
 from training.loss import Loss
 
 Seeds = Callable[[int], int]
+Look = Callable[[Tensor], Tensor]
 
 
 class Piece(NamedTuple):
     """Images and their texts that go through the network together."""
 
-    images: Tensor  # (b, 3, S, S) float
+    images: Tensor  # (b, 3, S, S) float, or what ``look`` makes floats of
     tokens: Tensor  # (b × n, L) int64: an image's texts one after the other
 
 
@@ -58,25 +59,32 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 def gradients(
-    net: torch.nn.Module, pieces: Sequence[Piece], loss: Loss, *, precision: str, seeds: Seeds
+    net: torch.nn.Module,
+    pieces: Sequence[Piece],
+    loss: Loss,
+    *,
+    precision: str,
+    seeds: Seeds,
+    look: Look = lambda images: images,
 ) -> Told:
     """Adds the gradients of the loss of all pieces together to the parameters'.
 
     ``net`` may be wrapped for several processes; gradients are their mean then. ``seeds`` gives
-    what the generator is seeded with for each piece.
+    what the generator is seeded with for each piece. ``look`` makes of a piece's images what the
+    network takes, when their turn comes: as bytes they are a quarter.
     """
     if len(pieces) == 1:
-        found = _features(net, pieces[0], precision, seeds(0))
+        found = _features(net, pieces[0], precision, seeds(0), look)
         value = loss(found.images, found.texts, found.scale, found.bias)
         value.backward()  # type: ignore[no-untyped-call]
         return Told(value.detach(), found.scale.detach())
-    told, wanted = _at_features(net, pieces, loss, precision, seeds)
+    told, wanted = _at_features(net, pieces, loss, precision, seeds, look)
     images = torch.split(wanted.images, [len(piece.images) for piece in pieces])
     texts = torch.split(wanted.texts, [len(piece.tokens) for piece in pieces])
     for number, piece in enumerate(pieces):
         is_last = number == len(pieces) - 1
         with nullcontext() if is_last else _kept_here(net):
-            found = _features(net, piece, precision, seeds(number))
+            found = _features(net, piece, precision, seeds(number), look)
             passed = (found.images * images[number]).sum() + (found.texts * texts[number]).sum()
             if is_last:
                 passed = passed + found.scale * wanted.scale
@@ -86,22 +94,30 @@ def gradients(
     return told
 
 
-def _features(net: torch.nn.Module, piece: Piece, precision: str, seed: int) -> _Features:
+def _features(
+    net: torch.nn.Module, piece: Piece, precision: str, seed: int, look: Look
+) -> _Features:
     torch.manual_seed(seed)
-    with autocast(piece.images.device, precision):
-        out = net(piece.images, piece.tokens)
+    seen = look(piece.images)
+    with autocast(seen.device, precision):
+        out = net(seen, piece.tokens)
     # the loss is summed in float32, whatever the network computes in
     images, texts = out["image_features"].float(), out["text_features"].float()
     return _Features(images, texts, out["logit_scale"], out.get("logit_bias"))
 
 
 def _at_features(
-    net: torch.nn.Module, pieces: Sequence[Piece], loss: Loss, precision: str, seeds: Seeds
+    net: torch.nn.Module,
+    pieces: Sequence[Piece],
+    loss: Loss,
+    precision: str,
+    seeds: Seeds,
+    look: Look,
 ) -> tuple[Told, _Features]:
     """The loss of all pieces together, and its gradients at what the network makes of them."""
     inner = net.module if isinstance(net, DistributedDataParallel) else net
     with torch.no_grad():
-        each = [_features(inner, piece, precision, seeds(n)) for n, piece in enumerate(pieces)]
+        each = [_features(inner, p, precision, seeds(n), look) for n, p in enumerate(pieces)]
     whole = _Features(
         torch.cat([found.images for found in each]).requires_grad_(),
         torch.cat([found.texts for found in each]).requires_grad_(),

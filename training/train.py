@@ -19,72 +19,51 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 import signal
-import threading
 import time
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
 from itertools import accumulate, islice
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
-import msgspec
 import torch
 import ujson
-from safetensors.torch import save_file
 from torch.nn.parallel import DistributedDataParallel
 
 from etl.errors import UserError
-from etl.manifest import (
-    MANIFEST,
-    digests,
-    discard,
-    flush,
-    read_manifest,
-    tool_versions,
-    write_json,
-    write_manifest,
-)
+from etl.manifest import MANIFEST, discard, read_manifest, write_json
 from etl.progress import Progress
+from etl.store import LOCK
 from etl.writing import locked
 from training import checkpoint, loss, metrics
 from training.config import Config, as_toml, differing, of
 from training.feed import Fed, Feed
+from training.finished import CONFIG, MODEL, STEP, versions, write_end, write_model
 from training.meanwhile import Judge, said
-from training.model import (
-    CONFIG,
-    WEIGHTS,
-    Model,
-    created,
-    flops_per_image,
-    is_counted,
-    macs_per_image,
-)
+from training.model import Model, created, identity
 from training.opened import Opened, of_network
 from training.optimizer import lr_at, optimizer_of
+from training.pace import Pace
 from training.processes import Processes, processes
 from training.step import autocast, gradients
+from training.stopping import Stop, stopped_by_signals
 
-STEP: Final = "run"
+__all__ = ["CHECKPOINTS", "MODEL", "Ended", "Loader", "Source", "train"]
+
 CHECKPOINTS: Final = "checkpoints"
-MODEL: Final = "model"
 BAD: Final = "not-finite.json"
-
-_LIBRARIES: Final = ("torch", "torchvision", "open_clip_torch", "safetensors")
-
-#: The context that EntityNet counts the cost of all networks with.
-COMMON_CONTEXT: Final = 77
 
 
 class Batch(Protocol):
     """Images and their texts, as the loader gives them."""
 
-    images: torch.Tensor  # (B, 3, S, S) float32, normalised
+    images: torch.Tensor  # (B, 3, S, S) float32, normalised; or uint8
     tokens: torch.Tensor  # (B, n, L) int64
     keys: list[str]
 
@@ -102,6 +81,10 @@ class Loader(Protocol):
     def identity(self) -> dict[str, Any]:
         """All that batches depend on: what must be the same where a run goes on."""
 
+    @property
+    def damage(self) -> Counter[str]:
+        """Images so far that couldn't be used, by reason."""
+
     def close(self) -> None:
         """Ends what works for it."""
 
@@ -111,7 +94,7 @@ class Source(Protocol):
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """Digests and the like that batches depend on besides: known before there is a loader."""
+        """Digests of images and texts: what batches depend on that is known without a loader."""
 
     @property
     def texts(self) -> int:
@@ -155,27 +138,41 @@ def train(
 
     ``judge`` is asked at the ends of epochs, as ``[evaluate]`` has it, by the first process while
     the others wait; what goes wrong there is told by ``warn`` and ends nothing. ``fresh`` removes
-    what stands there. Of several processes the first writes and speaks.
+    what stands there. Of several processes the first writes and speaks; all must see ``out``.
 
-    Raises UserError where the batch can't be shared out, ``out`` holds another run, a loss is no
-    number or the disk is full: what was saved stands.
+    Raises UserError where the batch can't be shared out, ``out`` holds another run or is being
+    written by one, a loss is no number or the disk is full: what was saved stands.
     """
     with processes() as all_, ExitStack() as held:
-        if all_.is_first:
-            _begin(out, fresh)
-            held.enter_context(locked(out, "--out"))
-        all_.wait()
+        all_.by_first(lambda: _begin(out, fresh, held), out)
         quiet = quiet or not all_.is_first
         return _Run(config, source, out, all_, quiet, judge, warn or _silent).run()
 
 
-def _begin(out: Path, fresh: bool) -> None:
-    if fresh and out.exists():
-        is_run = any((out / name).exists() for name in ("config.toml", CHECKPOINTS, MANIFEST))
-        if not is_run and any(out.iterdir()):
-            raise UserError(f"{out} is no run: --fresh doesn't remove it; choose another --out.")
-        discard(out)
+def _begin(out: Path, fresh: bool, held: ExitStack) -> None:
+    """Takes the folder for this run, empty if it is to be ``fresh``."""
+    stands = {path.name for path in out.iterdir()} - {LOCK} if fresh and out.exists() else set()
+    if stands and not stands & {CONFIG, CHECKPOINTS, MANIFEST}:
+        raise UserError(f"{out} is no run: --fresh doesn't remove it; choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
+    held.enter_context(locked(out, "--out"))
+    if fresh:
+        _empty(out)
+
+
+def _empty(out: Path) -> None:
+    """Removes a run from its folder, which stays and with it the lock.
+
+    First what says that it is done, last what says that it is a run: whatever is left where this is
+    killed, it is a run that isn't done.
+    """
+    (out / MANIFEST).unlink(missing_ok=True)
+    discard(out / CHECKPOINTS)
+    for path in sorted(out.iterdir(), key=lambda path: path.name == CONFIG):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 @dataclass
@@ -189,19 +186,28 @@ class _Run:
     quiet: bool
     judge: Judge | None
     warn: Callable[[str], None]
+    #: Digest of the network's config as it was read in the beginning.
+    network: str = field(init=False)
     model: Model = field(init=False)
     net: torch.nn.Module = field(init=False)
     optimizer: torch.optim.AdamW = field(init=False)
     loader: Loader = field(init=False)
     loss: loss.Loss = field(init=False)
-    pieces: int = field(init=False)
+    #: Images of a batch that this process has, and those that its network has at a time, at most.
+    share: int = field(init=False)
+    most: int = field(init=False)
     #: Number of steps done at the end of each epoch.
     ends: list[int] = field(init=False)
     steps: int = field(init=False)
     warmup: int = field(init=False)
+    #: Images of all processes that couldn't be used, in the starts before this one and in all.
+    damaged_before: int = field(init=False, default=0)
+    damaged: int = field(init=False, default=0)
 
     def run(self) -> Ended:
         """Does what is left of it."""
+        self._check_shared()
+        self.network = identity(self.config.model, siglip=self.config.train.loss == "siglip")
         stood = self._stood()
         if stood is not None:
             return stood
@@ -210,10 +216,10 @@ class _Run:
         self._make()
         self._count()
         step = self._resume()
-        if self.processes.is_first:
-            (self.out / "config.toml").write_text(as_toml(self.config), "utf-8")
-        with _told_to_stop() as told, closing(self.loader):
-            step, last, number = self._steps(step, told)
+        file = self.out / CONFIG
+        self.processes.by_first(lambda: file.write_text(as_toml(self.config), "utf-8"), file)
+        with stopped_by_signals() as stop, closing(self.loader):
+            step, last, number = self._steps(step, stop)
         if number:
             return self._ended("stopped", step, last, self.steps, number)
         self._finish(last)
@@ -227,44 +233,57 @@ class _Run:
 
     # --- before the first step ------------------------------------------------------------------
 
+    def _check_shared(self) -> None:
+        """Refuses a folder that isn't one for all: each process goes on from what it finds there.
+
+        Raises UserError.
+        """
+        newest = checkpoint.newest(self.out / CHECKPOINTS)
+        found = (self.out.is_dir(), (self.out / MANIFEST).exists(), newest and newest.name)
+        each = self.processes.all_of(found)
+        others = [rank for rank, other in enumerate(each) if other != each[0]]
+        if others:
+            raise UserError(
+                f"process {others[0]} doesn't find in {self.out} what the first one does: --out "
+                "must be one directory that all nodes share."
+            )
+
     def _stood(self) -> Ended | None:
         """Whether it was done before."""
         if not (self.out / MANIFEST).exists():
             return None
         manifest = read_manifest(self.out, STEP)
         keys = differing(of(manifest["config"]), self.config)
-        keys += [k for k, v in self.source.inputs.items() if manifest["inputs"].get(k) != v]
+        keys += [k for k, v in self._known().items() if manifest["inputs"].get(k) != v]
         if keys:
             raise UserError(
-                f"{self.out} is a finished run of another config ({', '.join(keys)}): choose "
-                "another --out, or remove it with --fresh."
+                f"{self.out} is a finished run of another config or other data "
+                f"({', '.join(keys)}): choose another --out, or remove it with --fresh."
             )
         done = manifest["counts"]["steps"]
         return self._ended("stood", done, manifest["metrics"], steps=done)
 
+    def _known(self) -> dict[str, Any]:
+        """What decides besides the config and is known at once."""
+        of_run = {"network": self.network, "processes": self.processes.world}
+        return {**self.source.inputs, **of_run}
+
     def _inputs(self) -> dict[str, Any]:
         """What decides besides the config, as JSON gives it back."""
         loaded = {f"loader.{name}": value for name, value in self.loader.identity.items()}
-        all_ = {**self.source.inputs, "processes": self.processes.world, **loaded}
-        plain: dict[str, Any] = ujson.loads(ujson.dumps(all_))
+        plain: dict[str, Any] = ujson.loads(ujson.dumps({**self._known(), **loaded}))
         return plain
 
     def _share_out(self) -> None:
-        """How many images a process has of a batch, and in how many pieces."""
+        """How many images a process has of a batch, and how many of these in its network."""
         train, world = self.config.train, self.processes.world
         if train.batch % world:
             raise UserError(
                 f"train.batch = {train.batch} can't be shared out over {world} processes: choose a "
                 "multiple of their number."
             )
-        share = train.batch // world
-        piece = train.micro_batch or share
-        if share % piece:
-            raise UserError(
-                f"train.micro_batch = {piece} doesn't divide the {share} images that each process "
-                "has of a batch: choose a divisor."
-            )
-        self.pieces = share // piece
+        self.share = train.batch // world
+        self.most = min(train.micro_batch or self.share, self.share)
 
     def _make(self) -> None:
         """The network, its optimizer, its loss and its data."""
@@ -277,13 +296,12 @@ class _Run:
         self.optimizer = optimizer_of(net, train)
         make = loss.siglip if train.loss == "siglip" else loss.clip
         self.loss = make(self.source.texts, own.rank, own.world)
-        images = train.batch // own.world // self.pieces
-        self.loader = self.source.loader(self.model, images, own.rank, own.world)
+        self.loader = self.source.loader(self.model, self.share, own.rank, own.world)
 
     def _count(self) -> None:
         """Steps of each epoch and of all."""
         train = self.config.train
-        each = [self.loader.batches(epoch) // self.pieces for epoch in range(train.epochs)]
+        each = [self.loader.batches(epoch) for epoch in range(train.epochs)]
         if min(each) < 1:
             raise UserError(
                 f"there are fewer images than the {train.batch:,} of a batch: lower train.batch, "
@@ -295,31 +313,44 @@ class _Run:
 
     def _resume(self) -> int:
         """Goes back to the newest checkpoint, if there is one; the steps that are done."""
-        folder = self.out / CHECKPOINTS
-        if self.processes.is_first:
-            checkpoint.clean(folder, self.config.train.keep_last, self.config.train.keep_epochs)
-        self.processes.wait()
+        train, folder = self.config.train, self.out / CHECKPOINTS
         last = checkpoint.newest(folder)
-        if last is None:
-            return 0
-        state = checkpoint.read(last)
-        checkpoint.check(state, self.config, self._inputs(), last)
-        checkpoint.load(last, self.net, self.optimizer)
-        return state.step
+        step = 0
+        if last is not None:
+            state = checkpoint.read(last)
+            checkpoint.check(state, self.config, self._inputs(), last)
+            checkpoint.load(last, self.net, self.optimizer)
+            step, self.damaged_before, self.damaged = state.step, state.damaged, state.damaged
+            others = checkpoint.changed(state.versions, versions())
+            if others and self.processes.is_first:
+                self.warn(
+                    f"{last} was made with other versions ({others}): what comes out may not be "
+                    "what a run gives that was never interrupted."
+                )
+        # not before it is known to be of this run
+        self.processes.by_first(
+            lambda: checkpoint.clean(folder, train.keep_last, train.keep_epochs), folder
+        )
+        return step
 
     # --- steps ----------------------------------------------------------------------------------
 
-    def _steps(self, step: int, told: _Told) -> tuple[int, dict[str, Any], int]:
+    def _steps(self, step: int, stop: Stop) -> tuple[int, dict[str, Any], int]:
         """Steps until the last, or until a signal: how many are done, figures, the signal."""
         images = self.config.train.batch
         net = self._wrapped()
         feed = Feed(
-            self._batches(step), self.processes.device, mean=self.model.mean, std=self.model.std
+            self._batches(step),
+            self.processes.device,
+            most=self.most,
+            mean=self.model.mean,
+            std=self.model.std,
+            damaged=lambda: self.loader.damage.total(),
         )
         with ExitStack() as held:
             lines = self._lines(step, held)
-            pace = _Pace(step, lines.last.get("seconds", 0.0))
-            stop, judged = 0, ""
+            pace = self._pace(step, lines)
+            number, judged = 0, ""
             if self._was_missed(step, lines):
                 judged = self._judged(step, lines, pace)
             bar = held.enter_context(
@@ -329,20 +360,20 @@ class _Run:
             )
             fed_in_turn = iter(feed)
             while fed := self._fed(fed_in_turn, step):
-                figures, stop = self._step(net, step, fed, feed, told)
+                figures, number = self._step(net, step, fed, feed, stop)
                 step += 1
                 bar.note = f"epoch {self._epoch(step):.2f}, loss {figures['loss']:.3f}{judged}"
                 bar.add(images)
                 if step % self.config.train.log_steps == 0 or step == self.steps:
-                    rates = self._rates(step, pace, feed.waited)
-                    lines.add({**self._place(step), **figures, **rates})
-                if stop or self._is_due(step):
+                    rates = pace.rates(step, feed.waited)
+                    self._note(lines, {**self._place(step), **figures, **rates})
+                if number or self._is_due(step):
                     self._save(step)
-                if stop:
+                if number:
                     break
                 if self._is_judged(step):
                     judged = self._judged(step, lines, pace)
-            return step, lines.last, stop if step < self.steps else 0
+            return step, lines.last, number if step < self.steps else 0
 
     def _fed(self, fed: Iterator[Fed], step: int) -> Fed | None:
         """What the next step is made of, None after the last.
@@ -366,10 +397,10 @@ class _Run:
 
     def _was_missed(self, step: int, lines: metrics.Metrics) -> bool:
         """Whether a run that goes on from ``step`` was interrupted before it was evaluated."""
-        missed: bool = self.processes.told(lines.evaluated < step)
+        missed = self.processes.of_first(lines.evaluated < step)
         return missed and self._is_judged(step)
 
-    def _judged(self, step: int, lines: metrics.Metrics, pace: _Pace) -> str:
+    def _judged(self, step: int, lines: metrics.Metrics, pace: Pace) -> str:
         """Asks the network about other images, and writes the figures; what to say of them."""
         began = time.monotonic()
         figures: dict[str, float] = {}
@@ -383,7 +414,7 @@ class _Run:
                 self.net.train()
         self.processes.wait()
         seconds = time.monotonic() - began
-        lines.add({**self._place(step), **figures, metrics.EVALUATE_SECONDS: seconds})
+        self._note(lines, {**self._place(step), **figures, metrics.EVALUATE_SECONDS: seconds})
         pace.leave_out(seconds)
         return f", {said(figures)}" * bool(figures)
 
@@ -395,6 +426,23 @@ class _Run:
         folder = self.out if self.processes.is_first else None
         board = self.config.train.tensorboard
         return held.enter_context(metrics.Metrics(folder, step, board=board))
+
+    def _note(self, lines: metrics.Metrics, line: dict[str, Any]) -> None:
+        """Adds a line, which the first process writes; raises UserError where it can't."""
+        if not self.processes.is_first:
+            lines.add(line)
+        self.processes.by_first(lambda: lines.add(line), self.out / metrics.FILE)
+
+    def _pace(self, step: int, lines: metrics.Metrics) -> Pace:
+        return Pace(
+            self.config.train,
+            self.model.config["model_cfg"],
+            self.processes,
+            texts=self.source.texts,
+            steps=self.steps,
+            step=step,
+            seconds=lines.last.get("seconds", 0.0),
+        )
 
     def _wrapped(self) -> torch.nn.Module:
         """The network as it runs: compiled, and exchanging gradients with other processes."""
@@ -410,21 +458,19 @@ class _Run:
             gradient_as_bucket_view=True,
         )
 
-    def _batches(self, step: int) -> Iterator[list[Any]]:
-        """The loader's batches of each step, from number ``step`` on."""
+    def _batches(self, step: int) -> Iterator[Any]:
+        """The loader's batch of each step, from number ``step`` on."""
         while step < self.steps:
             epoch = bisect_right(self.ends, step)
-            begin = self.ends[epoch - 1] if epoch else 0
-            batches = self.loader.epoch(epoch, (step - begin) * self.pieces)
-            for _ in range(step, min(self.ends[epoch], self.steps)):
-                taken = list(islice(batches, self.pieces))
-                if len(taken) < self.pieces:
-                    raise RuntimeError(f"epoch {epoch} has fewer batches than were counted")
-                yield taken
+            begin, end = self.ends[epoch - 1] if epoch else 0, min(self.ends[epoch], self.steps)
+            for batch in islice(self.loader.epoch(epoch, step - begin), end - step):
+                yield batch
                 step += 1
+            if step < end:
+                raise RuntimeError(f"epoch {epoch} has fewer batches than were counted")
 
     def _step(
-        self, net: torch.nn.Module, step: int, fed: Fed, feed: Feed, told: _Told
+        self, net: torch.nn.Module, step: int, fed: Fed, feed: Feed, stop: Stop
     ) -> tuple[dict[str, Any], int]:
         """One step: its figures, and the signal that has come meanwhile, to any process."""
         train, own = self.config.train, self.processes
@@ -437,20 +483,26 @@ class _Run:
             self.loss,
             precision=train.precision,
             seeds=partial(_seed, train.seed, step, own.rank),
+            look=feed.look,
         )
         norm = self._cut_gradients()
-        feed.fetch()
+        if not stop.number:
+            feed.fetch()
         # The one place where the device is waited for. It lets no step be made with what is no
         # number; what is lost is the time to launch the optimizer's few kernels.
         figures = torch.stack([said.loss, norm, said.scale]).double().tolist()
-        value, length, scale, stop = own.sums([*(f / own.world for f in figures), told.number])
+        value, length, scale, damaged, stopped = own.sums(
+            [*(f / own.world for f in figures), fed.damaged, stop.number]
+        )
         if not (math.isfinite(value) and math.isfinite(length)):
-            self._refuse(step, fed, value)
+            self._refuse(step, fed, feed, value)
+        self.damaged = self.damaged_before + int(damaged)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._clamp()
-        figures_ = {"loss": value, "logit_scale": scale, "lr": lr, "grad_norm": length}
-        return figures_, (told.number or signal.SIGTERM) if stop else 0
+        shown = {"loss": value, "logit_scale": scale, "lr": lr, "grad_norm": length}
+        shown["damaged"] = self.damaged
+        return shown, (stop.number or signal.SIGTERM) if stopped else 0
 
     def _cut_gradients(self) -> torch.Tensor:
         """The norm of all gradients, which are cut to the one that is allowed."""
@@ -467,14 +519,15 @@ class _Run:
             with torch.no_grad():
                 net.logit_scale.clamp_(0, math.log(most))  # as in CLIP (2.5), and open_clip
 
-    def _refuse(self, step: int, fed: Fed, value: float) -> None:
+    def _refuse(self, step: int, fed: Fed, feed: Feed, value: float) -> None:
         """Raises UserError for a loss or gradients that are no numbers; keeps the state before."""
-        each = self.processes.all_of({"keys": fed.keys, "guilty": self._guilty(fed)})
+        self._check_weights(step)
+        each = self.processes.all_of({"keys": fed.keys, "guilty": self._guilty(fed, feed)})
         guilty = [key for one in each for key in one["guilty"]]
-        path = self._save(step)
-        if self.processes.is_first:
-            keys = [key for one in each for key in one["keys"]]
-            write_json(self.out / BAD, {"step": step + 1, "guilty": guilty, "keys": keys})
+        keys = [key for one in each for key in one["keys"]]
+        path, file = self._save(step), self.out / BAD
+        found = {"step": step + 1, "guilty": guilty, "keys": keys}
+        self.processes.by_first(lambda: write_json(file, found), file)
         what = "the loss" if not math.isfinite(value) else "the norm of the gradients"
         seen = (
             f"{', '.join(guilty[:5])}{' and others' if len(guilty) > 5 else ''} give features that "
@@ -489,13 +542,23 @@ class _Run:
             "images."
         )
 
-    def _guilty(self, fed: Fed) -> list[str]:
+    def _check_weights(self, step: int) -> None:
+        """Raises UserError where the weights are no numbers: nothing goes on from these."""
+        fine = torch.stack([p.isfinite().all() for p in self.net.parameters()]).all()
+        if self.processes.any(not fine):
+            raise UserError(
+                f"the weights are no numbers after step {step:,} (epoch {self._epoch(step):.2f}): "
+                f"they aren't saved; {checkpoint.before(self.out / CHECKPOINTS)}. Begin again "
+                "with the weights of one before (model.weights), or none, and a lower train.lr."
+            )
+
+    def _guilty(self, fed: Fed, feed: Feed) -> list[str]:
         """Keys of the images whose own features, or whose texts', aren't finite."""
         found: list[str] = []
         at = 0
         for piece in fed.pieces:
             with torch.no_grad(), autocast(piece.images.device, self.config.train.precision):
-                out = self.net(piece.images, piece.tokens)
+                out = self.net(feed.look(piece.images), piece.tokens)
             count = len(piece.images)
             fine = out["image_features"].isfinite().all(dim=1)
             fine &= out["text_features"].view(count, -1).isfinite().all(dim=1)
@@ -518,38 +581,6 @@ class _Run:
         images = step * self.config.train.batch
         return {"step": step, "epoch": round(self._epoch(step), 6), "images": images}
 
-    def _rates(self, step: int, pace: _Pace, waited: float) -> dict[str, Any]:
-        """How fast it goes, how long it will, and what it has cost."""
-        train, texts = self.config.train, self.source.texts
-        seconds, each, wait = pace.since(step, waited)
-        network = self.model.config["model_cfg"]
-        rate = train.batch / each
-        found = {
-            "images_per_second": rate,
-            "data_wait": wait,
-            "seconds": seconds,
-            "seconds_left": each * (self.steps - step),
-        }
-        if not is_counted(network):
-            return found
-        for name, length in (("macs", None), ("macs_77", COMMON_CONTEXT)):
-            found[name] = (
-                step
-                * train.batch
-                * macs_per_image(
-                    network,
-                    batch=train.batch,
-                    context_length=length,
-                    texts=texts,
-                    siglip=train.loss == "siglip",
-                )
-            )
-        peak = metrics.peak_of(self.processes.device)
-        if peak:
-            flops = flops_per_image(network, batch=train.batch, texts=texts)
-            found["mfu"] = rate * flops / self.processes.world / peak
-        return found
-
     def _is_due(self, step: int) -> bool:
         train = self.config.train
         if train.checkpoint_steps and step % train.checkpoint_steps == 0:
@@ -558,10 +589,14 @@ class _Run:
         return step == self.steps or step in ends
 
     def _save(self, step: int) -> Path:
-        """A checkpoint, by the first process; all learn whether it could be written."""
+        """A checkpoint, by the first process; all learn whether it could be written.
+
+        Raises UserError where it couldn't, or where weights aren't numbers.
+        """
+        self._check_weights(step)
         train, folder = self.config.train, self.out / CHECKPOINTS
-        trouble = ""
-        if self.processes.is_first:
+
+        def save() -> Path:
             state = checkpoint.State(
                 step=step,
                 epoch=bisect_right(self.ends, step),
@@ -569,117 +604,36 @@ class _Run:
                 config=self.config,
                 inputs=self._inputs(),
                 versions=versions(),
+                damaged=self.damaged,
             )
-            try:
-                checkpoint.save(folder, self.net, self.optimizer, state)
-                checkpoint.clean(folder, train.keep_last, train.keep_epochs)
-            except UserError as error:
-                trouble = str(error)
-        trouble = self.processes.told(trouble)
-        if trouble:
-            raise UserError(trouble)
-        return folder / f"step-{step:08}"
+            path = checkpoint.save(folder, self.net, self.optimizer, state)
+            checkpoint.clean(folder, train.keep_last, train.keep_epochs)
+            return path
+
+        return self.processes.by_first(save, folder)
 
     def _finish(self, last: dict[str, Any]) -> None:
         """The model for others, and the manifest."""
-        if self.processes.is_first:
-            _write_model(self.model, self.out / MODEL)
-            self._write_manifest(last)
-        self.processes.wait()
+        self.processes.wait()  # it isn't done before all are
+        model = self.out / MODEL
+        self.processes.by_first(lambda: write_model(self.model, model), model)
+        self.processes.by_first(lambda: self._end(last), self.out / MANIFEST)
 
-    def _write_manifest(self, last: dict[str, Any]) -> None:
-        names = ["config.toml", f"{MODEL}/{CONFIG}", f"{MODEL}/{WEIGHTS}"]
-        flush(self.out, names)
-        write_manifest(
-            self.out,
-            {
-                "step": STEP,
-                "versions": versions(),
-                "config": msgspec.to_builtins(self.config),
-                "inputs": self._inputs(),
-                "counts": {
-                    "steps": self.steps,
-                    "images": self.steps * self.config.train.batch,
-                    "parameters": sum(p.numel() for p in self.net.parameters()),
-                },
-                "metrics": last,
-                "outputs": digests(self.out, names, quiet=True),
-            },
-        )
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides about the weights."""
-    return tool_versions() | {name: version(name) for name in _LIBRARIES}
+    def _end(self, last: dict[str, Any]) -> None:
+        counts = {
+            "steps": self.steps,
+            "images": self.steps * self.config.train.batch,
+            "parameters": sum(p.numel() for p in self.net.parameters()),
+            "damaged": self.damaged,
+        }
+        write_end(self.out, self.config, inputs=self._inputs(), counts=counts, last=last)
 
 
 def _silent(_: str) -> None:
     return
 
 
-def _write_model(model: Model, folder: Path) -> None:
-    """Weights and config in open_clip's layout, whole or not there."""
-    made = folder.with_name(f"{folder.name}.writing")
-    discard(made)
-    made.mkdir()
-    save_file({k: v.contiguous().cpu() for k, v in model.net.state_dict().items()}, made / WEIGHTS)
-    write_json(made / CONFIG, model.config)
-    flush(made, (WEIGHTS, CONFIG))
-    discard(folder)
-    made.rename(folder)
-
-
 def _seed(seed: int, step: int, rank: int, piece: int) -> int:
     """What the generator begins with for a piece of a step."""
     text = f"{seed} {step} {rank} {piece}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
-
-
-class _Pace:
-    """Seconds of a run, those before it was interrupted included."""
-
-    def __init__(self, step: int, seconds: float) -> None:
-        self._began = time.monotonic() - seconds
-        self._last = step, time.monotonic(), 0.0
-
-    def leave_out(self, seconds: float) -> None:
-        """Time that was spent on something else than steps."""
-        step, then, waited = self._last
-        self._last = step, then + seconds, waited
-
-    def since(self, step: int, waited: float) -> tuple[float, float, float]:
-        """Seconds in all; seconds a step, and the share spent waiting, since last asked."""
-        now = time.monotonic()
-        step_then, then, waited_then = self._last
-        self._last = step, now, waited
-        spent = max(now - then, 1e-9)
-        each = spent / max(step - step_then, 1)
-        return now - self._began, each, (waited - waited_then) / spent
-
-
-@dataclass
-class _Told:
-    """The signal that has come, 0 if none."""
-
-    number: int = 0
-
-
-@contextmanager
-def _told_to_stop() -> Iterator[_Told]:
-    """SIGTERM and Ctrl-C are noted, to stop by after the step; a second Ctrl-C is Python's."""
-    told = _Told()
-
-    def note(number: int, _: FrameType | None) -> None:
-        if told.number and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        told.number = number
-
-    if threading.current_thread() is not threading.main_thread():
-        yield told  # signals are the main thread's
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield told
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -45,6 +46,8 @@ class InMemory:
     bad_from: int = 1
     #: The process and the step of an epoch at which images can't be read.
     fails: tuple[int, int] | None = None
+    #: Steps of an epoch at which each process finds an image that can't be used.
+    damaged: tuple[int, ...] = ()
 
     def loader(self, model: Model, images: int, rank: int, world: int) -> InMemoryLoader:
         return InMemoryLoader(self, model, images, rank, world)
@@ -57,6 +60,7 @@ class InMemoryLoader:
     size: int
     rank: int
     world: int
+    damage: Counter[str] = field(default_factory=Counter)
 
     def batches(self, epoch: int) -> int:
         return self.source.images // (self.size * self.world)
@@ -75,6 +79,7 @@ class InMemoryLoader:
         for number in range(start, self.batches(epoch)):
             if self.source.fails == (self.rank, number):
                 raise UserError("a shard is broken")
+            self.damage.update(["broken_jpg"] * (number in self.source.damaged))
             begin = (number * self.world + self.rank) * self.size
             yield self._batch(order[begin : begin + self.size], epoch)
 

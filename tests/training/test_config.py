@@ -30,6 +30,7 @@ def test_the_reference_recipe(name: str, network: str) -> None:
     assert (train.lr, train.beta1, train.beta2, train.eps) == (5e-4, 0.9, 0.98, 1e-8)
     assert (train.weight_decay, train.precision, train.loss) == (0.2, "bf16", "clip")
     assert config.text["alt_text_chance"] == 0.5
+    assert train.checkpoint_steps == 500  # an epoch takes hours
 
 
 def test_changes_are_toml_or_else_strings() -> None:
@@ -52,6 +53,9 @@ def test_changes_are_toml_or_else_strings() -> None:
         ("train.batch=0", "train.batch is 0; it must be 1 or more"),
         ("train.lr=-1", "train.lr is -1.0; it must be a number of 0 or more"),
         ("train.lr=nan", "train.lr is nan; it must be a number of 0 or more"),
+        ("train.eps=0", "train.eps is 0.0; it must be a number above 0"),
+        ("train.seed=9223372036854775808", r"train.seed is 9223372036854775808; it must be below"),
+        ("train.max_logit_scale=0.5", "train.max_logit_scale is 0.5; it must be 1 or more, or 0"),
         ("train.beta2=1", "train.beta2 is 1.0; it must be from 0 to below 1"),
         ("model.context_length=2", "model.context_length is 2; it must be 3 tokens or more"),
         ("train", "--set 'train': it is to be TABLE.KEY=VALUE"),
@@ -78,6 +82,9 @@ def test_what_says_how_a_run_is_done_may_change_on_the_way() -> None:
     one = load("tiny")
     other = load("tiny", ["train.log_steps=3", "data.workers=7", "train.keep_last=5"])
     assert differing(one, other) == []
+    # what messages advise where memory or images give out
+    advised = ["data.prefetch=1", "data.most_damaged=9", "data.cache='x'", "data.as_bytes=true"]
+    assert differing(one, load("tiny", [*advised, "train.micro_batch=4"])) == []
     other = load("tiny", ["train.seed=3", "text.alt_text_chance=0.1", "model.name=x"])
     assert differing(one, other) == ["model.name", "text.alt_text_chance", "train.seed"]
 

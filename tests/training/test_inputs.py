@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from etl.errors import UserError
 from tests.training.data_sets import animals
-from tests.training.packed import make_shards
+from tests.training.packed import make_shards, members, overwrite
 from training.config import Config, ModelOptions, load
 from training.inputs import Shards
 from training.model import Model, created
@@ -83,6 +84,27 @@ def test_a_filter_leaves_images_out(folder: Path, model: Model) -> None:
     some = texts_of(folder, model, "text.filter.keep_roots=['Q756']", "text.alt_text_chance=0")
     assert 0 < len(some) < 32
     assert not {text for (text,) in some} & {"dog", "hound", "doggo"}
+
+
+def test_a_process_says_which_one_it_is_where_an_image_is_damaged(
+    folder: Path, model: Model, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(folder / "images", images)
+    for shard in (images / "shards").glob("*train*.tar"):
+        for name, (begin, _) in members(shard).items():
+            if name.endswith(".jpg"):
+                overwrite(shard, begin, b"no picture")
+                break
+    told: list[str] = []
+    source = Shards(settings(), str(images), folder / "graph", quiet=True, warn=told.append)
+    for rank, begins in enumerate(("", "process 1: ")):
+        with source.loader(model, 8, rank, 2) as loader:
+            found = [key for batch in loader.epoch(0) for key in batch.keys]
+            assert found
+        assert [sentence.startswith(begins) for sentence in told] == [True] * len(told)
+        assert told
+        told.clear()
 
 
 def test_pairs_are_two(folder: Path) -> None:

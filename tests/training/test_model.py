@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from etl.errors import UserError
 from training.config import FOLDER, ModelOptions, TrainOptions
 from training.model import created, flops_per_image, macs_per_image
+from training.opened import opened
 from training.optimizer import lr_at, optimizer_of
 
 torch.set_num_threads(1)
@@ -130,6 +131,24 @@ def test_ones_own_network_is_a_json_file(tmp_path: Path) -> None:
     assert model.net(image=torch.zeros(1, 3, 64, 64))["image_features"].shape == (1, 64)
 
 
+def test_a_file_that_was_changed_is_read_again(tmp_path: Path) -> None:
+    config = json.loads((FOLDER / "sparqless-tiny.json").read_text())
+    file = tmp_path / "changed-of-a-test.json"
+    for width in (16, 32):
+        config["embed_dim"] = width
+        file.write_text(json.dumps(config))
+        assert created(ModelOptions(name=str(file))).config["model_cfg"]["embed_dim"] == width
+
+
+def test_a_file_that_has_the_name_of_another_network_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "ViT-B-32.json"
+    file.write_text((FOLDER / "sparqless-tiny.json").read_text())
+    with pytest.raises(UserError, match=r"has the name of one of open_clip's networks, ViT-B-32"):
+        created(ModelOptions(name=str(file)))
+    with pytest.raises(UserError, match=r"has the name of one of open_clip's networks, ViT-B-32"):
+        opened(str(file), file)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -137,6 +156,8 @@ def test_ones_own_network_is_a_json_file(tmp_path: Path) -> None:
         ({"name": "hf-hub:a/b"}, "is read from the network; download it"),
         ({"name": "local-dir:/no"}, "the folder has no open_clip_config.json"),
         ({"name": "/no.json"}, "there is no file /no.json"),
+        ({"name": "broken.json"}, "broken.json can't be read as a network's config"),
+        ({"name": "list.json"}, "list.json is no network's config: it needs embed_dim"),
         ({"name": "tiny", "weights": "/no.pt"}, "there is no file or folder /no.pt"),
         (
             {"name": "tiny", "weights": "other.safetensors"},
@@ -144,7 +165,7 @@ def test_ones_own_network_is_a_json_file(tmp_path: Path) -> None:
         ),
         ({"name": "tiny", "weights": "broken.safetensors"}, "broken.safetensors can't be used"),
         ({"name": "tiny", "weights": "pickled.pt"}, "pickled.pt can't be used"),
-        ({"name": "tiny", "weights": "empty"}, "empty holds no weights"),
+        ({"name": "tiny", "weights": "empty"}, "empty has no weights"),
     ],
 )
 def test_what_cant_be_begun_with_is_told(
@@ -153,6 +174,8 @@ def test_what_cant_be_begun_with_is_told(
     monkeypatch.chdir(tmp_path)
     save_file({"visual.proj": torch.zeros(3)}, "other.safetensors")
     Path("broken.safetensors").write_bytes(b"no weights at all")
+    Path("broken.json").write_text("{")
+    Path("list.json").write_text("[]")
     Path("empty").mkdir()
     Path("pickled.pt").write_bytes(pickle.dumps({"state_dict": Path("evil")}))
     with pytest.raises(UserError, match=message):

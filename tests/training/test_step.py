@@ -51,6 +51,26 @@ def test_gradients_of_pieces_are_those_of_the_batch(make: Any, texts: int) -> No
             torch.testing.assert_close(parts[name] / scale, gradient / scale, atol=2e-5, rtol=0)
 
 
+def test_images_are_looked_at_when_their_piece_is_due() -> None:
+    model = created(ModelOptions(name="tiny"), seed=1)
+    batch = next(InMemory(24).loader(model, 24, 0, 1).epoch(0))
+    looked: list[int] = []
+
+    def found(images: torch.Tensor, **more: Any) -> list[torch.Tensor | None]:
+        model.net.zero_grad()
+        parts = zip(images.chunk(2), batch.tokens.chunk(2), strict=True)
+        given = [Piece(some, tokens.flatten(0, 1)) for some, tokens in parts]
+        gradients(model.net, given, loss.clip(1), precision="fp32", seeds=lambda n: n, **more)
+        return [parameter.grad for parameter in model.net.parameters()]
+
+    def look(images: torch.Tensor) -> torch.Tensor:
+        looked.append(len(images))
+        return images * 2
+
+    torch.testing.assert_close(found(batch.images / 2, look=look), found(batch.images))
+    assert looked == [12, 12, 12, 12]  # once a pass
+
+
 def test_they_are_with_bfloat16_too() -> None:
     # rounding differs with the size of a product; weights cut off from their gradients would
     # differ by all of their length

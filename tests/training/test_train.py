@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,11 @@ from safetensors.torch import load_file
 from etl.errors import UserError
 from etl.manifest import is_untouched
 from etl.verify import verify
-from tests.console import ROOT
+from etl.writing import locked
 from tests.training.in_memory import COLOURS, InMemory, small
-from training import metrics
-from training.config import load, of
+from tests.training.ranks import in_ranks
+from training import checkpoint, metrics
+from training.config import FOLDER, load, of
 from training.train import Ended, train
 
 torch.set_num_threads(1)
@@ -29,28 +28,6 @@ WEIGHTS = "model/open_clip_model.safetensors"
 
 def run(out: Path, source: InMemory | None = None, **settings: Any) -> Ended:
     return train(small(**settings), source or InMemory(), out, quiet=True)
-
-
-def command(*arguments: str, processes: int = 1, **settings: Any) -> list[str]:
-    begin = [sys.executable, "-W", "error"]
-    if processes > 1:
-        begin += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
-        begin += ["--master-addr=127.0.0.1", "--master-port=0", "--rdzv-backend=c10d"]
-        begin += ["--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
-    return [*begin, "-m", "tests.training.train_in_memory", *arguments, json.dumps(settings)]
-
-
-def in_processes(
-    out: Path, processes: int = 1, **settings: Any
-) -> subprocess.CompletedProcess[str]:
-    """A run in processes of its own."""
-    return subprocess.run(
-        command(str(out), processes=processes, **settings),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def weights(out: Path) -> bytes:
@@ -91,7 +68,9 @@ def test_a_finished_run_has_a_manifest_and_stands(whole: Path) -> None:
     assert is_untouched(whole)
     assert {check.problem for check in verify(whole)} == {""}
     manifest = json.loads((whole / "manifest.json").read_text())
-    assert manifest["counts"] == {"steps": 12, "images": 192, "parameters": 3386113}
+    assert manifest["counts"] == {
+        "steps": 12, "images": 192, "parameters": 3386113, "damaged": 0,
+    }  # fmt: skip
     assert load(whole / "config.toml") == small()
     before = weights(whole)
     assert run(whole).how == "stood"
@@ -122,15 +101,26 @@ def test_tensorboard_can_read_them(tmp_path: Path) -> None:
     assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4]
 
 
-def test_a_step_in_pieces_learns_the_same(whole: Path, tmp_path: Path) -> None:
-    run(tmp_path / "run", micro_batch=4)
-    one, other = (load_file(path / WEIGHTS) for path in (whole, tmp_path / "run"))
-    losses = [
-        [line["loss"] for line in metrics.read(path / "metrics.jsonl")]
-        for path in (whole, tmp_path / "run")
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    assert one.keys() == other.keys()
+@pytest.mark.parametrize("most", [4, 5])
+def test_a_step_in_pieces_learns_the_same_from_the_same_batches(
+    whole: Path, tmp_path: Path, most: int
+) -> None:
+    run(tmp_path / "run", micro_batch=most)
+    one, other = (metrics.read(path / "metrics.jsonl") for path in (whole, tmp_path / "run"))
+    assert one[0]["loss"] == pytest.approx(other[0]["loss"], rel=1e-6)
+    assert one[0]["grad_norm"] == pytest.approx(other[0]["grad_norm"], rel=1e-5)
+    for line, piecewise in zip(one, other, strict=True):
+        assert line["loss"] == pytest.approx(piecewise["loss"], rel=1e-3)
+
+
+def test_images_that_cant_be_used_are_counted_also_where_it_was_interrupted(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(UserError, match="a shard is broken"):
+        run(out, InMemory(damaged=(1, 2), fails=(0, 3)), log_steps=2)
+    assert run(out, InMemory(damaged=(1, 2)), log_steps=2).how == "finished"
+    counts = [line["damaged"] for line in metrics.read(out / "metrics.jsonl")]
+    assert counts == [1, 2, 3, 4, 5, 6]  # two in each epoch of four steps
+    assert json.loads((out / "manifest.json").read_text())["counts"]["damaged"] == 6
 
 
 def test_activation_checkpointing_changes_no_bit(whole: Path, tmp_path: Path) -> None:
@@ -199,9 +189,36 @@ def test_what_was_left_half_written_is_removed(whole: Path, tmp_path: Path) -> N
     out = tmp_path / "run"
     shutil.copytree(whole, out)
     (out / "manifest.json").unlink()
-    (out / "checkpoints/step-00000099.writing").mkdir()
+    for name in ("step-00000099.writing", "step-00000002.discarded"):
+        (out / "checkpoints" / name).mkdir()
     assert run(out).how == "finished"
-    assert not (out / "checkpoints/step-00000099.writing").exists()
+    kept = {path.name for path in (out / "checkpoints").iterdir()}
+    assert kept == {path.name for path in (whole / "checkpoints").iterdir()}
+
+
+def test_what_nobody_can_read_is_in_nobodys_way(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(out, epochs=1, checkpoint_steps=2)
+    old = out / "checkpoints/step-00000002"
+    (old / "state.json").unlink()
+    for keep in (9, 0):
+        (out / "manifest.json").unlink()
+        assert run(out, epochs=1, keep_last=1, keep_epochs=keep).how == "finished"
+        assert old.exists() == (keep > 0)  # it may be one that is to be kept
+
+
+def test_other_versions_are_told_where_a_run_goes_on(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "manifest.json").unlink()
+    file = out / "checkpoints/step-00000012/state.json"
+    state = json.loads(file.read_text())
+    now = state["versions"]["torch"]
+    file.write_text(json.dumps({**state, "versions": {**state["versions"], "torch": "1.0"}}))
+    told: list[str] = []
+    train(small(), InMemory(), out, quiet=True, warn=told.append)
+    (sentence,) = told
+    assert f"step-00000012 was made with other versions (torch 1.0 → {now})" in sentence
 
 
 # --- what is refused ----------------------------------------------------------------------------
@@ -212,8 +229,10 @@ def test_a_checkpoint_of_another_config_is_refused_by_what_differs(
 ) -> None:
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    with pytest.raises(UserError, match=r"finished run of another config \(train.lr\).*--fresh"):
+    with pytest.raises(UserError, match=r"finished run of another config .* \(train.lr\).*--fresh"):
         run(out, lr=2e-3)
+    with pytest.raises(UserError, match=r"finished run of .* other data \(shards\)"):
+        run(out, InMemory(inputs={"shards": "other"}))
     (out / "manifest.json").unlink()
     with pytest.raises(
         UserError, match=r"step-00000012 is of another run: train.batch, train.lr d"
@@ -221,7 +240,43 @@ def test_a_checkpoint_of_another_config_is_refused_by_what_differs(
         run(out, lr=2e-3, batch=8)
     with pytest.raises(UserError, match="another run: shards differs"):
         run(out, InMemory(inputs={"shards": "other"}))
-    assert run(out, log_steps=5, keep_last=7).how == "finished"  # that is free
+    with pytest.raises(UserError, match=r"another run: train\.lr differs"):
+        run(out, lr=2e-3, keep_last=1)
+    assert len(list((out / "checkpoints").iterdir())) == 2  # and nothing of it is removed
+    assert run(out, log_steps=5, keep_last=7, micro_batch=4).how == "finished"  # that is free
+
+
+def test_a_network_whose_file_was_changed_is_another(tmp_path: Path) -> None:
+    out, file = tmp_path / "run", tmp_path / "own-of-a-test.json"
+    network = json.loads((FOLDER / "sparqless-tiny.json").read_text())
+
+    def go_on(**vision: int) -> Ended:
+        changed = {**network, "vision_cfg": {**network["vision_cfg"], **vision}}
+        file.write_text(json.dumps(changed))
+        plain = small(epochs=1)
+        model = msgspec.structs.replace(plain.model, name=str(file))
+        return train(msgspec.structs.replace(plain, model=model), InMemory(), out, quiet=True)
+
+    assert go_on().how == "finished"
+    assert go_on().how == "stood"
+    with pytest.raises(UserError, match=r"finished run of another config .* \(network\)"):
+        go_on(head_width=16)
+    (out / "manifest.json").unlink()
+    for change in ({"head_width": 16}, {"layers": 3}):
+        with pytest.raises(UserError, match="is of another run: network differs"):
+            go_on(**change)
+    assert go_on().how == "finished"
+
+
+def test_weights_of_another_network_arent_told_to_be_unreadable(
+    whole: Path, tmp_path: Path
+) -> None:
+    folder = whole / "checkpoints/step-00000012"
+    net = torch.nn.Linear(2, 2)
+    with pytest.raises(
+        UserError, match=r"step-00000012 is whole, but of another network \(.*Missing"
+    ):
+        checkpoint.load(folder, net, torch.optim.AdamW(net.parameters()))
 
 
 def test_fresh_begins_again_and_removes_nothing_else(whole: Path, tmp_path: Path) -> None:
@@ -234,7 +289,16 @@ def test_fresh_begins_again_and_removes_nothing_else(whole: Path, tmp_path: Path
     (other / "diary.txt").touch()
     with pytest.raises(UserError, match="is no run: --fresh doesn't remove it"):
         train(config, InMemory(), other, fresh=True, quiet=True)
-    assert (other / "diary.txt").exists()
+    assert [path.name for path in other.iterdir()] == ["diary.txt"]
+
+
+def test_fresh_removes_no_run_that_is_going_on(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    before = sorted(out.rglob("*"))
+    with locked(out), pytest.raises(UserError, match="is being written by another run"):
+        train(small(), InMemory(), out, fresh=True, quiet=True)
+    assert sorted(out.rglob("*")) == before
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_images(tmp_path: Path) -> None:
@@ -257,26 +321,42 @@ def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint_before(tmp_path: Pat
     run(out, epochs=1, steps=0)  # 4 steps, a checkpoint of 40 MB
     (out / "manifest.json").unlink()
     shutil.rmtree(out / "model")
-    done = in_processes(tmp_path / "full", limit=1_000_000)
-    assert done.returncode == 1
-    assert "step-00000004 can't be written: the disk" in done.stderr
-    assert "there is none before it" in done.stderr
+    done = in_ranks([tmp_path / "full"], limit=1_000_000)
+    assert done.codes == [1]
+    assert "step-00000004 can't be written: the disk" in done.stderr[0]
+    assert "there is none before it" in done.stderr[0]
     assert list((tmp_path / "full/checkpoints").iterdir()) == []
-    assert done.stderr.count("\n") == 1
+    assert done.stderr[0].count("\n") == 1
+    # nor is it otherwise with the model, after the last step
+    done = in_ranks([out], epochs=1, limit=1_000_000)
+    assert done.codes == [1]
+    assert "run/model can't be written: the disk (or a limit on files) is full" in done.stderr[0]
+    assert done.stderr[0].count("\n") == 1
+    assert run(out, epochs=1).how == "finished"
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"batch": 128}, "fewer images than the 128 of a batch"),
-        ({"micro_batch": 5}, "train.micro_batch = 5 doesn't divide the 16 images"),
-    ],
-)
-def test_batches_that_cant_be_made_are_refused(
-    tmp_path: Path, settings: dict[str, int], message: str
+def test_a_disk_that_is_full_of_metrics_is_told_in_a_sentence(tmp_path: Path) -> None:
+    done = in_ranks([tmp_path / "run"], limit=1_500, checkpoint_epochs=9)
+    assert done.codes == [1]
+    assert "metrics.jsonl can't be written: the disk (or a limit on files) is" in done.stderr[0]
+    assert done.stderr[0].count("\n") == 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"checkpoint_steps": 1}])
+def test_weights_that_are_no_numbers_are_never_saved(
+    tmp_path: Path, settings: dict[str, int]
 ) -> None:
-    with pytest.raises(UserError, match=message):
-        run(tmp_path / "run", **settings)
+    out = tmp_path / "run"
+    with pytest.raises(
+        UserError, match=r"the weights are no numbers after step 1 .* is none before"
+    ):
+        run(out, lr=1e38, warmup_epochs=0, **settings)
+    assert not (out / "checkpoints").exists()
+
+
+def test_a_batch_of_more_images_than_there_are_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="fewer images than the 128 of a batch"):
+        run(tmp_path / "run", batch=128)
 
 
 # --- several processes --------------------------------------------------------------------------
@@ -289,8 +369,8 @@ def test_batches_that_cant_be_made_are_refused(
 )
 def test_two_processes_learn_what_one_does(tmp_path: Path, settings: dict[str, Any]) -> None:
     texts = settings.get("texts", 1)
-    done = in_processes(tmp_path / "two", 2, epochs=1, **settings)
-    assert done.returncode == 0, done.stderr
+    done = in_ranks([tmp_path / "two"] * 2, epochs=1, **settings)
+    assert done.codes == [0, 0], done.stderr
     settings = {k: v for k, v in settings.items() if k not in ("texts", "micro_batch")}
     run(tmp_path / "one", InMemory(texts=texts), epochs=1, **settings)
     two, one = (metrics.read(tmp_path / name / "metrics.jsonl") for name in ("two", "one"))
@@ -301,25 +381,49 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, settings: dict[str, A
     assert two[0]["grad_norm"] == pytest.approx(one[0]["grad_norm"], rel=1e-5)
 
 
-def test_a_checkpoint_of_another_number_of_processes_is_refused(
-    whole: Path, tmp_path: Path
-) -> None:
+def test_what_another_number_of_processes_made_is_another_run(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(whole, out)
+    done = in_ranks([out] * 2)
+    assert done.codes == [1, 1]
+    assert "is a finished run of another config or other data (processes)" in done.stderr[0]
     (out / "manifest.json").unlink()
-    done = in_processes(out, 2)
-    assert "is of another run: processes differs" in done.stderr
+    assert "is of another run: processes differs" in in_ranks([out] * 2).stderr[0]
+
+
+def test_nodes_must_share_the_folder(whole: Path, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(whole, here)
+    (here / "manifest.json").unlink()
+    there.mkdir()
+    done = in_ranks([here, there])
+    assert done.codes == [1, 1]
+    for sentence in done.stderr:
+        assert "--out must be one directory that all nodes share" in sentence
+        assert sentence.startswith("process 1 doesn't find in")
+
+
+def test_no_process_waits_for_a_first_that_cant_write(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "checkpoints").touch()  # a file where the folder is to be
+    done = in_ranks([out] * 2, epochs=1)
+    assert done.codes == [1, 1]
+    for sentence in done.stderr:
+        assert "step-00000004 can't be written: Not a directory" in sentence
+        assert sentence.count("\n") == 1
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_images_that_one_process_cant_read_cost_no_step(tmp_path: Path, processes: int) -> None:
     out = tmp_path / "run"
-    done = in_processes(out, processes, fails=[processes - 1, 2])
-    assert done.returncode == 1
-    assert done.stderr.count("a shard is broken") >= processes  # torchrun repeats what they say
-    assert "Traceback" not in done.stderr.partition("ChildFailedError")[0]
+    done = in_ranks([out] * processes, fails=[processes - 1, 2], damaged=[1])
+    assert done.codes == [1] * processes
+    assert done.stderr == ["a shard is broken\n"] * processes
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000002"]
-    assert in_processes(out, processes).returncode == 0
+    done = in_ranks([out] * processes, damaged=[1])
+    assert done.codes == [0] * processes
+    assert metrics.read(out / "metrics.jsonl")[-1]["damaged"] == 3 * processes
 
 
 def test_configs_of_python_are_those_of_files() -> None:

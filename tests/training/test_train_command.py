@@ -19,16 +19,17 @@ from tests.training.packed import make_shards
 from training import metrics
 
 #: Runs the command, and sends a signal to itself when a file or folder of some name is put in place
-#: for the so-manieth time: just before it is.
+#: for the so-manieth time: just before it is. To all processes of its own, as torchrun sends it.
 KILLED = """
 import os, sys
+os.setsid()
 name, number, left = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 def watch(event, arguments):
     global left
     if event == "os.rename" and name in str(arguments[1]):
         left -= 1
         if left == 0:
-            os.kill(os.getpid(), number)
+            os.killpg(0, number)
 sys.addaudithook(watch)
 sys.argv = ["sparqless", *sys.argv[4:]]
 from cli import main
@@ -89,10 +90,13 @@ def test_killed_and_gone_on_is_never_killed(folder: Path, whole: Path) -> None:
         "step-00000002",
         "step-00000004.writing",
     ]
+    # after an epoch, so that those that load images have to make the next batch after that
+    name = "step-00000005"
     done = run(folder, "-c", KILLED, name, str(int(signal.SIGTERM)), "1", *arguments("killed"))
     assert done.returncode == 75, done.stderr
+    assert done.stderr.count("Warning") == 0, done.stderr
     assert json.loads(done.stdout)["state"] == "stopped"
-    assert json.loads(done.stdout)["checkpoint"] == "killed/checkpoints/step-00000005"
+    assert json.loads(done.stdout)["checkpoint"] == "killed/checkpoints/step-00000006"
     assert not (out / "manifest.json").exists()
     done = run(folder, "-m", "cli", *arguments("killed"))
     assert json.loads(done.stdout)["state"] == "finished", done.stderr
@@ -173,7 +177,21 @@ def test_what_was_finished_stands_and_other_settings_are_refused(folder: Path, w
     assert json.loads(done.stdout)["state"] == "stood"
     done = run(folder, "-m", "cli", *arguments("whole", "--set=text.alt_text_chance=0"))
     assert done.returncode == 1
-    assert "finished run of another config (text.alt_text_chance)" in done.stderr
+    assert "another config or other data (text.alt_text_chance)" in done.stderr
+
+
+def test_what_was_finished_does_not_stand_for_other_images(
+    folder: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+
+    from cli import cli
+
+    monkeypatch.chdir(folder)
+    make_shards(folder / "others", images=20, shard_count=2)
+    done = CliRunner().invoke(cli, [*arguments("whole"), "--images=others"])
+    assert done.exit_code == 1
+    assert "whole is a finished run of another config or other data (shards)" in done.output
 
 
 def test_it_says_what_to_do_without_torch(folder: Path) -> None:
@@ -193,6 +211,7 @@ def test_it_says_what_to_do_without_torch(folder: Path) -> None:
         ("text.alt_text_chance=2", "text: alt_text_chance: 2.0 is not a share from 0 to 1."),
         ("text.filter.op=some", "text.filter: Invalid enum value 'some' - at `op`."),
         ("text.per_image=0", "text.per_image is 0; it must be 1 or more."),
+        ("data.workers=-1", "data.workers is -1; it must be 0 or more."),
         ("data.workers=many", "data.workers is 'many'; it must be of the type int."),
         ("data.scale=[2,3]", "data: scale: (2.0, 3.0) is not two shares of the area"),
         ("model.name=ViT-Z-99", "model.name: open_clip has no network 'ViT-Z-99'"),
