@@ -29,7 +29,7 @@ from open_clip.factory import load_checkpoint, load_state_dict
 from etl.errors import UserError
 from etl.manifest import digest_of_data
 from training.config import FOLDER, ModelOptions
-from training.opened import CONFIG_FILE, PLACES, registered, weights_in
+from training.opened import CONFIG_FILE, PLACES, offline, registered, safely, weights_in
 
 WEIGHTS: Final = "open_clip_model.safetensors"
 
@@ -70,7 +70,7 @@ def created(options: ModelOptions, *, seed: int = 0, siglip: bool = False) -> Mo
     kept = torch.get_rng_state()
     torch.manual_seed(seed)
     try:
-        with _told(f"model.name = {options.name!r}"):
+        with _told(f"model.name = {options.name!r}"), offline():
             net = _made(name, options.context_length, options, siglip)
         if file is not None:
             with _told(f"the checkpoint {file}"):
@@ -78,8 +78,9 @@ def created(options: ModelOptions, *, seed: int = 0, siglip: bool = False) -> Mo
     finally:
         torch.set_rng_state(kept)
     net.train()
-    with _told(f"the tokenizer of model.name = {options.name!r}"):
-        tokenize = open_clip.get_tokenizer(name, context_length=options.context_length)
+    with _told(f"the tokenizer of model.name = {options.name!r}"), offline():
+        length = options.context_length
+        tokenize = open_clip.get_tokenizer(name, context_length=length, **safely(name))
     visual: Any = net.visual
     size = visual.image_size
     return Model(

@@ -247,12 +247,12 @@ def opened(
     try:
         pretrained = None if folder is not None else str(file)
         length = None if folder is not None else _places(file)
-        safely = _safely(name)
-        with _offline():
+        told = safely(name)
+        with offline():
             net, preprocess = open_clip.create_model_from_pretrained(
                 name, pretrained=pretrained, device=where, force_context_length=length, **as_tagged
             )
-            tokenize = open_clip.get_tokenizer(name, context_length=length, **safely)
+            tokenize = open_clip.get_tokenizer(name, context_length=length, **told)
     except _unreadable() as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{file} can't be loaded as {model} ({reason}).") from error
@@ -321,7 +321,7 @@ _OF_TOKENIZERS: Final = frozenset(
 )
 
 
-def _safely(name: str) -> dict[str, bool]:
+def safely(name: str) -> dict[str, bool]:
     """What a tokenizer is told besides, so that none of its folder's programs is run.
 
     Raises UserError where a config asks for more than is known to be harmless.
@@ -350,7 +350,7 @@ def _safely(name: str) -> dict[str, bool]:
 
 
 @contextmanager
-def _offline() -> Iterator[None]:
+def offline() -> Iterator[None]:
     """Meanwhile the hub's client answers from its cache, or not at all."""
     from huggingface_hub import constants
 
