@@ -25,6 +25,10 @@ _FILES: Final = (b"0", b"\0")  # typeflags of plain files
 
 _MEMBERS: Final = ("jpg", "json")  # that an image needs
 
+#: No member is larger: one and a half bytes for each pixel of the largest image that Pillow opens.
+#: A header that says more is broken, and what it says isn't to be asked of the memory.
+_LARGEST: Final = 1 << 28
+
 #: Why an image can't be used, and what that means.
 REASONS: Final[dict[str, str]] = {
     "missing": "the shard doesn't have it, or not in its place",
@@ -142,11 +146,17 @@ def _size(block: bytes) -> int | None:
     """The size of the member whose header this is; None where it is none."""
     if block[257:262] != _MAGIC:
         return None
+    size, told = _octal(block[124:136]), _octal(block[148:156])
+    # the sum of its bytes, with blanks for the sum itself
+    if size is None or sum(block) - sum(block[148:156]) + 8 * 32 != told:
+        return None
+    return size if size <= _LARGEST else None
+
+
+def _octal(field: bytes) -> int | None:
+    """A number of a header; None where it is none, or has a sign: no size is below 0."""
+    digits = field.strip(b"\0 ")
     try:
-        size, told = int(block[124:136].strip(b"\0 "), 8), int(block[148:156].strip(b"\0 "), 8)
+        return int(digits, 8) if digits.isdigit() else None
     except ValueError:
         return None
-    # the sum of its bytes, with blanks for the sum itself
-    if sum(block) - sum(block[148:156]) + 8 * 32 != told:
-        return None
-    return size

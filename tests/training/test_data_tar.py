@@ -115,6 +115,22 @@ def test_damage_costs_the_images_that_it_is_in(
     assert found(damage(TAR)) == OK | expected
 
 
+def sized(name: str, size: str) -> bytes:
+    """The tar with a header that says so, and whose sum is right."""
+    at = where(TAR, name)
+    header = bytearray(TAR[at : at + 512])
+    header[124:136] = size.encode().ljust(12, b"\0")
+    header[148:156] = b" " * 8
+    header[148:156] = f"{sum(header):06o}\0 ".encode()
+    return TAR[:at] + bytes(header) + TAR[at + 512 :]
+
+
+@pytest.mark.parametrize("size", ["-0000001000", "+0000001000", "1_000", "70000000000", ""])
+def test_a_size_that_no_member_has_costs_its_image_alone(size: str) -> None:
+    """One below 0 would be read for ever, one of 7 GiB asked of the memory."""
+    assert found(sized(f"{KEYS[3]}.jpg", size)) == OK | {3: "no_jpg"}
+
+
 def test_a_disk_that_gives_an_error_costs_what_is_behind_it() -> None:
     class Failing(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
