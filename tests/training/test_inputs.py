@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from etl.errors import UserError
 from tests.training.data_sets import animals
-from tests.training.packed import make_shards
+from tests.training.packed import make_shards, members, rewritten
 from training.config import Config, ModelOptions, load
 from training.inputs import Shards
 from training.model import Model, created
@@ -83,6 +84,27 @@ def test_a_filter_leaves_images_out(folder: Path, model: Model) -> None:
     some = texts_of(folder, model, "text.filter.keep_roots=['Q756']", "text.alt_text_chance=0")
     assert 0 < len(some) < 32
     assert not {text for (text,) in some} & {"dog", "hound", "doggo"}
+
+
+def test_a_json_that_is_no_record_is_counted(
+    folder: Path, model: Model, tmp_path: Path
+) -> None:
+    images = Path(shutil.copytree(folder / "images", tmp_path / "images"))
+    source = Shards(settings(), str(images), folder / "graph", quiet=True)
+    with source.loader(model, 8, 0, 1) as loader:
+        tar = images / "shards" / "train-000001.tar"
+        inside = members(tar)
+        jsons = [name for name in inside if name.endswith(".json")]
+        whole = {n: tar.read_bytes()[inside[n][0] :][: inside[n][1]] for n in jsons}
+        one, other, deep = jsons
+        changed = {
+            one: whole[one].replace(b'"key"', b'"kez"'),
+            other: whole[other].replace(b'"entities"', b'"entities":1,"was"'),
+            deep: b'{"key":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        }
+        rewritten(tar, changed)
+        assert len(list(loader.epoch(0))) == loader.batches(0)
+    assert loader.damage == {"broken_json": 3}
 
 
 def test_pairs_are_two(folder: Path) -> None:
