@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import numpy as np
 import pyarrow as pa
@@ -62,6 +62,24 @@ class Wanted:
     digest: str
 
 
+class _Keys(Sequence[str]):
+    """Keys where they are mapped: hundreds of shards are read at once, and each has thousands."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data  # (n,) bytes
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> _Keys: ...
+    def __getitem__(self, at: int | slice) -> str | _Keys:
+        found = self._data[at]
+        return _Keys(found) if isinstance(at, slice) else found.decode()
+
+
 @dataclass(frozen=True)
 class Index:
     """A split's images as they stand in its shards. Pickled as its folder's name."""
@@ -76,10 +94,9 @@ class Index:
     def images(self) -> int:
         return sum(self.counts)
 
-    def keys(self, number: int) -> list[str]:
+    def keys(self, number: int) -> Sequence[str]:
         """Of the images of a shard that are wanted, in the order of the tar."""
-        start, end = self._starts[number], self._starts[number + 1]
-        return [key.decode() for key in self._keys[start:end].tolist()]
+        return _Keys(self._keys[self._starts[number] : self._starts[number + 1]])
 
     @cached_property
     def _starts(self) -> list[int]:

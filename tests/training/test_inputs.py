@@ -86,9 +86,7 @@ def test_a_filter_leaves_images_out(folder: Path, model: Model) -> None:
     assert not {text for (text,) in some} & {"dog", "hound", "doggo"}
 
 
-def test_a_json_that_is_no_record_is_counted(
-    folder: Path, model: Model, tmp_path: Path
-) -> None:
+def test_a_json_that_is_no_record_is_counted(folder: Path, model: Model, tmp_path: Path) -> None:
     images = Path(shutil.copytree(folder / "images", tmp_path / "images"))
     source = Shards(settings(), str(images), folder / "graph", quiet=True)
     with source.loader(model, 8, 0, 1) as loader:
