@@ -186,11 +186,12 @@ class Texts:
         """An alt text and one of the graph's, whatever ``alt_text_chance``; None as for `draw`.
 
         EntityNet's ``sample_rince``. Of an image that has but one side both are from that, and
-        different where it has two: an image without alt text has two of the graph's.
+        different where it has two: an image without alt text has two of the graph's. One that has
+        nothing but alt texts has none where their chance is 0: it isn't trained on.
         """
         known = self.known(image)
         tables, alts = known or ((), ())
-        if known is None or not (tables or alts):
+        if known is None or not (tables or (alts and self._chance)):
             return None
         if alts and tables:
             a, b, c, d = self._draws(f"{image.key} pair", seed, epoch)

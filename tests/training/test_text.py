@@ -416,6 +416,13 @@ def test_a_pair_of_an_image_without_alt_text_is_two_of_the_graphs(texts: Texts) 
     assert {one.side for one in alts} == {"alt"}
 
 
+@pytest.mark.parametrize("chance", [0, 0.5])
+@pytest.mark.parametrize("image", [Image.of("k", alts=["Rex"]), Image.of("k"), DOG, BOTH])
+def test_an_image_has_a_pair_where_it_has_a_text(folder: Path, chance: float, image: Image) -> None:
+    texts = Texts.open(folder, TextOptions(alt_text_chance=chance))
+    assert (texts.draw_pair(image, 0, 0) is None) == (texts.draw(image, 0, 0) is None)
+
+
 # --- filters -------------------------------------------------------------------------------------
 
 #: Found by three queries, one of them about no entity; of an orchid and (by its queries) a dog.
