@@ -36,8 +36,8 @@ from etl.engine import default_workers
 from etl.errors import UserError
 from etl.show import counted
 from training.data_images import Augment, Decode, normalised
-from training.data_index import Wanted, default_cache, index_of
-from training.data_order import Plan, Shape
+from training.data_index import Wanted, cache_for, index_of
+from training.data_order import ORDER, Plan, Shape
 from training.data_tar import REASONS, Damage
 from training.data_worker import Batch, Draw, Failed, Job, Made, Tokenize, Work, batches, begin
 
@@ -51,12 +51,13 @@ _START: Final = "forkserver"
 _PRELOADED: Final = ("training.vision", "training.data_worker")
 
 
+#: What users are told where it is another in a run that is to go on.
+_COUNTED: Final = "images (by shards, split, filter and options of texts)"
+
+
 class DataOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What may be set of the loader; all but the last three decide about what is learned."""
 
-    #: train: shuffled, with random crops. eval: in the order of the shards, every image once (so
-    #: that the last batch may be short, and ranks may differ), cut as open_clip does it.
-    mode: Literal["train", "eval"] = "train"
     #: Share of the area that a crop has, from and to (the reference's) ...
     scale: tuple[float, float] = (0.4, 1.0)
     #: ... and its width over its height.
@@ -75,7 +76,7 @@ class DataOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     most_damaged: int = 100
     #: Batches that a worker makes ahead.
     prefetch: int = 2
-    #: Where counts are kept; "": the user's cache.
+    #: Where counts, and tables of texts, are kept; "": the user's cache.
     cache: str = ""
 
     def __post_init__(self) -> None:
@@ -96,7 +97,10 @@ class DataOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Loader:
     """Batches of a split of shards, for one rank of ``world``.
 
-    ``batch`` is the rank's; ``size`` pixels of a side; ``mean`` and ``std`` the model's.
+    ``mode``: to train, shuffled, with random crops; to evaluate (``eval``) in the order of the
+    shards, every image once (so that the last batch may be short, and ranks may differ), cut as
+    open_clip does it. ``batch`` is the rank's; ``size`` pixels of a side; ``mean`` and ``std`` the
+    model's.
     ``workers`` processes make them, 0: this one; ``draw`` and ``tokenize`` must be picklable if
     there are some. ``pin``: into page-locked memory, for a GPU. ``warn`` is told sentences.
 
@@ -108,6 +112,7 @@ class Loader:
         shards: str | Path,
         split: str,
         *,
+        mode: Literal["train", "eval"] = "train",
         batch: int,
         size: int,
         mean: Sequence[float],
@@ -124,9 +129,9 @@ class Loader:
         warn: Callable[[str], None] | None = None,
     ) -> None:
         options = options or DataOptions()
-        cache = Path(options.cache) if options.cache else default_cache()
+        cache = cache_for("index", options.cache)
         index = index_of(str(shards), split, wanted, cache, workers=min(workers, default_workers()))
-        train = options.mode == "train"
+        train = mode == "train"
         self._job = Job(
             index=index,
             shape=Shape(batch, world, options.shuffle, options.tail if train else "keep"),
@@ -183,7 +188,8 @@ class Loader:
         job = self._job
         augment = job.augment and {"scale": [*job.augment.scale], "ratio": [*job.augment.ratio]}
         return {
-            "images": job.index.folder.name,
+            _COUNTED: job.index.folder.name,
+            "order": ORDER,
             **{name: getattr(job.shape, name) for name in ("batch", "world", "shuffle", "tail")},
             "seed": job.seed,
             "size": job.size,

@@ -36,6 +36,9 @@ import numpy.typing as npt
 
 Numbers = npt.NDArray[np.int64]
 
+#: Another number wherever the same shards, shape, seed and epoch come in another order.
+ORDER: Final = 2
+
 #: Lanes of a rank: many divisors, so that many numbers of workers share them out evenly; not more,
 #: since each has but its part of the buffer, and its open files. ...
 _LANES: Final = (24, 12, 8, 6, 4, 3, 2, 1)

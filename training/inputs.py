@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,17 +21,21 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 
 from etl.engine import default_workers
 from etl.errors import UserError
+from etl.location import opened
 from etl.manifest import digest_of_data, read_manifest
 from training.config import Config
 from training.data import DataOptions, Loader, Wanted
-from training.data_index import IMAGES_FILE, default_cache, shards_in, shards_manifest
+from training.data_index import IMAGES_FILE, cache_for, shards_in, shards_manifest
 from training.model import Model
 from training.text import Texts
 from training.text_build import build
+from training.text_filter import as_plain
 from training.text_image import COLUMNS, Image
 from training.text_options import AttributeChances, TextFilter, TextOptions
 
@@ -54,7 +59,7 @@ class Drawing:
         """Texts of the image whose KEY.json is ``row``.
 
         None where images.parquet says that it has some and this doesn't: the loader counts it as
-        damage.
+        damage. So it does where this isn't a record of an image (msgspec's errors).
         """
         image = msgspec.convert(row, Image)
         drawn: Sequence[str] | None
@@ -98,7 +103,8 @@ class Shards:
         _check_keys("text", text, _TEXT)
         self._seed, self._quiet, self._warn = config.train.seed, quiet, warn
         self._split = _typed("data.split", data.pop("split", "train"), str)
-        self._workers = _typed("data.workers", data.pop("workers", default_workers()), int)
+        #: Processes that load images.
+        self.workers = _typed("data.workers", data.pop("workers", _own_cores()), int)
         self._cuda = torch.cuda.is_available()
         self._options = _of(DataOptions, "data", {"as_bytes": self._cuda, **data})
         self._pair = _typed("text.pair", text.pop("pair", False), bool)
@@ -117,6 +123,8 @@ class Shards:
         self.shards = shards_in(images)
         self._graph = graph
         outputs = shards_manifest(self.shards)["outputs"]
+        if self._filter.skip_sources:
+            _check_sources(self.shards, self._filter.skip_sources)
         #: What texts and images are made of.
         self.inputs = {
             "graph": read_manifest(graph, "graph")["manifest_sha256"],
@@ -129,8 +137,8 @@ class Shards:
         Raises UserError where the shards aren't whole, or no image is left.
         """
         texts = self._built()
-        asdict = dataclasses.asdict
-        made_of = [texts.folder.name, asdict(texts.options), asdict(texts.filter)]
+        options = dataclasses.asdict(texts.options)
+        made_of = [texts.folder.name, options, as_plain(texts.filter)]
         return Loader(
             self.shards,
             self._split,
@@ -141,7 +149,7 @@ class Shards:
             draw=Drawing(texts, self.texts, self._pair, self._seed),
             tokenize=model.tokenize,
             options=self._options,
-            workers=self._workers,
+            workers=self.workers,
             seed=self._seed,
             rank=rank,
             world=world,
@@ -151,13 +159,36 @@ class Shards:
         )
 
     def _built(self) -> Texts:
-        """The tables of texts, in the user's cache; of processes that want them one makes them."""
-        folder = default_cache().with_name("texts")
+        """The tables of texts, in a cache; of processes that want them one makes them."""
+        folder = cache_for("texts", self._options.cache)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             made = build(self._graph, folder, self._text_options, quiet=self._quiet)
         return Texts.open(made, self._text_options, self._filter)
+
+
+def _own_cores() -> int:
+    """The cores of this process, where torchrun has started some on this machine."""
+    return max(1, default_workers() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def _check_sources(location: str, skipped: Sequence[str]) -> None:
+    """Refuses to skip sources of images that others have found, too.
+
+    Which of them said what stands in KEY.json alone, and which images count must be known before.
+    """
+    with opened(location, IMAGES_FILE) as file:
+        for batch in pq.ParquetFile(file).iter_batches(columns=["sources"]):
+            together = pc.unique(pc.binary_join(batch.column(0), "\n")).to_pylist()
+            for sources in (set(one.split("\n")) for one in together if one):
+                if sources & {*skipped} and sources - {*skipped}:
+                    raise UserError(
+                        f"text.filter.skip_sources: {location} has images of "
+                        f"{' and '.join(sorted(sources))} at once, and {IMAGES_FILE} doesn't say "
+                        "which of them said what; leave skip_sources out, or pack the other "
+                        "sources alone."
+                    )
 
 
 def _check_keys(table: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
