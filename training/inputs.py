@@ -3,10 +3,7 @@
     source = Shards(config, "data/images/living", Path("data/graph/living"))
 
 ``[data]`` of a config has ``split``, ``workers`` and the loader's options
-(:class:`training.data.DataOptions`); ``[text]`` has ``per_image`` (texts an image), ``pair`` (two
-texts: an alt text and one of the graph's), ``filter``
-(:class:`training.text_options.TextFilter`) and the options of texts
-(:class:`training.text_options.TextOptions`).
+(:class:`training.data.DataOptions`); ``[text]``: :class:`training.given.TextTable`.
 """
 
 from __future__ import annotations
@@ -16,9 +13,8 @@ import fcntl
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 import pyarrow.compute as pc
@@ -32,18 +28,14 @@ from etl.manifest import digest_of_data, read_manifest
 from training.config import Config
 from training.data import DataOptions, Loader, Wanted
 from training.data_index import IMAGES_FILE, cache_for, shards_in, shards_manifest
+from training.given import check_keys, options_of, text_table, typed
 from training.model import Model
 from training.text import Texts
 from training.text_build import build
 from training.text_filter import as_plain
 from training.text_image import COLUMNS, Image
-from training.text_options import AttributeChances, TextFilter, TextOptions
-
-Options = TypeVar("Options")
 
 _DATA: Final = ("split", "workers", *DataOptions.__struct_fields__)
-_TEXT: Final = ("per_image", "pair", "filter", *(f.name for f in dataclasses.fields(TextOptions)))
-_CHANCES: Final = ("attribute_type", "attribute_name")
 
 
 @dataclass(frozen=True)
@@ -98,33 +90,23 @@ class Shards:
         Raises UserError where either isn't finished, or a key of ``[data]`` or ``[text]`` is
         unknown or has a value that it can't have.
         """
-        data, text = dict(config.data), dict(config.text)
-        _check_keys("data", data, _DATA)
-        _check_keys("text", text, _TEXT)
+        data = dict(config.data)
+        check_keys("data", data, _DATA)
         self._seed, self._quiet, self._warn = config.train.seed, quiet, warn
-        self._split = _typed("data.split", data.pop("split", "train"), str)
+        self._split = typed("data.split", data.pop("split", "train"), str)
         #: Processes that load images.
-        self.workers = _typed("data.workers", data.pop("workers", _own_cores()), int)
+        self.workers = typed("data.workers", data.pop("workers", _own_cores()), int)
         self._cuda = torch.cuda.is_available()
-        self._options = _of(DataOptions, "data", {"as_bytes": self._cuda, **data})
-        self._pair = _typed("text.pair", text.pop("pair", False), bool)
-        number = _typed("text.per_image", text.pop("per_image", 2 if self._pair else 1), int)
-        if number < 1 or (self._pair and number != 2):
-            wanted = "2 with text.pair" if self._pair else "1 or more"
-            raise UserError(f"text.per_image is {number}; it must be {wanted}.")
+        self._options = options_of(DataOptions, "data", {"as_bytes": self._cuda, **data})
+        self._text = text_table(config.text)
         #: Texts an image.
-        self.texts = number
-        self._filter = _of(TextFilter, "text.filter", text.pop("filter", {}))
-        for name in _CHANCES:
-            if name in text:
-                text[name] = _of(AttributeChances, f"text.{name}", text[name])
-        self._text_options = _of(TextOptions, "text", text)
+        self.texts = self._text.per_image
         #: Where the shards are.
         self.shards = shards_in(images)
         self._graph = graph
         outputs = shards_manifest(self.shards)["outputs"]
-        if self._filter.skip_sources:
-            _check_sources(self.shards, self._filter.skip_sources)
+        if self._text.filter.skip_sources:
+            _check_sources(self.shards, self._text.filter.skip_sources)
         #: What texts and images are made of.
         self.inputs = {
             "graph": read_manifest(graph, "graph")["manifest_sha256"],
@@ -146,7 +128,7 @@ class Shards:
             size=model.size,
             mean=model.mean,
             std=model.std,
-            draw=Drawing(texts, self.texts, self._pair, self._seed),
+            draw=Drawing(texts, self.texts, self._text.pair, self._seed),
             tokenize=model.tokenize,
             options=self._options,
             workers=self.workers,
@@ -164,8 +146,8 @@ class Shards:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            made = build(self._graph, folder, self._text_options, quiet=self._quiet)
-        return Texts.open(made, self._text_options, self._filter)
+            made = build(self._graph, folder, self._text.options, quiet=self._quiet)
+        return Texts.open(made, self._text.options, self._text.filter)
 
 
 def _own_cores() -> int:
@@ -189,35 +171,3 @@ def _check_sources(location: str, skipped: Sequence[str]) -> None:
                         "which of them said what; leave skip_sources out, or pack the other "
                         "sources alone."
                     )
-
-
-def _check_keys(table: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    for key in given:
-        if key not in known:
-            close = get_close_matches(key, known, n=1)
-            meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
-            raise UserError(f"unknown key {table}.{key}; {meant}")
-
-
-def _typed(name: str, value: Any, type_: type[Options]) -> Options:
-    if type(value) is not type_:
-        raise UserError(f"{name} is {value!r}; it must be of the type {type_.__name__}.")
-    return value
-
-
-def _of(type_: type[Options], table: str, given: Any) -> Options:
-    """A struct or dataclass of options, of the values that are given."""
-    if not isinstance(given, Mapping):
-        raise UserError(f"{table} is {given!r}; it must be a table.")
-    fields = msgspec.inspect.type_info(type_)
-    assert isinstance(fields, msgspec.inspect.StructType | msgspec.inspect.DataclassType)
-    _check_keys(table, given, [field.name for field in fields.fields])
-    try:
-        return msgspec.convert(given, type_)
-    except msgspec.ValidationError as error:
-        # an options' own check comes so, too, with its sentence
-        if isinstance(error.__cause__, UserError):
-            raise UserError(f"{table}: {error.__cause__}") from None
-        raise UserError(f"{table}: {str(error).replace('`$.', '`').rstrip('.')}.") from None
-    except UserError as error:
-        raise UserError(f"{table}: {error}") from None

@@ -350,15 +350,6 @@ class Texts:
         tables, alts = known
         return "" if tables or (alts and self._chance) else "no_text"
 
-    def has_alt(self, image: Image) -> bool:
-        """Whether an alt text may be drawn for an image."""
-        known = self.known(image)
-        return known is not None and bool(known[1]) and self._chance > 0
-
-    def blocked_queries(self) -> int:
-        """How many queries the filter blocks."""
-        return 0 if self._blocked is None else sum(self._blocked[0])
-
     def _let_through(self, image: Image) -> Known | None:
         """The same with a filter: without what is blocked."""
         found_by = _Sources(image, self.filter.skip_sources)
