@@ -31,7 +31,8 @@ from etl.errors import UserError
 from etl.location import opened, reaching, settled
 from etl.manifest import MANIFEST, digest_of_data, flush, misshapen, read_manifest, write_json
 from etl.progress import Progress, Tick
-from etl.source import is_elsewhere, is_http
+from etl.remote import is_http
+from etl.source import is_elsewhere
 from etl.writing import disk_errors
 
 #: The table, the step and the length of keys of download.pack, which isn't imported: it needs

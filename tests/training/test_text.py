@@ -24,25 +24,13 @@ from hypothesis import strategies as st
 from download.pack.record import Entity, File, Query, Record, Text
 from etl.errors import UserError
 from tests.console import ROOT
-from tests.training.data_sets import animals
 from training.text import Texts
-from training.text_build import build
 from training.text_image import AltText, Image
 from training.text_options import TextFilter, TextOptions
 
 KEYS = [f"{number:032x}" for number in range(20_000)]
 DOG = Image.of("k", ["Q144"])
 BOTH = Image.of("k", ["Q144"], ["brown-dog"], ["my dog Rex", "hound"])
-
-
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return animals(tmp_path_factory.mktemp("texts") / "graph")
-
-
-@pytest.fixture(scope="module")
-def folder(graph: Path) -> Path:
-    return build(graph, graph.parent / "tables")
 
 
 @pytest.fixture(scope="module")

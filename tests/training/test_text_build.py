@@ -34,16 +34,6 @@ from training.text_image import COLUMNS, IMAGES_FILE, SHARDS_STEP, Image
 from training.text_options import TextFilter, TextOptions
 
 
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return animals(tmp_path_factory.mktemp("texts") / "graph")
-
-
-@pytest.fixture(scope="module")
-def folder(graph: Path) -> Path:
-    return build(graph, graph.parent / "tables")
-
-
 def names_of(texts: Texts, source: str, image: Image) -> set[str]:
     return {row.text for row in texts.table(image) if source in row.sources}
 
