@@ -21,6 +21,7 @@ started again where it was, with a warning; at the same batch twice is an error.
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import signal
 import warnings
 from collections import Counter
@@ -47,6 +48,8 @@ __all__ = ["Batch", "DataOptions", "Draw", "Loader", "Tokenize", "Wanted", "norm
 #: fsspec keep; a fresh interpreter takes seconds to import torch, each time. This forks from a
 #: process that has imported it and done nothing else.
 _START: Final = "forkserver"
+#: Seconds until it is known that a process is gone.
+_GONE: Final = 5.0
 #: Before what draws and makes tokens, which is open_clip's: see there.
 _PRELOADED: Final = ("training.vision", "training.data_worker")
 
@@ -316,7 +319,11 @@ class _Workers:
                 one = next(made)
             except StopIteration:
                 return
-            except RuntimeError:
+            except (RuntimeError, EOFError, OSError) as error:
+                if not isinstance(error, RuntimeError):
+                    # a batch waits whose memory is to be had of a process that may be gone
+                    sentinels = [process.sentinel for process in self._processes]
+                    multiprocessing.connection.wait(sentinels, _GONE)
                 codes = [p.exitcode for p in self._processes]
                 dead = [code for code in codes if code is not None]
                 if not dead:

@@ -452,6 +452,37 @@ def test_a_worker_that_is_killed_is_started_again_where_it_was(
     assert "all of them are started again" in sentence
 
 
+def deadly_once(flag: Path, where: str, key: str, row: Mapping[str, Any], epoch: int) -> list[str]:
+    """Kills its process at one image, the first time."""
+    if key == where and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return draw(key, row, epoch)
+
+
+def test_a_worker_that_is_being_killed_is_started_again_too(
+    shards: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before torch sees that it is gone, a batch that it made can't be had any more."""
+    torchs = torch.utils.data.dataloader._MultiProcessingDataLoaderIter
+    get = torchs._try_get_data
+    told: list[str] = []
+
+    def dying(self: Any, *given: Any) -> Any:
+        if (tmp_path / "met").exists() and not told:
+            raise EOFError
+        return get(self, *given)
+
+    monkeypatch.setattr(torchs, "_try_get_data", dying)
+    alone = list(loader(shards, cache).epoch(0))
+    deadly = partial(deadly_once, tmp_path / "met", alone[1].keys[0])
+    with loader(shards, cache, draw=deadly, workers=1, warn=told.append) as one:
+        batches = list(one.epoch(0))
+    assert all(map(equal, batches, alone))
+    assert len(batches) == 10
+    assert "was killed (SIGKILL); all of them are started again" in told[0]
+
+
 def test_a_worker_that_is_killed_again_and_again_is_an_error(
     shards: Path, cache: Path, tmp_path: Path
 ) -> None:
