@@ -1046,6 +1046,15 @@ def images_sources(as_json: bool) -> None:
         click.echo(line)
 
 
+_changes = click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value in CONFIG, such as train.lr=1e-3.",
+)
+
+
 @cli.command(name="texts")
 @click.argument("key", metavar="KEY")
 @_graph
@@ -1061,6 +1070,14 @@ def images_sources(as_json: bool) -> None:
     "--epoch", type=click.IntRange(0), default=0, show_default=True, help="The first of these."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn.")
+@click.option(
+    "--config",
+    default="vit-b-32",
+    show_default=True,
+    metavar="CONFIG",
+    help="A run's options of texts: a shipped config or a .toml file, such as RUN/config.toml.",
+)
+@_changes
 @_json
 def texts_command(
     key: str,
@@ -1070,35 +1087,33 @@ def texts_command(
     draw: int | None,
     epoch: int,
     seed: int,
+    config: str,
+    changes: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Show what an image is told to be in training, and how likely.
 
     KEY is that of an image in images.parquet, the id of an entity or the hash of a query. Each text
-    comes with its probability and where it is from; docs/texts.md explains these.
+    comes with its probability and where it is from; docs/texts.md explains these. A config's filter
+    of images isn't looked at.
 
     \b
     Example:
       sparqless texts Q144 --graph data/sample/graph/entitynet
       sparqless texts Q144 --graph data/sample/graph/entitynet --draw 5 --seed 1
+      sparqless texts Q144 --graph data/sample/graph/entitynet --set text.noun_names=0.9
     """
+    from training.config import load
+    from training.given import text_table
     from training.text_show import as_plain, lines, show
 
-    shown = show(key, graph, images, draw=draw or 0, epoch=epoch, seed=seed)
+    options = text_table(load(config, changes).text).options
+    shown = show(key, graph, images, options, draw=draw or 0, epoch=epoch, seed=seed)
     if as_json:
         _print_json(as_plain(shown, limit))
         return
     for line in lines(shown, limit):
         click.echo(line)
-
-
-_set = click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Another value in CONFIG, such as train.lr=1e-3.",
-)
 
 
 @cli.command(name="train")
@@ -1111,7 +1126,7 @@ _set = click.option(
 )
 @_graph
 @_path("--out", "Directory of the run.", required=True)
-@_set
+@_changes
 @click.option("--fresh", is_flag=True, help="Remove the run that stands in --out and start over.")
 @_quiet
 @_json
@@ -1168,7 +1183,7 @@ def train_command(
 )
 @_graph
 @_path("--out", "Directory of the runs.", required=True)
-@_set
+@_changes
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Of each mix.")
 @click.option(
     "--templates",

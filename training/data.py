@@ -21,6 +21,7 @@ started again where it was, with a warning; at the same batch twice is an error.
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import signal
 import threading
 import warnings
@@ -38,8 +39,8 @@ from etl.engine import default_workers
 from etl.errors import UserError
 from etl.show import counted
 from training.data_images import Augment, Decode, normalised
-from training.data_index import Wanted, default_cache, index_of
-from training.data_order import Plan, Shape
+from training.data_index import Wanted, cache_for, index_of
+from training.data_order import ORDER, Plan, Shape
 from training.data_tar import REASONS, Damage
 from training.data_worker import Batch, Draw, Failed, Job, Made, Tokenize, Work, batches, begin
 
@@ -49,16 +50,19 @@ __all__ = ["Batch", "DataOptions", "Draw", "Loader", "Tokenize", "Wanted", "norm
 #: fsspec keep; a fresh interpreter takes seconds to import torch, each time. This forks from a
 #: process that has imported it and done nothing else.
 _START: Final = "forkserver"
+#: Seconds until it is known that a process is gone.
+_GONE: Final = 5.0
 #: Before what draws and makes tokens, which is open_clip's: see there.
 _PRELOADED: Final = ("training.vision", "training.data_worker")
+
+
+#: What users are told where it is another in a run that is to go on.
+_COUNTED: Final = "images (by shards, split, filter and options of texts)"
 
 
 class DataOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What may be set of the loader; all but the last three decide about what is learned."""
 
-    #: train: shuffled, with random crops. eval: in the order of the shards, every image once (so
-    #: that the last batch may be short, and ranks may differ), cut as open_clip does it.
-    mode: Literal["train", "eval"] = "train"
     #: Share of the area that a crop has, from and to (the reference's) ...
     scale: tuple[float, float] = (0.4, 1.0)
     #: ... and its width over its height.
@@ -77,7 +81,7 @@ class DataOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     most_damaged: int = 100
     #: Batches that a worker makes ahead.
     prefetch: int = 2
-    #: Where counts are kept; "": the user's cache.
+    #: Where counts, and tables of texts, are kept; "": the user's cache.
     cache: str = ""
 
     def __post_init__(self) -> None:
@@ -98,7 +102,10 @@ class DataOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Loader:
     """Batches of a split of shards, for one rank of ``world``.
 
-    ``batch`` is the rank's; ``size`` pixels of a side; ``mean`` and ``std`` the model's.
+    ``mode``: to train, shuffled, with random crops; to evaluate (``eval``) in the order of the
+    shards, every image once (so that the last batch may be short, and ranks may differ), cut as
+    open_clip does it. ``batch`` is the rank's; ``size`` pixels of a side; ``mean`` and ``std`` the
+    model's.
     ``workers`` processes make them, 0: this one; ``draw`` and ``tokenize`` must be picklable if
     there are some. ``pin``: into page-locked memory, for a GPU. ``warn`` is told sentences.
 
@@ -110,6 +117,7 @@ class Loader:
         shards: str | Path,
         split: str,
         *,
+        mode: Literal["train", "eval"] = "train",
         batch: int,
         size: int,
         mean: Sequence[float],
@@ -126,9 +134,9 @@ class Loader:
         warn: Callable[[str], None] | None = None,
     ) -> None:
         options = options or DataOptions()
-        cache = Path(options.cache) if options.cache else default_cache()
+        cache = cache_for("index", options.cache)
         index = index_of(str(shards), split, wanted, cache, workers=min(workers, default_workers()))
-        train = options.mode == "train"
+        train = mode == "train"
         self._job = Job(
             index=index,
             shape=Shape(batch, world, options.shuffle, options.tail if train else "keep"),
@@ -185,7 +193,8 @@ class Loader:
         job = self._job
         augment = job.augment and {"scale": [*job.augment.scale], "ratio": [*job.augment.ratio]}
         return {
-            "images": job.index.folder.name,
+            _COUNTED: job.index.folder.name,
+            "order": ORDER,
             **{name: getattr(job.shape, name) for name in ("batch", "world", "shuffle", "tail")},
             "seed": job.seed,
             "size": job.size,
@@ -314,7 +323,11 @@ class _Workers:
                 one = next(made)
             except StopIteration:
                 return
-            except RuntimeError:
+            except (RuntimeError, EOFError, OSError) as error:
+                if not isinstance(error, RuntimeError):
+                    # a batch waits whose memory is to be had of a process that may be gone
+                    sentinels = [process.sentinel for process in self._processes]
+                    multiprocessing.connection.wait(sentinels, _GONE)
                 codes = [p.exitcode for p in self._processes]
                 dead = [code for code in codes if code is not None]
                 if not dead:

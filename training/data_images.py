@@ -157,10 +157,10 @@ class Eye:
         return image.crop((left, top, left + self._size, top + self._size))
 
     def _quickly(self, jpeg: bytes, numbers: Iterator[float]) -> Pixels | None:
-        """None for what Pillow alone reads: ink, say, or a JPEG with a flaw."""
+        """None for what is left to Pillow: ink, a JPEG with a flaw, or one that it refuses."""
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(jpeg)
-            if colours == "CMYK":
+            if colours == "CMYK" or _is_too_large(width, height):
                 return None
             box, size, smaller = self._part(width, height, numbers)
             pixels = simplejpeg.decode_jpeg(
@@ -190,6 +190,12 @@ class Eye:
             return box, size, 1
         over = min(box[2] / size[0], box[3] / size[1]) / _DRAFT_OVER
         return box, size, next((n for n in (8, 4, 2) if over >= n), 1)
+
+
+def _is_too_large(width: int, height: int) -> bool:
+    """Whether it is beyond what Pillow opens: a damaged header may ask for all the memory."""
+    most = Image.MAX_IMAGE_PIXELS
+    return most is not None and width * height > 2 * most  # up to that it warns
 
 
 def normalised(

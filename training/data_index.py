@@ -13,11 +13,12 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import numpy as np
 import pyarrow as pa
@@ -27,9 +28,10 @@ import ujson
 
 from etl.engine import Pool
 from etl.errors import UserError
-from etl.location import opened, reaching
+from etl.location import opened, reaching, settled
 from etl.manifest import MANIFEST, digest_of_data, flush, misshapen, read_manifest, write_json
 from etl.progress import Progress, Tick
+from etl.remote import is_http
 from etl.source import is_elsewhere
 from etl.writing import disk_errors
 
@@ -46,6 +48,7 @@ _INDEX: Final = "index.json"  # comes last
 _KEYS: Final = "keys"
 _ALWAYS: Final = ("key", "split", "shard")
 _READ: Final = 1 << 13  # rows as Python objects at once
+_ASKED_AT_ONCE: Final = 16  # files of another place, for their sizes
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,24 @@ class Wanted:
     digest: str
 
 
+class _Keys(Sequence[str]):
+    """Keys where they are mapped: hundreds of shards are read at once, and each has thousands."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data  # (n,) bytes
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> _Keys: ...
+    def __getitem__(self, at: int | slice) -> str | _Keys:
+        found = self._data[at]
+        return _Keys(found) if isinstance(at, slice) else found.decode()
+
+
 @dataclass(frozen=True)
 class Index:
     """A split's images as they stand in its shards. Pickled as its folder's name."""
@@ -76,10 +97,9 @@ class Index:
     def images(self) -> int:
         return sum(self.counts)
 
-    def keys(self, number: int) -> list[str]:
+    def keys(self, number: int) -> Sequence[str]:
         """Of the images of a shard that are wanted, in the order of the tar."""
-        start, end = self._starts[number], self._starts[number + 1]
-        return [key.decode() for key in self._keys[start:end].tolist()]
+        return _Keys(self._keys[self._starts[number] : self._starts[number + 1]])
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -94,9 +114,14 @@ class Index:
 
 
 def default_cache() -> Path:
-    """Of the user: ``$XDG_CACHE_HOME/sparqless/index``."""
+    """Where indexes are in the cache of the user."""
+    return cache_for("index")
+
+
+def cache_for(what: str, cache: str = "") -> Path:
+    """A folder of a cache, without one of the user's: ``$XDG_CACHE_HOME/sparqless/index``."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home) / "sparqless" / "index"
+    return (Path(cache) if cache else Path(home) / "sparqless") / what
 
 
 def index_of(
@@ -143,7 +168,8 @@ def shards_in(images: str) -> str:
 
 
 def _settled(location: str) -> str:
-    return location.rstrip("/") if is_elsewhere(location) else str(Path(location).absolute())
+    """Raises UserError for an address with a password, which messages and logs would show."""
+    return settled(location, "--images")
 
 
 def shards_manifest(location: str) -> dict[str, Any]:
@@ -184,12 +210,29 @@ def _manifest_elsewhere(location: str) -> tuple[dict[str, Any], list[str]]:
             ) from None
         if not isinstance(manifest, dict) or manifest.get("step") != STEP:
             raise UserError(f"{location}/{MANIFEST} is not of shards.")
-        there = {
-            entry["name"].rstrip("/").rpartition("/")[2]: entry.get("size")
-            for entry in files.ls(root, detail=True)
-        }
-    outputs = manifest["outputs"]
+        outputs = manifest["outputs"]
+        there = _sizes(files, root, outputs, listed=not is_http(location))
     return manifest, [name for name in outputs if there.get(name) != outputs[name]["bytes"]]
+
+
+def _sizes(files: Any, root: str, names: Iterable[str], *, listed: bool) -> dict[str, int | None]:
+    """Bytes of files at another place; nothing, or None, of what isn't there.
+
+    A web server lists no sizes, or nothing at all: it is asked for each file.
+    """
+    entries = files.ls(root, detail=True) if listed else ()
+    found = {entry["name"].rstrip("/").rpartition("/")[2]: entry.get("size") for entry in entries}
+    unknown = [name for name in names if found.get(name) is None]
+
+    def size(name: str) -> int | None:
+        try:
+            told: int | None = files.info(f"{root}/{name}").get("size")
+        except FileNotFoundError:
+            return None
+        return told
+
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        return {**found, **dict(zip(unknown, pool.map(size, unknown), strict=True))}
 
 
 # --- counting -----------------------------------------------------------------------------------

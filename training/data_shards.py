@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,15 @@ import numpy.typing as npt
 from etl.location import reaching
 from etl.source import is_elsewhere
 from training.data_index import Index
-from training.data_tar import Damage, Sample, read
+from training.data_tar import Damage, Sample, approach, read
 
-_BUFFER: Final = 1 << 18  # bytes read at once from a disk: some images
-_PIECE: Final = 4 << 20  # ... from elsewhere, where each request takes its time
+Answer = TypeVar("Answer")
+
+#: Bytes read at once from a disk, some images, ...
+_BUFFER: Final = 1 << 17
+#: ... and from elsewhere, where each request takes its time; of hundreds of shards that a process
+#: may read side by side each has so much in memory.
+_PIECE: Final = 2 << 20
 
 #: Seconds before a place that didn't answer is asked again, each time. A storage's own client
 #: tries some times before that.
@@ -42,23 +48,25 @@ class Shards:
 
         Raises UserError where a place that isn't this machine's can't be reached.
         """
-        keys = self._index.keys(number)[part.start : part.stop]
+        keys = self._index.keys(number)
+        own, first = keys[part.start : part.stop], part.start + int(wanted.argmax())
         location, file = self._index.location, f"{self.name(number)}.tar"
-        if is_elsewhere(location):
-            with io.BufferedReader(_There(location, file), _PIECE) as there:
-                yield from read(there, keys, wanted.tolist())
-            return
         try:
-            here = (Path(location) / file).open("rb", _BUFFER)
+            opened: IO[bytes] = (
+                io.BufferedReader(_There(location, file), _PIECE)
+                if is_elsewhere(location)
+                else (Path(location) / file).open("rb", _BUFFER)
+            )
         except OSError as error:  # it was there when the run began
-            yield from _all_damaged(keys, wanted.tolist(), error)
+            yield from _all_damaged(own, wanted.tobytes(), error)
             return
-        with here:
-            yield from read(here, keys, wanted.tolist())
+        with opened:
+            approach(opened, keys, first)
+            yield from read(opened, own, wanted.tobytes())
 
 
 def _all_damaged(
-    keys: Sequence[str], wanted: Sequence[bool], error: OSError
+    keys: Sequence[str], wanted: Sequence[int], error: OSError
 ) -> Iterator[tuple[int, Damage]]:
     for place, key in enumerate(keys):
         if wanted[place]:
@@ -70,7 +78,7 @@ class _There(io.RawIOBase):
 
     def __init__(self, location: str, name: str) -> None:
         self._address = f"{location}/{name}"
-        self._file: IO[bytes] | None = None
+        self._file: Any = None
         self._at = 0
 
     def readable(self) -> bool:
@@ -81,37 +89,56 @@ class _There(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if whence == io.SEEK_END:
-            raise io.UnsupportedOperation("from the end")
-        self._at = offset if whence == io.SEEK_SET else self._at + offset
+            size = self._asked(self._size)
+            if size is None:
+                raise io.UnsupportedOperation("nobody says where it ends")
+            offset += size
+        self._at = offset + self._at * (whence == io.SEEK_CUR)
         return self._at
 
     def tell(self) -> int:
         return self._at
 
     def readinto(self, buffer: Any) -> int:
+        data = self._asked(partial(self._read, len(buffer)))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _asked(self, what: Callable[[], Answer]) -> Answer:
+        """An answer, though the place fails now and then; FileNotFoundError is one, too."""
         for pause in (*_WAITS, None):
             try:
-                data = self._read(len(buffer))
-                break
+                return what()
+            except FileNotFoundError:
+                raise
             except Exception:  # each storage has its own
                 self._let_go()
                 if pause is None:
                     with reaching(self._address):
                         raise
                 time.sleep(pause)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+        raise AssertionError("the last time it is raised")
 
-    def _read(self, size: int) -> bytes:
+    def _opened(self) -> Any:
         if self._file is None:
             import fsspec
 
             files, path = fsspec.url_to_fs(self._address)
-            self._file = files.open(path, "rb")
-        if self._file.tell() != self._at:
-            self._file.seek(self._at)
-        return self._file.read(size)
+            # what fsspec reads ahead would be as much again, or with s3fs 50 MB
+            self._file = files.open(path, "rb", cache_type="none")
+        return self._file
+
+    def _size(self) -> int | None:
+        size = getattr(self._opened(), "size", None)
+        return size if isinstance(size, int) else None
+
+    def _read(self, size: int) -> bytes:
+        file = self._opened()
+        if file.tell() != self._at:
+            file.seek(self._at)
+        found: bytes = file.read(size)
+        return found
 
     def _let_go(self) -> None:
         file, self._file = self._file, None

@@ -31,7 +31,8 @@ from training.data_order import Plan, Shape, planned
 from training.data_shards import Shards
 from training.data_tar import Damage, Sample
 
-#: (key, KEY.json, epoch) → the texts of an image, always as many; none: it isn't used.
+#: (key, KEY.json, epoch) → the texts of an image, always as many; none: it isn't used. msgspec's
+#: errors are KEY.json's: the image isn't used either.
 Draw = Callable[[str, Mapping[str, Any], int], Sequence[str]]
 
 #: Texts → their tokens, (texts, L).
@@ -227,10 +228,10 @@ class _Maker:
     def _image(self, image: Sample, out: npt.NDArray[Any]) -> tuple[str, Sequence[str]] | Damage:
         key, job = image.key, self._job
         try:
-            row = _json(image.json)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            texts = job.draw(key, _json(image.json), self._epoch)
+        # of JSON as of what it says: `draw` may find that it is no record of an image
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return Damage(key, "broken_json", str(error))
-        texts = job.draw(key, row, self._epoch)
         if not texts or not all(texts):
             return Damage(key, "no_text")
         try:

@@ -3,43 +3,40 @@
     source = Shards(config, "data/images/living", Path("data/graph/living"))
 
 ``[data]`` of a config has ``split``, ``workers`` and the loader's options
-(:class:`training.data.DataOptions`); ``[text]`` has ``per_image`` (texts an image), ``pair`` (two
-texts: an alt text and one of the graph's), ``filter``
-(:class:`training.text_options.TextFilter`) and the options of texts
-(:class:`training.text_options.TextOptions`).
+(:class:`training.data.DataOptions`); ``[text]``: :class:`training.given.TextTable`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import fcntl
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 
 from etl.engine import default_workers
 from etl.errors import UserError
+from etl.location import opened
 from etl.manifest import digest_of_data, read_manifest
 from training.config import Config
 from training.data import DataOptions, Loader, Wanted
-from training.data_index import IMAGES_FILE, default_cache, shards_in, shards_manifest
+from training.data_index import IMAGES_FILE, cache_for, shards_in, shards_manifest
+from training.given import check_keys, options_of, text_table, typed
 from training.model import Model
 from training.text import Texts
 from training.text_build import build
+from training.text_filter import as_plain
 from training.text_image import COLUMNS, Image
-from training.text_options import AttributeChances, TextFilter, TextOptions
-
-Options = TypeVar("Options")
 
 _DATA: Final = ("split", "workers", *DataOptions.__struct_fields__)
-_TEXT: Final = ("per_image", "pair", "filter", *(f.name for f in dataclasses.fields(TextOptions)))
-_CHANCES: Final = ("attribute_type", "attribute_name")
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Drawing:
         """Texts of the image whose KEY.json is ``row``.
 
         None where images.parquet says that it has some and this doesn't: the loader counts it as
-        damage.
+        damage. So it does where this isn't a record of an image (msgspec's errors).
         """
         image = msgspec.convert(row, Image)
         drawn: Sequence[str] | None
@@ -94,32 +91,25 @@ class Shards:
         Raises UserError where either isn't finished, or a key of ``[data]`` or ``[text]`` is
         unknown or has a value that it can't have.
         """
-        data, text = dict(config.data), dict(config.text)
-        _check_keys("data", data, _DATA)
-        _check_keys("text", text, _TEXT)
+        data = dict(config.data)
+        check_keys("data", data, _DATA)
         self._seed, self._quiet, self._warn = config.train.seed, quiet, warn
-        self._split = _typed("data.split", data.pop("split", "train"), str)
-        self._workers = _typed("data.workers", data.pop("workers", default_workers()), int)
-        if self._workers < 0:
-            raise UserError(f"data.workers is {self._workers}; it must be 0 or more.")
+        self._split = typed("data.split", data.pop("split", "train"), str)
+        #: Processes that load images.
+        self.workers = typed("data.workers", data.pop("workers", _own_cores()), int)
+        if self.workers < 0:
+            raise UserError(f"data.workers is {self.workers}; it must be 0 or more.")
         self._cuda = torch.cuda.is_available()
-        self._options = _of(DataOptions, "data", {"as_bytes": self._cuda, **data})
-        self._pair = _typed("text.pair", text.pop("pair", False), bool)
-        number = _typed("text.per_image", text.pop("per_image", 2 if self._pair else 1), int)
-        if number < 1 or (self._pair and number != 2):
-            wanted = "2 with text.pair" if self._pair else "1 or more"
-            raise UserError(f"text.per_image is {number}; it must be {wanted}.")
+        self._options = options_of(DataOptions, "data", {"as_bytes": self._cuda, **data})
+        self._text = text_table(config.text)
         #: Texts an image.
-        self.texts = number
-        self._filter = _of(TextFilter, "text.filter", text.pop("filter", {}))
-        for name in _CHANCES:
-            if name in text:
-                text[name] = _of(AttributeChances, f"text.{name}", text[name])
-        self._text_options = _of(TextOptions, "text", text)
+        self.texts = self._text.per_image
         #: Where the shards are.
         self.shards = shards_in(images)
         self._graph = graph
         outputs = shards_manifest(self.shards)["outputs"]
+        if self._text.filter.skip_sources:
+            _check_sources(self.shards, self._text.filter.skip_sources)
         #: What texts and images are made of.
         self.inputs = {
             "graph": read_manifest(graph, "graph")["manifest_sha256"],
@@ -132,8 +122,8 @@ class Shards:
         Raises UserError where the shards aren't whole, or no image is left.
         """
         texts = self._built()
-        asdict = dataclasses.asdict
-        made_of = [texts.folder.name, asdict(texts.options), asdict(texts.filter)]
+        options = dataclasses.asdict(texts.options)
+        made_of = [texts.folder.name, options, as_plain(texts.filter)]
         return Loader(
             self.shards,
             self._split,
@@ -141,10 +131,10 @@ class Shards:
             size=model.size,
             mean=model.mean,
             std=model.std,
-            draw=Drawing(texts, self.texts, self._pair, self._seed),
+            draw=Drawing(texts, self.texts, self._text.pair, self._seed),
             tokenize=model.tokenize,
             options=self._options,
-            workers=self._workers,
+            workers=self.workers,
             seed=self._seed,
             rank=rank,
             world=world,
@@ -154,46 +144,37 @@ class Shards:
         )
 
     def _built(self) -> Texts:
-        """The tables of texts, in the user's cache; of processes that want them one makes them."""
-        folder = default_cache().with_name("texts")
+        """The tables of texts, in a cache; of processes that want them one makes them."""
+        folder = cache_for("texts", self._options.cache)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            made = build(self._graph, folder, self._text_options, quiet=self._quiet)
-        return Texts.open(made, self._text_options, self._filter)
+            made = build(self._graph, folder, self._text.options, quiet=self._quiet)
+        return Texts.open(made, self._text.options, self._text.filter)
 
 
 def _warn_of(warn: Callable[[str], None], rank: int, sentence: str) -> None:
     warn(f"process {rank}: {sentence}")
 
 
-def _check_keys(table: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    for key in given:
-        if key not in known:
-            close = get_close_matches(key, known, n=1)
-            meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
-            raise UserError(f"unknown key {table}.{key}; {meant}")
+def _own_cores() -> int:
+    """The cores of this process, where torchrun has started some on this machine."""
+    return max(1, default_workers() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def _typed(name: str, value: Any, type_: type[Options]) -> Options:
-    if type(value) is not type_:
-        raise UserError(f"{name} is {value!r}; it must be of the type {type_.__name__}.")
-    return value
+def _check_sources(location: str, skipped: Sequence[str]) -> None:
+    """Refuses to skip sources of images that others have found, too.
 
-
-def _of(type_: type[Options], table: str, given: Any) -> Options:
-    """A struct or dataclass of options, of the values that are given."""
-    if not isinstance(given, Mapping):
-        raise UserError(f"{table} is {given!r}; it must be a table.")
-    fields = msgspec.inspect.type_info(type_)
-    assert isinstance(fields, msgspec.inspect.StructType | msgspec.inspect.DataclassType)
-    _check_keys(table, given, [field.name for field in fields.fields])
-    try:
-        return msgspec.convert(given, type_)
-    except msgspec.ValidationError as error:
-        # an options' own check comes so, too, with its sentence
-        if isinstance(error.__cause__, UserError):
-            raise UserError(f"{table}: {error.__cause__}") from None
-        raise UserError(f"{table}: {str(error).replace('`$.', '`').rstrip('.')}.") from None
-    except UserError as error:
-        raise UserError(f"{table}: {error}") from None
+    Which of them said what stands in KEY.json alone, and which images count must be known before.
+    """
+    with opened(location, IMAGES_FILE) as file:
+        for batch in pq.ParquetFile(file).iter_batches(columns=["sources"]):
+            together = pc.unique(pc.binary_join(batch.column(0), "\n")).to_pylist()
+            for sources in (set(one.split("\n")) for one in together if one):
+                if sources & {*skipped} and sources - {*skipped}:
+                    raise UserError(
+                        f"text.filter.skip_sources: {location} has images of "
+                        f"{' and '.join(sorted(sources))} at once, and {IMAGES_FILE} doesn't say "
+                        "which of them said what; leave skip_sources out, or pack the other "
+                        "sources alone."
+                    )

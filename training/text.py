@@ -186,11 +186,12 @@ class Texts:
         """An alt text and one of the graph's, whatever ``alt_text_chance``; None as for `draw`.
 
         EntityNet's ``sample_rince``. Of an image that has but one side both are from that, and
-        different where it has two: an image without alt text has two of the graph's.
+        different where it has two: an image without alt text has two of the graph's. One that has
+        nothing but alt texts has none where their chance is 0: it isn't trained on.
         """
         known = self.known(image)
         tables, alts = known or ((), ())
-        if known is None or not (tables or alts):
+        if known is None or not (tables or (alts and self._chance)):
             return None
         if alts and tables:
             a, b, c, d = self._draws(f"{image.key} pair", seed, epoch)
@@ -348,15 +349,6 @@ class Texts:
             return "filter"
         tables, alts = known
         return "" if tables or (alts and self._chance) else "no_text"
-
-    def has_alt(self, image: Image) -> bool:
-        """Whether an alt text may be drawn for an image."""
-        known = self.known(image)
-        return known is not None and bool(known[1]) and self._chance > 0
-
-    def blocked_queries(self) -> int:
-        """How many queries the filter blocks."""
-        return 0 if self._blocked is None else sum(self._blocked[0])
 
     def _let_through(self, image: Image) -> Known | None:
         """The same with a filter: without what is blocked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ import numpy as np
 import ujson
 
 from etl.errors import UserError
+from etl.manifest import digest_of_data
 from training.text_files import NONE, Index
 from training.text_options import TextFilter
 
@@ -75,6 +77,17 @@ def _check(filter_: TextFilter, groups: Sequence[Mapping[str, Any]]) -> None:
                 )
 
 
+def as_plain(filter_: TextFilter) -> dict[str, Any]:
+    """What a filter does, as plain data: of lists a digest of what they hold, wherever they are.
+
+    Raises UserError where a list can't be read.
+    """
+    return asdict(filter_) | {
+        name: [digest_of_data(sorted({*read_list(Path(file))})) for file in getattr(filter_, name)]
+        for name in ("keep_lists", "skip_lists")
+    }
+
+
 def _listed(files: Sequence[str], queries: Index) -> Any:
     """(queries,) whether it stands in one of the lists."""
     found = np.zeros(len(queries), bool)
@@ -96,7 +109,7 @@ def read_list(path: Path) -> list[str]:
     Raises UserError where the file isn't there, or isn't that.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # a first byte-order mark is no part of a hash
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give a list of query hashes.") from None
     except (OSError, UnicodeDecodeError) as error:

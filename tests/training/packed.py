@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,17 @@ def overwrite(path: Path, offset: int, data: bytes) -> None:
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(data)
+
+
+def rewritten(tar: Path, changed: Mapping[str, bytes]) -> None:
+    """Writes a tar anew with other contents of some members."""
+    with tarfile.open(tar) as file:
+        found = [(m, file.extractfile(m).read()) for m in file]  # type: ignore[union-attr]
+    with tarfile.open(tar, "w", format=tarfile.USTAR_FORMAT) as file:
+        for member, data in found:
+            data = changed.get(member.name, data)
+            member.size = len(data)
+            file.addfile(member, io.BytesIO(data))
 
 
 def loader(shards: Path | str, cache: Path, split: str = "train", **given: Any) -> Loader:

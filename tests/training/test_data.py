@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -25,6 +26,7 @@ import training.data_index
 import training.data_shards
 import training.data_worker
 from etl.errors import UserError
+from tests.etl.server import running
 from tests.training.drawn import LENGTH, draw, draw_two, tokenize
 from tests.training.packed import (
     MEAN,
@@ -197,10 +199,7 @@ def test_evaluation_has_every_image_once_cut_as_open_clip_does(shards: Path, cac
     # isort: split
     from open_clip.transform import image_transform
 
-    ranks = [
-        loader(shards, cache, "val", batch=4, rank=r, world=2, options={"mode": "eval"})
-        for r in (0, 1)
-    ]
+    ranks = [loader(shards, cache, "val", batch=4, rank=r, world=2, mode="eval") for r in (0, 1)]
     batches = [batch for one in ranks for batch in one.epoch(0)]
     assert [key for batch in batches for key in batch.keys] == keys_of(shards, "val")
     assert [one.batches(0) for one in ranks] == [2, 1]
@@ -284,6 +283,40 @@ def test_a_place_that_fails_now_and_then_is_asked_again(
     monkeypatch.setattr(training.data_shards, "_WAITS", ())
     with pytest.raises(UserError, match=r"can't be used from .*the storage is slow"):
         list(there.epoch(0))
+
+
+def test_shards_of_a_web_server_give_the_same(
+    shards: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lists nothing, as most don't, and answers ranges."""
+    monkeypatch.setattr(training.data_shards, "_PIECE", 20_000)
+    with running() as server:
+        for path in shards.iterdir():
+            server.put(f"/shards/{path.name}", path.read_bytes())
+        there = loader(server.url("/shards/"), tmp_path)
+        assert all(map(equal, there.epoch(0), loader(shards, cache).epoch(0)))
+        assert there.batches(0) == 10
+        assert not there.damage
+        server.put("/shards/train-000003.tar", bytes(100))
+        del server.files["/shards/train-000005.tar"]
+        with pytest.raises(UserError, match=r"train-000003.tar, train-000005.tar are missing or"):
+            loader(server.url("/shards"), tmp_path)
+
+
+def test_an_address_with_a_password_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds a password") as told:
+        loader("http://user:secret@127.0.0.1:1/shards", tmp_path)
+    assert "secret" not in str(told.value)
+
+
+def test_a_shard_that_is_removed_while_a_run_goes_on_is_damage_anywhere(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it won't come back"))
+    here, there = loader(own, tmp_path), loader(f"file://{own}", tmp_path)
+    (own / "train-000001.tar").unlink()
+    assert all(map(equal, here.epoch(0), there.epoch(0)))
+    assert here.damage == there.damage == {"unreadable": 10}
 
 
 def test_no_shards_elsewhere(tmp_path: Path) -> None:
@@ -417,6 +450,37 @@ def test_a_worker_that_is_killed_is_started_again_where_it_was(
     (sentence,) = told
     assert "was killed (SIGKILL)" in sentence
     assert "all of them are started again" in sentence
+
+
+def deadly_once(flag: Path, where: str, key: str, row: Mapping[str, Any], epoch: int) -> list[str]:
+    """Kills its process at one image, the first time."""
+    if key == where and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return draw(key, row, epoch)
+
+
+def test_a_worker_that_is_being_killed_is_started_again_too(
+    shards: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before torch sees that it is gone, a batch that it made can't be had any more."""
+    torchs = torch.utils.data.dataloader._MultiProcessingDataLoaderIter
+    get = torchs._try_get_data
+    told: list[str] = []
+
+    def dying(self: Any, *given: Any) -> Any:
+        if (tmp_path / "met").exists() and not told:
+            raise EOFError
+        return get(self, *given)
+
+    monkeypatch.setattr(torchs, "_try_get_data", dying)
+    alone = list(loader(shards, cache).epoch(0))
+    deadly = partial(deadly_once, tmp_path / "met", alone[1].keys[0])
+    with loader(shards, cache, draw=deadly, workers=1, warn=told.append) as one:
+        batches = list(one.epoch(0))
+    assert all(map(equal, batches, alone))
+    assert len(batches) == 10
+    assert "was killed (SIGKILL); all of them are started again" in told[0]
 
 
 def test_a_worker_that_is_killed_again_and_again_is_an_error(

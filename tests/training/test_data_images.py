@@ -114,6 +114,15 @@ def test_grey_ink_and_slight_flaws_are_read_and_what_is_broken_is_told(decode: D
             looked(data, decode=decode)
 
 
+@pytest.mark.parametrize("decode", ["exact", "fast", "draft"])
+def test_a_header_that_asks_for_all_the_memory_is_refused(decode: Decode) -> None:
+    jpeg = JPEGS[0]
+    at = jpeg.index(b"\xff\xc0") + 5  # of a baseline frame: height and width
+    huge = jpeg[:at] + (65_500).to_bytes(2, "big") * 2 + jpeg[at + 4 :]
+    with pytest.raises(ValueError, match="exceeds limit"):
+        looked(huge, decode=decode)
+
+
 def test_bytes_are_normalised_later_to_the_same_floats() -> None:
     jpegs = JPEGS[:3]
     bytes_ = torch.from_numpy(np.stack([looked(jpeg, as_bytes=True) for jpeg in jpegs]))

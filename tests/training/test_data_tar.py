@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 
 import pytest
 import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+import training.data_tar
 from download.pack.shards import write_tar
-from training.data_tar import REASONS, Damage, Sample, read
+from training.data_tar import REASONS, Damage, Sample, approach, read
 
 KEYS = [f"{n:032x}" for n in range(8)]
 
@@ -113,6 +115,67 @@ def test_damage_costs_the_images_that_it_is_in(
     damage: Callable[[bytes], bytes], expected: dict[int, str]
 ) -> None:
     assert found(damage(TAR)) == OK | expected
+
+
+class Counted(io.BytesIO):
+    """Counts what is read."""
+
+    bytes = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.bytes += len(data)
+        return data
+
+
+@pytest.mark.parametrize("number", [40, 400])
+def test_an_image_in_the_middle_is_leapt_to(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Whatever sizes images have, whether all of them count, and with a shard that isn't whole."""
+    monkeypatch.setattr(training.data_tar, "_NEAR", 10_000)
+    keys = sorted(blake2b(str(n).encode(), digest_size=16).hexdigest() for n in range(number))
+    jpgs = {key: bytes(900 + int(key[-4:], 16) % 5000) for key in keys}
+    out = io.BytesIO()
+    write_tar(out, ({"__key__": key, "jpg": jpgs[key], "json": b"{}"} for key in keys))
+    whole = out.getvalue()
+    cut = whole[: len(whole) * 3 // 4]
+    for data, known in ((whole, keys), (whole, keys[1::3]), (cut, keys)):
+        for place in range(0, len(known), max(1, len(known) // 20)):
+            file = Counted(data)
+            approach(file, known, place)
+            (found,) = read(file, known[place:], [True] + [False] * (len(known) - place - 1))
+            if data is whole or place < len(known) // 2:
+                assert found == (0, Sample(known[place], jpgs[known[place]], b"{}"))
+                assert file.bytes < 100_000
+            elif place > len(known) * 9 // 10:
+                assert found == (0, Damage(known[place], "cut_off"))
+
+
+def test_an_image_that_is_near_or_in_what_cannot_be_leapt_in_is_walked_to() -> None:
+    class Streamed(io.BytesIO):
+        def seek(self, at: int, whence: int = io.SEEK_SET, /) -> int:
+            if whence == io.SEEK_END:
+                raise io.UnsupportedOperation("nobody says where it ends")
+            return super().seek(at, whence)
+
+    for file in (io.BytesIO(TAR), Streamed(TAR)):
+        approach(file, KEYS, 5)
+        assert file.tell() == 0
+
+
+def sized(name: str, size: str) -> bytes:
+    """The tar with a header that says so, and whose sum is right."""
+    at = where(TAR, name)
+    header = bytearray(TAR[at : at + 512])
+    header[124:136] = size.encode().ljust(12, b"\0")
+    header[148:156] = b" " * 8
+    header[148:156] = f"{sum(header):06o}\0 ".encode()
+    return TAR[:at] + bytes(header) + TAR[at + 512 :]
+
+
+@pytest.mark.parametrize("size", ["-0000001000", "+0000001000", "1_000", "70000000000", ""])
+def test_a_size_that_no_member_has_costs_its_image_alone(size: str) -> None:
+    """One below 0 would be read for ever, one of 7 GiB asked of the memory."""
+    assert found(sized(f"{KEYS[3]}.jpg", size)) == OK | {3: "no_jpg"}
 
 
 def test_a_disk_that_gives_an_error_costs_what_is_behind_it() -> None:

@@ -24,25 +24,13 @@ from hypothesis import strategies as st
 from download.pack.record import Entity, File, Query, Record, Text
 from etl.errors import UserError
 from tests.console import ROOT
-from tests.training.data_sets import animals
 from training.text import Texts
-from training.text_build import build
 from training.text_image import AltText, Image
 from training.text_options import TextFilter, TextOptions
 
 KEYS = [f"{number:032x}" for number in range(20_000)]
 DOG = Image.of("k", ["Q144"])
 BOTH = Image.of("k", ["Q144"], ["brown-dog"], ["my dog Rex", "hound"])
-
-
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return animals(tmp_path_factory.mktemp("texts") / "graph")
-
-
-@pytest.fixture(scope="module")
-def folder(graph: Path) -> Path:
-    return build(graph, graph.parent / "tables")
 
 
 @pytest.fixture(scope="module")
@@ -414,6 +402,13 @@ def test_a_pair_of_an_image_without_alt_text_is_two_of_the_graphs(texts: Texts) 
     assert alts is not None
     assert {one.text for one in alts} == {"Rex", "Waldi"}
     assert {one.side for one in alts} == {"alt"}
+
+
+@pytest.mark.parametrize("chance", [0, 0.5])
+@pytest.mark.parametrize("image", [Image.of("k", alts=["Rex"]), Image.of("k"), DOG, BOTH])
+def test_an_image_has_a_pair_where_it_has_a_text(folder: Path, chance: float, image: Image) -> None:
+    texts = Texts.open(folder, TextOptions(alt_text_chance=chance))
+    assert (texts.draw_pair(image, 0, 0) is None) == (texts.draw(image, 0, 0) is None)
 
 
 # --- filters -------------------------------------------------------------------------------------

@@ -25,24 +25,13 @@ from etl.tables import write_table
 from etl.verify import verify
 from graph.read import hierarchy
 from tests.console import ROOT
-from tests.training.data_sets import animals, edges, entity, query, write_graph, write_shards
+from tests.training.data_sets import animals, edges, entity, query, write_graph
 from training.text import Texts
 from training.text_above import nearby
 from training.text_build import Only, build, build_some
-from training.text_count import count
 from training.text_files import Buckets, Index, write_index
 from training.text_image import COLUMNS, IMAGES_FILE, SHARDS_STEP, Image
 from training.text_options import TextFilter, TextOptions
-
-
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return animals(tmp_path_factory.mktemp("texts") / "graph")
-
-
-@pytest.fixture(scope="module")
-def folder(graph: Path) -> Path:
-    return build(graph, graph.parent / "tables")
 
 
 def names_of(texts: Texts, source: str, image: Image) -> set[str]:
@@ -277,28 +266,6 @@ def test_every_id_is_found_and_no_other(
 
 
 # --- counts --------------------------------------------------------------------------------------
-
-
-def test_images_are_counted_by_shard(folder: Path, tmp_path: Path) -> None:
-    rows = [
-        {"key": "1", "entities": ["Q144"], "query_hashes": [], "texts": ["Rex"]},
-        {"key": "2", "entities": ["Q8314"], "query_hashes": [], "shard": "train-000001"},
-        {"key": "3", "entities": ["Q9"], "query_hashes": []},
-        {"key": "4", "entities": ["Q144"], "query_hashes": [], "split": "val"},
-        {"key": "5", "entities": ["Q144"], "query_hashes": ["alias-dog"]},
-    ]
-    shards = write_shards(tmp_path / "shards", rows)
-    found = count(Texts.open(folder), shards)
-    assert (found.images, found.left, found.no_text, found.filtered) == (4, 3, 1, 0)
-    assert found.with_alt == 1
-    assert found.shards == {"train-000000": 2, "train-000001": 1}
-    animals_ = Texts.open(folder, filter_=TextFilter(keep_roots=("Q729",), skip_types=("alias",)))
-    found = count(animals_, shards, workers=1)
-    assert (found.images, found.left, found.filtered) == (4, 1, 3)
-    assert found.shards == {"train-000000": 1, "train-000001": 0}
-    assert (found.queries, found.queries_blocked) == (10, 3)  # an alias, an orchid, and "lost"
-    assert count(animals_, shards, "val").left == 1
-    assert count(animals_, shards, "test").shards == {}
 
 
 def test_what_is_read_of_shards_is_called_as_packing_calls_it() -> None:

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from cli import cli
 from tests.console import ROOT, start
 from tests.training.data_sets import animals, write_shards
+from training.config import as_toml, of
 from training.text import Texts
 from training.text_build import build
 from training.text_image import Image
@@ -82,6 +83,19 @@ def test_what_is_drawn_is_what_training_draws(work: Path) -> None:
     assert [line.split("\t")[0] for line in printed] == ["3", "4", "5", "6", "7"]
     (text,) = lines(work, f"{KEY} --images images --draw 5 --epoch 3 --seed 9 --json")
     assert [one["text"] for one in json.loads(text)["drawn"]] == expected
+
+
+def test_a_runs_options_can_be_shown(work: Path) -> None:
+    """What `--set` changes, and what stands in the config of a run."""
+    run_config = as_toml(of({"text": {"alt_text_chance": 0, "filter": {"keep_roots": ["Q756"]}}}))
+    (work / "run.toml").write_text(run_config)
+    graph_only = lines(work, f"{KEY} --images images --config run.toml")
+    assert not any("alt text" in line for line in graph_only)
+    assert graph_only == lines(work, f"{KEY} --images images --set text.alt_text_chance=0")
+    first, *_ = lines(work, "Q144 --set text.noun_names=0")
+    assert first == " 90.91%  dog  (query)"
+    done = run("Q144 --graph graph --set text.nouns=1", work)
+    assert "unknown key text.nouns" in done.stderr
 
 
 def test_an_image_of_which_nothing_is_known_is_told(work: Path) -> None:
