@@ -214,8 +214,8 @@ class Loader:
         found: Counter[str] = Counter()
         steps, done, died_at = self.batches(epoch), start, -1
         while done < steps:
-            made = self._begin(epoch, done)
             try:
+                made = self._begin(epoch, done)
                 while done < steps:
                     one = next(made)
                     if isinstance(one, Failed):
@@ -307,8 +307,8 @@ class _Workers:
         before, handler = set(multiprocessing.active_children()), signal.getsignal(signal.SIGCHLD)
         with _without_sigterm():
             forkserver.ensure_running()
-        with _any_number():
-            self._made = iter(self._loader)
+        with _any_number(), self._noticing():
+            self._made = iter(self._loader)  # which waits for workers that stay
         # torch has a dead worker raise in whatever the main thread is at, be it half of a step;
         # without its handler, whoever waits for the next batch is told
         if signal.getsignal(signal.SIGCHLD) != handler:
@@ -320,20 +320,26 @@ class _Workers:
     def _batches(self, made: Iterator[Made | Failed]) -> Iterator[Made | Failed]:
         while True:
             try:
-                one = next(made)
+                with self._noticing():
+                    one = next(made)
             except StopIteration:
                 return
-            except (RuntimeError, EOFError, OSError) as error:
-                if not isinstance(error, RuntimeError):
-                    # a batch waits whose memory is to be had of a process that may be gone
-                    sentinels = [process.sentinel for process in self._processes]
-                    multiprocessing.connection.wait(sentinels, _GONE)
-                codes = [p.exitcode for p in self._processes]
-                dead = [code for code in codes if code is not None]
-                if not dead:
-                    raise
-                raise _DiedError(_how(dead[0])) from None
             yield one
+
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        """Raises _DiedError for whatever goes wrong because a process is gone."""
+        try:
+            yield
+        except (RuntimeError, EOFError, OSError) as error:
+            if not isinstance(error, RuntimeError):
+                # a batch waits whose memory is to be had of a process that may be gone
+                sentinels = [process.sentinel for process in self._processes]
+                multiprocessing.connection.wait(sentinels, _GONE)
+            dead = [p.exitcode for p in self._processes if p.exitcode is not None]
+            if not dead:
+                raise
+            raise _DiedError(_how(dead[0])) from None
 
     def close(self) -> None:
         """Ends them."""

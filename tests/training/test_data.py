@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import multiprocessing
 import os
 import select
 import shutil
@@ -450,6 +451,19 @@ def test_a_worker_that_is_killed_is_started_again_where_it_was(
     (sentence,) = told
     assert "was killed (SIGKILL)" in sentence
     assert "all of them are started again" in sentence
+
+
+def test_a_worker_that_is_killed_between_epochs_is_started_again(shards: Path, cache: Path) -> None:
+    told: list[str] = []
+    before = set(multiprocessing.active_children())
+    with loader(shards, cache, workers=2, warn=told.append) as one:
+        list(one.epoch(0))
+        worker = next(p for p in multiprocessing.active_children() if p not in before)
+        worker.kill()
+        worker.join()
+        assert all(map(equal, one.epoch(1), loader(shards, cache).epoch(1)))
+    (sentence,) = told
+    assert "was killed (SIGKILL)" in sentence
 
 
 def deadly_once(flag: Path, where: str, key: str, row: Mapping[str, Any], epoch: int) -> list[str]:
