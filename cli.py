@@ -1163,14 +1163,15 @@ def train_command(
         raise _lacking_torch(error) from error
     warn = _silent if quiet else _warn
     source = Shards(settings, images, graph, quiet=quiet, warn=warn)
-    judge = judge_of(source.shards, graph, settings.evaluate, warn)
+    judge = judge_of(source, settings.evaluate, warn)
     ended = train(settings, source, out, judge=judge, fresh=fresh, quiet=quiet, warn=warn)
     if as_json and ended.is_first:
         found = {"out": str(out), "state": ended.how, "step": ended.step, "steps": ended.steps}
         _print_json({**found, "checkpoint": str(ended.checkpoint), "metrics": ended.metrics})
     elif ended.is_first and not quiet:
         _table(rows(out, ended))
-    _leave(ended.signal)
+    if ended.how == "stopped":
+        _leave(ended.signal)
 
 
 @cli.command(name="ablate")
@@ -1192,7 +1193,6 @@ def train_command(
     metavar="WHICH",
     help="Sentences for a name, as of `sparqless evaluate`.",
 )
-@_workers
 @_quiet
 @_json
 def ablate_command(
@@ -1203,7 +1203,6 @@ def ablate_command(
     changes: tuple[str, ...],
     seeds: int,
     templates: str,
-    workers: int,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -1222,7 +1221,7 @@ def ablate_command(
         from training.ablation import Ablation, ablate, table
     except ModuleNotFoundError as error:
         raise _lacking_torch(error) from error
-    asked = Ablation(config, images, graph, out, changes, seeds, templates, workers, quiet)
+    asked = Ablation(config, images, graph, out, changes, seeds, templates, quiet)
     ended, found = ablate(asked, _silent if quiet else _warn)
     if ended.is_first and as_json:
         _print_json({"state": ended.how, "rows": [row._asdict() for row in found]})

@@ -20,14 +20,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from download.figures import save
+from etl.engine import default_workers
+from etl.errors import UserError
 from etl.manifest import write_json
 from training.config import load
+from training.data_index import shards_in, shards_manifest
 from training.evaluate import HELD_OUT, Options
-from training.evaluation_report import FOLDER, Saving, evaluate_and_keep, kept
+from training.evaluation_report import Saving, default_name, evaluate_and_keep, kept
 from training.experiment.report import ahead, bars, cell, spread
 from training.inputs import Shards
 from training.meanwhile import judge_of
 from training.processes import processes
+from training.templates import templates
 from training.train import Ended, train
 
 if TYPE_CHECKING:
@@ -48,7 +52,7 @@ _MEASURES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
 @dataclass(frozen=True)
 class Ablation:
     """What to do. ``config`` and ``changes`` as of `sparqless train`; ``seeds``: 0, 1, … of each
-    mix; ``workers``: threads that decode while it is evaluated."""
+    mix."""
 
     config: str
     images: str
@@ -57,7 +61,6 @@ class Ablation:
     changes: tuple[str, ...] = ()
     seeds: int = 3
     templates: str = "openai"
-    workers: int = 1
     quiet: bool = False
 
 
@@ -76,17 +79,39 @@ def ablate(asked: Ablation, warn: Callable[[str], None]) -> tuple[Ended, list[Ro
 
     Raises UserError as training and evaluating do.
     """
+    _check(asked)
     with processes():
         for seed in range(asked.seeds):
             for mix in MIXES:
                 ended = _run(asked, mix, seed, warn)
-                if ended.how == "stopped":
+                if ended.how == "stopped" or ended.signal:
                     return ended, []
     if not ended.is_first:
         return ended, []
     found = list(rows(asked.out, asked.seeds))
     _write(asked, found)
     return ended, found
+
+
+def _check(asked: Ablation) -> None:
+    """Refuses what would be noticed when the first run has been trained only.
+
+    Raises UserError.
+    """
+    for change in asked.changes:
+        key = change.partition("=")[0].strip()
+        if key in ("text.alt_text_chance", "train.seed", "text.pair"):
+            raise UserError(f"--set {key}: that is what the runs of an ablation differ in.")
+    if load(asked.config, asked.changes).text.get("pair"):
+        raise UserError(f"{asked.config}: text.pair gives both texts to all mixes; leave it out.")
+    templates(asked.templates)
+    shards = shards_in(asked.images)
+    splits = shards_manifest(shards)["counts"]["splits"]
+    if not any(splits[split]["images"] for split in HELD_OUT):
+        raise UserError(
+            f"{shards} has no image in {' or '.join(HELD_OUT)} to evaluate on: pack with a larger "
+            "--val or --test."
+        )
 
 
 def folder_of(out: Path, mix: str, seed: int) -> Path:
@@ -99,17 +124,18 @@ def _run(asked: Ablation, mix: str, seed: int, warn: Callable[[str], None]) -> E
     own = (f"text.alt_text_chance={MIXES[mix]}", f"train.seed={seed}")
     config = load(asked.config, [*asked.changes, *own])
     source = Shards(config, asked.images, asked.graph, quiet=asked.quiet, warn=warn)
-    judge = judge_of(source.shards, asked.graph, config.evaluate, warn)
+    judge = judge_of(source, config.evaluate, warn)
     ended = train(config, source, run, judge=judge, quiet=asked.quiet, warn=warn)
-    if ended.how != "stopped" and ended.is_first and not (run / FOLDER).exists():
-        options = Options(
-            shards=source.shards,
-            splits=HELD_OUT,
-            graph=asked.graph,
-            templates=asked.templates,
-            workers=asked.workers,
-            quiet=asked.quiet,
-        )
+    options = Options(
+        shards=source.shards,
+        splits=HELD_OUT,
+        graph=asked.graph,
+        templates=asked.templates,
+        cache=source.cache,
+        workers=default_workers(),
+        quiet=asked.quiet,
+    )
+    if ended.how != "stopped" and ended.is_first and default_name(options) not in kept(run):
         for warning in evaluate_and_keep(None, None, options, Saving(run=run)).warnings:
             warn(warning)
     return ended

@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
@@ -68,7 +70,8 @@ class Options:
     :data:`SHOWN` (that some image shows, of any split), :data:`ALL` (of the data set) or a file of
     names. ``graph``: the data set of names, natural types and hierarchy; ``store``: the one that it
     was built from, for taxon ranks. ``texts``: of an image, for retrieval; 0: none. ``workers``:
-    threads that decode.
+    threads that decode. ``levels``: whether it is measured how far off answers are. ``cache``:
+    where indexes of shards are kept, the user's if None.
     """
 
     shards: str | None = None
@@ -82,6 +85,8 @@ class Options:
     types: bool = False
     texts: int = 5
     limit: int = 0
+    levels: bool = True
+    cache: Path | None = None
     workers: int = 1
     quiet: bool = False
 
@@ -146,6 +151,20 @@ class Evaluated:
         }
 
 
+@contextmanager
+def _in_full_precision() -> Iterator[None]:
+    """Products of float32 are that, whatever a run before has set: ties are told at 10⁻⁶."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@_in_full_precision()
 def evaluate(model: Opened, options: Options) -> Evaluated:
     """Evaluates a model on every set of images.
 
@@ -234,14 +253,22 @@ def _of_shards(shards: str, options: Options) -> _Task:
             "--test."
         )
     classes: list[Class] = []
+    digest = manifest["outputs"][IMAGES_FILE]["sha256"]
     if options.classes not in (SHOWN, ALL):
         classes = from_file(Path(options.classes))
     elif options.graph is not None:
-        classes = from_graph(options.graph, None if options.classes == ALL else _shown(shards))
+        classes = from_graph(
+            options.graph, None if options.classes == ALL else _shown(shards, digest)
+        )
     else:
         warnings.append("No names of classes (--graph, or --classes FILE): only retrieval.")
     return _Task(
-        {s: pictures.of_shards(shards, s, options.texts, limit=options.limit) for s in splits},
+        {
+            s: pictures.of_shards(
+                shards, s, options.texts, limit=options.limit, cache=options.cache
+            )
+            for s in splits
+        },
         classes,
         None,
         _root_names(options.graph),
@@ -250,13 +277,17 @@ def _of_shards(shards: str, options: Options) -> _Task:
     )
 
 
-def _shown(shards: str) -> set[str]:
-    """Entities that an image shows, of whatever split: the same classes for val and test."""
+@lru_cache(maxsize=2)
+def _shown(shards: str, digest: str) -> frozenset[str]:
+    """Entities that an image shows, of whatever split: the same classes for val and test.
+
+    A run that is evaluated each epoch reads them once: ``digest`` is the table's.
+    """
     found = set[str]()
     with at_location(shards, IMAGES_FILE) as file:
         for batch in pq.ParquetFile(file).iter_batches(columns=["entities"]):
             found.update(pc.unique(pc.list_flatten(batch.column("entities"))).to_pylist())
-    return found
+    return frozenset(found)
 
 
 def _of_folder(folder: Path, options: Options) -> _Task:
@@ -323,7 +354,7 @@ def _root_names(graph: Path | None) -> dict[str, str]:
 
 
 def _above(options: Options, classes: Sequence[Class]) -> Above | None:
-    if options.graph is None or not classes:
+    if options.graph is None or not classes or not options.levels:
         return None
     if options.store is not None:
         check_store_of(options.graph, read_manifest(options.graph, "graph"), options.store)

@@ -94,7 +94,8 @@ class Shards:
         data = dict(config.data)
         check_keys("data", data, _DATA)
         self._seed, self._quiet, self._warn = config.train.seed, quiet, warn
-        self._split = typed("data.split", data.pop("split", "train"), str)
+        #: Which of them is learned.
+        self.split = typed("data.split", data.pop("split", "train"), str)
         #: Processes that load images.
         self.workers = typed("data.workers", data.pop("workers", _own_cores()), int)
         if self.workers < 0:
@@ -104,9 +105,9 @@ class Shards:
         self._text = text_table(config.text)
         #: Texts an image.
         self.texts = self._text.per_image
-        #: Where the shards are.
-        self.shards = shards_in(images)
-        self._graph = graph
+        #: Where the shards are, and where indexes of them are kept.
+        self.shards, self.cache = shards_in(images), cache_for("index", self._options.cache)
+        self.graph = graph
         outputs = shards_manifest(self.shards)["outputs"]
         if self._text.filter.skip_sources:
             _check_sources(self.shards, self._text.filter.skip_sources)
@@ -126,7 +127,7 @@ class Shards:
         made_of = [texts.folder.name, options, as_plain(texts.filter)]
         return Loader(
             self.shards,
-            self._split,
+            self.split,
             batch=images,
             size=model.size,
             mean=model.mean,
@@ -149,7 +150,7 @@ class Shards:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            made = build(self._graph, folder, self._text.options, quiet=self._quiet)
+            made = build(self.graph, folder, self._text.options, quiet=self._quiet)
         return Texts.open(made, self._text.options, self._text.filter)
 
 

@@ -1,6 +1,6 @@
 """What a network in training is asked at the ends of epochs: about images that it doesn't learn.
 
-    judge = judge_of("data/images/living/shards", Path("data/graph/living"), config.evaluate)
+    judge = judge_of(source, config.evaluate, warn)
     judge(of_network(net, …))        # {"val_acc1": 0.41, "val_acc5": …, "val_i2t_R@1": …, …}
 
 The figures are those of ``sparqless evaluate`` with the same options.
@@ -8,15 +8,18 @@ The figures are those of ``sparqless evaluate`` with the same options.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from etl.engine import default_workers
 from etl.errors import UserError
 from training.classes import from_file
 from training.config import EvaluateOptions
 from training.data_index import shards_manifest
 from training.evaluate import ALL, SHOWN, Options, evaluate
+from training.inputs import Shards
 from training.opened import Opened
 from training.templates import templates
 
@@ -24,18 +27,16 @@ from training.templates import templates
 Judge = Callable[[Opened], dict[str, float]]
 
 
-def judge_of(
-    shards: str,
-    graph: Path,
-    options: EvaluateOptions,
-    warn: Callable[[str], None],
-) -> Judge | None:
+def judge_of(source: Shards, options: EvaluateOptions, warn: Callable[[str], None]) -> Judge | None:
     """What to ask; None where it is never to be asked, or the split has no image.
 
     Raises UserError where what it is asked by can't be read: now, not after an epoch.
     """
     if not options.epochs:
         return None
+    if int(os.environ.get("RANK", "0")):
+        warn = _silent  # the first process says it
+    shards = source.shards
     splits = shards_manifest(shards)["counts"]["splits"]
     if options.split not in splits:
         raise UserError(f"evaluate.split is {options.split!r}; shards have {', '.join(splits)}.")
@@ -45,17 +46,24 @@ def judge_of(
             "with a larger --val, or set evaluate.epochs=0."
         )
         return None
+    if options.split == source.split:
+        warn(
+            f"evaluate.split is {options.split}, which is learned: figures show what is remembered."
+        )
     templates(options.templates)
     if options.classes not in (SHOWN, ALL):
         from_file(Path(options.classes))
     asked = Options(
         shards=shards,
         splits=(options.split,),
-        graph=graph,
+        graph=source.graph,
         classes=options.classes,
         templates=options.templates,
         texts=options.texts,
         limit=options.limit,
+        levels=False,  # of which no figure is told
+        cache=source.cache,
+        workers=default_workers(),  # the loader's wait, as all do
         quiet=True,
     )
     return partial(_judged, asked)
@@ -71,6 +79,10 @@ def _judged(options: Options, model: Opened) -> dict[str, float]:
         for name, way in (("i2t", result.retrieval.i2t), ("t2i", result.retrieval.t2i)):
             found |= {f"{name}_R@1": way.r1, f"{name}_R@5": way.r5}
     return {f"{result.name}_{name}": value for name, value in found.items()}
+
+
+def _silent(_: str) -> None:
+    return
 
 
 def said(figures: Mapping[str, float]) -> str:

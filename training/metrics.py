@@ -12,7 +12,7 @@ the rates, which are of the steps since the line before:
 ``macs``, ``macs_77``    multiply–adds so far as EntityNet counts them, and with its context of 77
 ``mfu``    FLOPs utilisation of the device (:func:`training.model.flops_per_image`); on a known GPU
 
-The end of an epoch that is evaluated has a second line, with ``val_acc1`` and the like
+The end of an epoch that is evaluated has a line of its own, with ``val_acc1`` and the like
 (:mod:`training.meanwhile`) and ``evaluate_seconds``.
 
 A run that goes on from a checkpoint first removes the lines of steps after it: each step stands
@@ -22,6 +22,7 @@ there once.
 from __future__ import annotations
 
 import os
+from collections.abc import Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -61,6 +62,7 @@ class Metrics:
         self.last: dict[str, Any] = {}
         #: The last step that was evaluated.
         self.evaluated = 0
+        self._found: Set[str] = frozenset()  # of the last evaluation
         self._file: TextIO | None = None
         self._board: Any = None
         if folder is not None:
@@ -89,9 +91,12 @@ class Metrics:
                 self._board.add_scalar(name, value, line["step"])
 
     def _note(self, line: dict[str, Any]) -> None:
-        self.last = {**self.last, **line}
         if EVALUATE_SECONDS in line:
             self.evaluated = line["step"]
+            # what an earlier evaluation found isn't true of these weights
+            self.last = {name: v for name, v in self.last.items() if name not in self._found}
+            self._found = line.keys() - {"step", "epoch", "images"}
+        self.last = {**self.last, **line}
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import torch
 import ujson
+from pyarrow import ArrowException
 from torch.nn.parallel import DistributedDataParallel
 
 from etl.errors import UserError
@@ -107,6 +108,10 @@ class Source(Protocol):
 How = Literal["finished", "stood", "stopped"]
 
 
+#: What a run that goes on depends on, and one that is done doesn't.
+_PROCESSES: Final = "processes"
+
+
 class Ended(NamedTuple):
     """How a run ended."""
 
@@ -116,7 +121,7 @@ class Ended(NamedTuple):
     steps: int
     #: The newest checkpoint.
     checkpoint: Path | None
-    #: The signal that stopped it.
+    #: The signal that stopped it, or came in its last step.
     signal: int = 0
     #: Its last figures.
     metrics: dict[str, Any] = {}  # noqa: RUF012  # a field of a tuple, never written to
@@ -220,10 +225,10 @@ class _Run:
         self.processes.by_first(lambda: file.write_text(as_toml(self.config), "utf-8"), file)
         with stopped_by_signals() as stop, closing(self.loader):
             step, last, number = self._steps(step, stop)
-        if number:
+        if number and step < self.steps:
             return self._ended("stopped", step, last, self.steps, number)
         self._finish(last)
-        return self._ended("finished", step, last, self.steps)
+        return self._ended("finished", step, last, self.steps, number)
 
     def _ended(
         self, how: How, step: int, last: dict[str, Any], steps: int, number: int = 0
@@ -254,7 +259,8 @@ class _Run:
             return None
         manifest = read_manifest(self.out, STEP)
         keys = differing(of(manifest["config"]), self.config)
-        keys += [k for k, v in self._known().items() if manifest["inputs"].get(k) != v]
+        known = {k: v for k, v in self._known().items() if k != _PROCESSES}  # it needs none now
+        keys += [k for k, v in known.items() if manifest["inputs"].get(k) != v]
         if keys:
             raise UserError(
                 f"{self.out} is a finished run of another config or other data "
@@ -265,7 +271,7 @@ class _Run:
 
     def _known(self) -> dict[str, Any]:
         """What decides besides the config and is known at once."""
-        of_run = {"network": self.network, "processes": self.processes.world}
+        of_run = {"network": self.network, _PROCESSES: self.processes.world}
         return {**self.source.inputs, **of_run}
 
     def _inputs(self) -> dict[str, Any]:
@@ -353,6 +359,9 @@ class _Run:
             number, judged = 0, ""
             if self._was_missed(step, lines):
                 judged = self._judged(step, lines, pace)
+                number = self._told_meanwhile(stop)
+                if number and step < self.steps:
+                    return step, lines.last, number
             bar = held.enter_context(
                 Progress(
                     "training", self.steps * images, done=step * images, unit="", quiet=self.quiet
@@ -369,11 +378,21 @@ class _Run:
                     self._note(lines, {**self._place(step), **figures, **rates})
                 if number or self._is_due(step):
                     self._save(step)
-                if number:
+                if number and step < self.steps:
                     break
                 if self._is_judged(step):
                     judged = self._judged(step, lines, pace)
-            return step, lines.last, number if step < self.steps else 0
+                    number = self._told_meanwhile(stop)
+                    if number and not self._is_due(step):
+                        self._save(step)
+                    if number and step < self.steps:
+                        break
+            return step, lines.last, number
+
+    def _told_meanwhile(self, stop: Stop) -> int:
+        """The signal that has come to any process by the end of an evaluation."""
+        came = self.processes.any(bool(stop.number))
+        return (stop.number or signal.SIGTERM) if came else 0
 
     def _fed(self, fed: Iterator[Fed], step: int) -> Fed | None:
         """What the next step is made of, None after the last.
@@ -408,10 +427,13 @@ class _Run:
             self.net.eval()
             try:
                 figures = self.judge(self._opened())
-            except UserError as error:
-                self.warn(f"step {step:,} couldn't be evaluated: {error}")
+            except (UserError, OSError, RuntimeError, ArrowException) as error:
+                kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+                self.warn(f"step {step:,} couldn't be evaluated: {kind}{error}")
             finally:
                 self.net.train()
+                if self.processes.device.type == "cuda":
+                    torch.cuda.empty_cache()  # of images and texts in other numbers than a step's
         self.processes.wait()
         seconds = time.monotonic() - began
         self._note(lines, {**self._place(step), **figures, metrics.EVALUATE_SECONDS: seconds})
@@ -423,9 +445,12 @@ class _Run:
         return of_network(self.net, self.model.tokenize, device=device, precision=train.precision)
 
     def _lines(self, step: int, held: ExitStack) -> metrics.Metrics:
-        folder = self.out if self.processes.is_first else None
-        board = self.config.train.tensorboard
-        return held.enter_context(metrics.Metrics(folder, step, board=board))
+        board, opened = self.config.train.tensorboard, list[metrics.Metrics]()
+        self.processes.by_first(
+            lambda: opened.append(metrics.Metrics(self.out, step, board=board)),
+            self.out / metrics.FILE,
+        )
+        return held.enter_context(opened[0] if opened else metrics.Metrics(None, step))
 
     def _note(self, lines: metrics.Metrics, line: dict[str, Any]) -> None:
         """Adds a line, which the first process writes; raises UserError where it can't."""

@@ -27,7 +27,7 @@ def test_each_mix_is_trained_evaluated_and_told_of(
     animals(graph)
     changes = ("data.workers=0", "train.batch=16", "train.steps=1", "train.tensorboard=false")
     command = ["ablate", "tiny", "--images", images, "--graph", graph, "--out", out,
-               "--seeds", "1", "--templates", "none", "--workers", "1", "--json",
+               "--seeds", "1", "--templates", "none", "--json",
                *(f"--set={change}" for change in changes)]  # fmt: skip
 
     def ablated() -> dict[str, list[float]]:
@@ -59,6 +59,33 @@ def test_each_mix_is_trained_evaluated_and_told_of(
     assert [row.measure for row in rows(out, 1)] == list(ablated())
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("--templates", "nosuch.txt"), "nosuch.txt: can't be read"),
+        (("--set", "text.alt_text_chance=1"), "what the runs of an ablation differ in"),
+        (("--set", "train.steps=1", "--set", "text.pair=true"), "what the runs of an ablation"),
+    ],
+)
+def test_what_would_be_noticed_late_is_noticed_at_once(
+    tmp_path: Path, changes: tuple[str, ...], message: str
+) -> None:
+    make_shards(tmp_path / "images", images=12, shard_count=12)
+    animals(tmp_path / "graph")
+    given = [
+        "--images",
+        tmp_path / "images",
+        "--graph",
+        tmp_path / "graph",
+        "--out",
+        tmp_path / "o",
+    ]
+    done = CliRunner().invoke(cli, ["ablate", "tiny", *map(str, given), *changes])
+    assert done.exit_code == 1
+    assert message in done.output
+    assert not (tmp_path / "out").exists()
+
+
 def test_it_can_be_started_by_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second process waits for the first, which evaluates, before each next run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -67,7 +94,7 @@ def test_it_can_be_started_by_torchrun(tmp_path: Path, monkeypatch: pytest.Monke
     torchrun = "-W ignore -m torch.distributed.run --standalone --nproc-per-node=2 --no-python"
     command = (
         f"{sys.executable} -m cli ablate tiny --images images --graph graph --out out --seeds 1 "
-        "--templates none --workers 1 --json "
+        "--templates none --json "
         "--set data.workers=0 --set train.batch=8 --set train.steps=1"
     )
     done = start([sys.executable, *shlex.split(torchrun), *shlex.split(command)], tmp_path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from tests.training.in_memory import COLOURS, InMemory, small
 from tests.training.ranks import in_ranks
 from training import checkpoint, metrics
 from training.config import FOLDER, load, of
+from training.opened import Opened
 from training.train import Ended, train
 
 torch.set_num_threads(1)
@@ -385,10 +388,51 @@ def test_what_another_number_of_processes_made_is_another_run(whole: Path, tmp_p
     out = tmp_path / "run"
     shutil.copytree(whole, out)
     done = in_ranks([out] * 2)
-    assert done.codes == [1, 1]
-    assert "is a finished run of another config or other data (processes)" in done.stderr[0]
+    assert done.codes == [0, 0]  # what is done stands, whoever asks
     (out / "manifest.json").unlink()
     assert "is of another run: processes differs" in in_ranks([out] * 2).stderr[0]
+
+
+def test_an_evaluation_that_runs_out_of_memory_ends_nothing(tmp_path: Path) -> None:
+    warnings: list[str] = []
+
+    def judge(_: Opened) -> dict[str, float]:
+        raise torch.OutOfMemoryError("no room for it")
+
+    ended = train(small(epochs=1), InMemory(), tmp_path / "run", judge=judge, quiet=True,
+                  warn=warnings.append)  # fmt: skip
+    assert ended.how == "finished"
+    assert warnings == ["step 4 couldn't be evaluated: OutOfMemoryError: no room for it"]
+
+
+def test_a_signal_in_the_last_evaluation_is_told_and_what_is_done_is_done(tmp_path: Path) -> None:
+    asked = iter([{"val_acc1": 0.5, "val_acc5": 0.9}, {"val_acc1": 0.7}])
+
+    def judge(_: Opened) -> dict[str, float]:
+        figures = next(asked)
+        if len(figures) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return figures
+
+    ended = train(small(epochs=2), InMemory(), tmp_path / "run", judge=judge, quiet=True)
+    assert (ended.how, ended.signal) == ("finished", signal.SIGTERM)
+    assert ended.metrics["val_acc1"] == 0.7
+    assert "val_acc5" not in ended.metrics  # an earlier one's
+
+
+def test_a_signal_in_an_evaluation_ends_the_run_before_another_step(tmp_path: Path) -> None:
+    def judge(_: Opened) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {"val_acc1": 0.5}
+
+    ended = train(small(epochs=2), InMemory(), tmp_path / "run", judge=judge, quiet=True)
+    assert (ended.how, ended.step) == ("stopped", 4)
+
+
+def test_metrics_that_cant_be_opened_are_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "run" / "metrics.jsonl").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"metrics\.jsonl can't be written"):
+        run(tmp_path / "run")
 
 
 def test_nodes_must_share_the_folder(whole: Path, tmp_path: Path) -> None:
