@@ -23,12 +23,11 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import signal
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -352,15 +351,16 @@ class _Workers:
 
 @contextmanager
 def _without_sigterm() -> Iterator[None]:
-    """What is started meanwhile takes no notice of SIGTERM: torchrun sends it to all processes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
-        return
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """What is started meanwhile takes no notice of SIGTERM: torchrun sends it to all processes.
+
+    It is blocked, which is inherited, not ignored: one that comes meanwhile is told afterwards.
+    """
+    resource_tracker.ensure_running()  # else it is begun meanwhile, and unblocks it behind itself
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _modules(*used: object) -> list[str]:

@@ -589,3 +589,26 @@ def test_one_table_of_counts_is_made_however_many_ask(
     for rank in (0, 1):
         loader(shards, tmp_path, rank=rank, world=2, tokenize=tokenize)
     assert wrote.total() == 1
+def test_a_sigterm_that_comes_as_workers_begin_is_told(
+    shards: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchrun sends it to all: the process that trains saves then, what it has started goes on."""
+    from multiprocessing import forkserver
+
+    begin, told = forkserver.ensure_running, list[int]()
+
+    def meanwhile() -> None:
+        begin()
+        for process in (os.getpid(), forkserver._forkserver._forkserver_pid):
+            os.kill(process, signal.SIGTERM)
+
+    monkeypatch.setattr(forkserver, "ensure_running", meanwhile)
+    before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    try:
+        with loader(shards, cache, workers=1) as one:
+            assert len(list(one.epoch(0))) == 10
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == [signal.SIGTERM]
+
+
