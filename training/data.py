@@ -106,7 +106,8 @@ class Loader:
     open_clip does it. ``batch`` is the rank's; ``size`` pixels of a side; ``mean`` and ``std`` the
     model's.
     ``workers`` processes make them, 0: this one; ``draw`` and ``tokenize`` must be picklable if
-    there are some. ``pin``: into page-locked memory, for a GPU. ``warn`` is told sentences.
+    there are some. ``pin``: into page-locked memory, for a GPU. ``warn`` is told sentences;
+    ``quiet``: no progress of counting.
 
     Raises UserError where shards aren't complete or there is too little of them.
     """
@@ -131,10 +132,12 @@ class Loader:
         wanted: Wanted | None = None,
         pin: bool = False,
         warn: Callable[[str], None] | None = None,
+        quiet: bool = False,
     ) -> None:
         options = options or DataOptions()
         cache = cache_for("index", options.cache)
-        index = index_of(str(shards), split, wanted, cache, workers=min(workers, default_workers()))
+        counting = min(workers, default_workers())
+        index = index_of(str(shards), split, wanted, cache, workers=counting, quiet=quiet)
         train = mode == "train"
         self._job = Job(
             index=index,

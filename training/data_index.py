@@ -125,7 +125,13 @@ def cache_for(what: str, cache: str = "") -> Path:
 
 
 def index_of(
-    location: str, split: str, wanted: Wanted | None, cache: Path, *, workers: int = 0
+    location: str,
+    split: str,
+    wanted: Wanted | None,
+    cache: Path,
+    *,
+    workers: int = 0,
+    quiet: bool = False,
 ) -> Index:
     """The index of a split of shards in a directory or at a place that fsspec knows.
 
@@ -148,7 +154,7 @@ def index_of(
         with (cache / f"{folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / _INDEX).exists():
-                _write(location, split, wanted, folder, workers)
+                _write(location, split, wanted, folder, workers, quiet)
     found = ujson.loads((folder / _INDEX).read_bytes())
     index = Index(location, folder, tuple(found["shards"]), tuple(found["counts"]), found["all"])
     if not index.all_images:
@@ -238,7 +244,9 @@ def _sizes(files: Any, root: str, names: Iterable[str], *, listed: bool) -> dict
 # --- counting -----------------------------------------------------------------------------------
 
 
-def _write(location: str, split: str, wanted: Wanted | None, folder: Path, workers: int) -> None:
+def _write(
+    location: str, split: str, wanted: Wanted | None, folder: Path, workers: int, quiet: bool
+) -> None:
     """Writes an index by a temporary folder and rename."""
     made = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(made, ignore_errors=True)
@@ -251,7 +259,7 @@ def _write(location: str, split: str, wanted: Wanted | None, folder: Path, worke
         parts: dict[int, tuple[int, list[tuple[str, int]]]] = {}
         with (
             Pool(min(workers, len(groups)) if len(groups) > 1 else 0) as pool,
-            Progress("counting images", known.num_rows, unit=" images") as progress,
+            Progress("counting images", known.num_rows, unit=" images", quiet=quiet) as progress,
         ):
             for (*_, group, _made), found in pool.run(_counted, pieces, progress.add):
                 parts[group] = found

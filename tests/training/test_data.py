@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 
 import training.data_index
+import etl.progress
 import training.data_shards
 import training.data_worker
 from etl.errors import UserError
@@ -43,6 +44,8 @@ from tests.training.packed import (
 from training.data import Batch, DataOptions, Loader, Wanted, normalised
 
 ROOT = Path(__file__).parents[2]
+from training.data_index import shards_manifest
+from training.pictures import of_shards
 
 
 @pytest.fixture(scope="module")
@@ -610,5 +613,19 @@ def test_a_sigterm_that_comes_as_workers_begin_is_told(
     finally:
         signal.signal(signal.SIGTERM, before)
     assert told == [signal.SIGTERM]
+
+
+def test_counting_says_nothing_to_whom_wants_it_quiet(
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(etl.progress, "_QUIET_SECONDS", -100.0)  # shown however short it takes
+    loader(shards, tmp_path / "shown")
+    assert "counting images" in capsys.readouterr().err
+    loader(shards, tmp_path / "quiet", quiet=True)
+    next(of_shards(str(shards), "val", 1, cache=tmp_path / "pictures"))
+    assert not capsys.readouterr().err
 
 
