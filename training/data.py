@@ -23,12 +23,11 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import signal
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -107,7 +106,8 @@ class Loader:
     open_clip does it. ``batch`` is the rank's; ``size`` pixels of a side; ``mean`` and ``std`` the
     model's.
     ``workers`` processes make them, 0: this one; ``draw`` and ``tokenize`` must be picklable if
-    there are some. ``pin``: into page-locked memory, for a GPU. ``warn`` is told sentences.
+    there are some. ``pin``: into page-locked memory, for a GPU. ``warn`` is told sentences;
+    ``quiet``: no progress of counting.
 
     Raises UserError where shards aren't complete or there is too little of them.
     """
@@ -132,10 +132,12 @@ class Loader:
         wanted: Wanted | None = None,
         pin: bool = False,
         warn: Callable[[str], None] | None = None,
+        quiet: bool = False,
     ) -> None:
         options = options or DataOptions()
         cache = cache_for("index", options.cache)
-        index = index_of(str(shards), split, wanted, cache, workers=min(workers, default_workers()))
+        counting = min(workers, default_workers())
+        index = index_of(str(shards), split, wanted, cache, workers=counting, quiet=quiet)
         train = mode == "train"
         self._job = Job(
             index=index,
@@ -352,15 +354,16 @@ class _Workers:
 
 @contextmanager
 def _without_sigterm() -> Iterator[None]:
-    """What is started meanwhile takes no notice of SIGTERM: torchrun sends it to all processes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
-        return
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """What is started meanwhile takes no notice of SIGTERM: torchrun sends it to all processes.
+
+    It is blocked, which is inherited, not ignored: one that comes meanwhile is told afterwards.
+    """
+    resource_tracker.ensure_running()  # else it is begun meanwhile, and unblocks it behind itself
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _modules(*used: object) -> list[str]:

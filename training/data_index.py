@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, overload
 
@@ -34,6 +34,7 @@ from etl.progress import Progress, Tick
 from etl.remote import is_http
 from etl.source import is_elsewhere
 from etl.writing import disk_errors
+from training.data_place import asked
 
 #: The table, the step and the length of keys of download.pack, which isn't imported: it needs
 #: DuckDB and more, which every worker would wait for.
@@ -49,6 +50,7 @@ _KEYS: Final = "keys"
 _ALWAYS: Final = ("key", "split", "shard")
 _READ: Final = 1 << 13  # rows as Python objects at once
 _ASKED_AT_ONCE: Final = 16  # files of another place, for their sizes
+_FIRST_TRIES: Final = 3  # to reach it at all: its address may be wrong
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,13 @@ def cache_for(what: str, cache: str = "") -> Path:
 
 
 def index_of(
-    location: str, split: str, wanted: Wanted | None, cache: Path, *, workers: int = 0
+    location: str,
+    split: str,
+    wanted: Wanted | None,
+    cache: Path,
+    *,
+    workers: int = 0,
+    quiet: bool = False,
 ) -> Index:
     """The index of a split of shards in a directory or at a place that fsspec knows.
 
@@ -148,7 +156,7 @@ def index_of(
         with (cache / f"{folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / _INDEX).exists():
-                _write(location, split, wanted, folder, workers)
+                _write(location, split, wanted, folder, workers, quiet)
     found = ujson.loads((folder / _INDEX).read_bytes())
     index = Index(location, folder, tuple(found["shards"]), tuple(found["counts"]), found["all"])
     if not index.all_images:
@@ -179,10 +187,16 @@ def shards_manifest(location: str) -> dict[str, Any]:
     """
     location = _settled(location)
     if is_elsewhere(location):
-        manifest, wrong = _manifest_elsewhere(location)
-    else:
-        manifest = read_manifest(Path(location), STEP)
-        wrong = misshapen(Path(location), manifest)
+        written = _written_elsewhere(location)
+        (_check_once if is_http(location) else _check_elsewhere)(location, written)
+        manifest: dict[str, Any] = ujson.loads(written)
+        return manifest
+    manifest = read_manifest(Path(location), STEP)
+    _refuse_unless_whole(location, manifest, misshapen(Path(location), manifest))
+    return manifest
+
+
+def _refuse_unless_whole(location: str, manifest: dict[str, Any], wrong: Sequence[str]) -> None:
     if IMAGES_FILE not in manifest["outputs"]:
         raise UserError(f"{location}/{MANIFEST} lists no {IMAGES_FILE}; pack the images again.")
     if wrong:
@@ -192,44 +206,63 @@ def shards_manifest(location: str) -> dict[str, Any]:
             f"{'is' if len(wrong) == 1 else 'are'} missing or cut off; copy the shards again, or "
             "run `sparqless images pack` again."
         )
-    return manifest
 
 
-def _manifest_elsewhere(location: str) -> tuple[dict[str, Any], list[str]]:
-    """The manifest at another place, and outputs that are missing there or of another size."""
+def _written_elsewhere(location: str) -> bytes:
+    """The manifest at another place, as it is written there."""
     import fsspec
 
     with reaching(location):
         files, root = fsspec.url_to_fs(location)
+        read = partial(files.cat_file, f"{root}/{MANIFEST}")
         try:
-            manifest = ujson.loads(files.cat_file(f"{root}/{MANIFEST}"))
+            written: bytes = asked(location, read, tries=_FIRST_TRIES)
         except FileNotFoundError:
             raise UserError(
                 f"{location} holds no finished shards: it has no {MANIFEST}; run `sparqless images "
                 "pack` to its end first."
             ) from None
+        manifest = ujson.loads(written)
         if not isinstance(manifest, dict) or manifest.get("step") != STEP:
             raise UserError(f"{location}/{MANIFEST} is not of shards.")
+    return written
+
+
+def _check_elsewhere(location: str, written: bytes) -> None:
+    """Raises UserError where outputs at another place are missing or of another size."""
+    manifest = ujson.loads(written)
+    with reaching(location):
         outputs = manifest["outputs"]
-        there = _sizes(files, root, outputs, listed=not is_http(location))
-    return manifest, [name for name in outputs if there.get(name) != outputs[name]["bytes"]]
+        there = _sizes(location, outputs)
+    wrong = [name for name in outputs if there.get(name) != outputs[name]["bytes"]]
+    _refuse_unless_whole(location, manifest, wrong)
 
 
-def _sizes(files: Any, root: str, names: Iterable[str], *, listed: bool) -> dict[str, int | None]:
+#: What was found whole isn't looked at again by the same process, as long as its manifest is the
+#: same: of a web server that is a request for each shard, and several ask for the manifest.
+_check_once: Final = lru_cache(maxsize=4)(_check_elsewhere)
+
+
+def _sizes(location: str, names: Iterable[str]) -> dict[str, int | None]:
     """Bytes of files at another place; nothing, or None, of what isn't there.
 
     A web server lists no sizes, or nothing at all: it is asked for each file.
     """
-    entries = files.ls(root, detail=True) if listed else ()
+    import fsspec
+
+    files, root = fsspec.url_to_fs(location)
+    entries: Sequence[dict[str, Any]] = ()
+    if not is_http(location):
+        entries = asked(location, partial(files.ls, root, detail=True))
     found = {entry["name"].rstrip("/").rpartition("/")[2]: entry.get("size") for entry in entries}
     unknown = [name for name in names if found.get(name) is None]
 
     def size(name: str) -> int | None:
         try:
-            told: int | None = files.info(f"{root}/{name}").get("size")
+            told: dict[str, Any] = asked(location, partial(files.info, f"{root}/{name}"))
         except FileNotFoundError:
             return None
-        return told
+        return told.get("size")
 
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
         return {**found, **dict(zip(unknown, pool.map(size, unknown), strict=True))}
@@ -238,7 +271,9 @@ def _sizes(files: Any, root: str, names: Iterable[str], *, listed: bool) -> dict
 # --- counting -----------------------------------------------------------------------------------
 
 
-def _write(location: str, split: str, wanted: Wanted | None, folder: Path, workers: int) -> None:
+def _write(
+    location: str, split: str, wanted: Wanted | None, folder: Path, workers: int, quiet: bool
+) -> None:
     """Writes an index by a temporary folder and rename."""
     made = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(made, ignore_errors=True)
@@ -251,7 +286,7 @@ def _write(location: str, split: str, wanted: Wanted | None, folder: Path, worke
         parts: dict[int, tuple[int, list[tuple[str, int]]]] = {}
         with (
             Pool(min(workers, len(groups)) if len(groups) > 1 else 0) as pool,
-            Progress("counting images", known.num_rows, unit=" images") as progress,
+            Progress("counting images", known.num_rows, unit=" images", quiet=quiet) as progress,
         ):
             for (*_, group, _made), found in pool.run(_counted, pieces, progress.add):
                 parts[group] = found

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from typing import IO, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from etl.location import reaching
 from etl.source import is_elsewhere
 from training.data_index import Index
+from training.data_place import Answer, asked, refuse_more_files
 from training.data_tar import Damage, Sample, approach, read
-
-Answer = TypeVar("Answer")
 
 #: Bytes read at once from a disk, some images, ...
 _BUFFER: Final = 1 << 17
 #: ... and from elsewhere, where each request takes its time; of hundreds of shards that a process
 #: may read side by side each has so much in memory.
 _PIECE: Final = 2 << 20
-
-#: Seconds before a place that didn't answer is asked again, each time. A storage's own client
-#: tries some times before that.
-_WAITS: Final = (1.0, 5.0, 20.0, 60.0)
 
 
 class Shards:
@@ -46,7 +39,8 @@ class Shards:
     ) -> Iterator[tuple[int, Sample | Damage]]:
         """(which of ``part``, image) of a shard's images for each that is wanted, in their order.
 
-        Raises UserError where a place that isn't this machine's can't be reached.
+        Raises UserError where a place that isn't this machine's can't be reached, or no more files
+        can be opened.
         """
         keys = self._index.keys(number)
         own, first = keys[part.start : part.stop], part.start + int(wanted.argmax())
@@ -58,6 +52,7 @@ class Shards:
                 else (Path(location) / file).open("rb", _BUFFER)
             )
         except OSError as error:  # it was there when the run began
+            refuse_more_files(f"{location}/{file}", error)
             yield from _all_damaged(own, wanted.tobytes(), error)
             return
         with opened:
@@ -106,19 +101,7 @@ class _There(io.RawIOBase):
         return len(data)
 
     def _asked(self, what: Callable[[], Answer]) -> Answer:
-        """An answer, though the place fails now and then; FileNotFoundError is one, too."""
-        for pause in (*_WAITS, None):
-            try:
-                return what()
-            except FileNotFoundError:
-                raise
-            except Exception:  # each storage has its own
-                self._let_go()
-                if pause is None:
-                    with reaching(self._address):
-                        raise
-                time.sleep(pause)
-        raise AssertionError("the last time it is raised")
+        return asked(self._address, what, self._let_go)
 
     def _opened(self) -> Any:
         if self._file is None:

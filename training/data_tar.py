@@ -24,6 +24,7 @@ from typing import IO, Final, NamedTuple
 
 _BLOCK: Final = 512
 _EMPTY: Final = bytes(_BLOCK)
+_ENDING: Final = 2  # empty blocks that end a tar, or more
 _MAGIC: Final = b"ustar"  # POSIX.1-1988, at 257
 _FILES: Final = (b"0", b"\0")  # typeflags of plain files
 
@@ -143,21 +144,33 @@ def approach(file: IO[bytes], keys: Sequence[str], place: int) -> None:
                 break
             guess = (low + ahead - _NEAR // 2) // _BLOCK * _BLOCK
             file.seek(guess)
-            key = _next_key(file)
+            key, at = _next_key(file)
             if key and key < keys[place]:
-                low, first = file.tell() - _BLOCK, min(bisect_left(keys, key), place)
+                low, first = at, min(bisect_left(keys, key), place)
             else:
                 high, end = guess, max(bisect_left(keys, key) if key else end, place + 1)
     file.seek(low)
 
 
-def _next_key(file: IO[bytes]) -> str:
-    """Whose the next member is, from anywhere; "" where there is none."""
+def _next_key(file: IO[bytes]) -> tuple[str, int]:
+    """Whose the next member is, from anywhere, and where its header is; "" where none is.
+
+    What an image is of may look like a header, and would lead astray: one isn't believed where no
+    other, nor the end, is behind its member.
+    """
     try:
-        header = _header(file, within=True)
+        header = _header(file)
+        if header is None:
+            return "", 0
+        name, size = header
+        at = file.tell() - _BLOCK
+        file.seek(-(-size // _BLOCK) * _BLOCK, 1)
+        behind = file.read(_BLOCK)
     except _CutOffError:
-        return ""
-    return header[0].partition(".")[0] if header else ""
+        return "", 0
+    return (
+        (name.partition(".")[0], at) if behind == _EMPTY or _size(behind) is not None else ("", 0)
+    )
 
 
 def _sample(key: str, members: dict[str, bytes]) -> Sample | Damage:
@@ -192,19 +205,22 @@ def _samples(file: IO[bytes], due: _Due) -> Iterator[tuple[str, dict[str, bytes]
         yield key, members
 
 
-def _header(file: IO[bytes], *, within: bool = False) -> tuple[str, int] | None:
-    """Name and size of the next plain member; None at the end of the tar.
+def _header(file: IO[bytes]) -> tuple[str, int] | None:
+    """Name and size of the next plain member, from anywhere; None at the end of the tar.
 
-    ``within``: the file may stand in a member, where an empty block is no end.
+    Empty blocks are the end where nothing is behind them: within the tar they are a header, or
+    more, that the disk has lost, and what is found mustn't depend on where the file was entered.
 
     Raises _CutOffError where the file ends before the tar does.
     """
+    empty = 0
     while True:
         block = file.read(_BLOCK)
         if len(block) < _BLOCK:
+            if empty >= _ENDING:
+                return None
             raise _CutOffError
-        if block == _EMPTY and not within:
-            return None
+        empty = empty + 1 if block == _EMPTY else 0
         size = _size(block)
         if size is None:
             continue  # broken: the next block that is a header, if there is one

@@ -28,6 +28,7 @@ from etl.errors import UserError
 from training.data_images import Augment, Decode, Eye, crop_numbers
 from training.data_index import Index
 from training.data_order import Plan, Shape, planned
+from training.data_place import allow_open_files
 from training.data_shards import Shards
 from training.data_tar import Damage, Sample
 
@@ -37,6 +38,9 @@ Draw = Callable[[str, Mapping[str, Any], int], Sequence[str]]
 
 #: Texts → their tokens, (texts, L).
 Tokenize = Callable[[list[str]], torch.Tensor]
+
+#: Files that a process may have open: of all lanes of a rank (24 of 16 places), and others.
+_FILES: Final = 24 * 16 + 256
 
 _json: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -129,8 +133,10 @@ def batches(
     """Batches start + worker, start + worker + workers, … of the rank; ``shared``: in memory that
     other processes can map.
 
-    Raises UserError where a place can't be reached, or nothing of a batch can be used.
+    Raises UserError where a place can't be reached, no more files can be opened, or nothing of a
+    batch can be used.
     """
+    allow_open_files(_FILES)
     plan = job.plan(epoch)
     lanes = plan.lanes(job.rank)
     mine = range(start + worker, plan.steps(job.rank), workers)

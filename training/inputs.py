@@ -142,6 +142,7 @@ class Shards:
             wanted=Wanted(HasText(texts), COLUMNS, digest_of_data(made_of)),
             pin=self._cuda,
             warn=self._warn and (partial(_warn_of, self._warn, rank) if rank else self._warn),
+            quiet=self._quiet,
         )
 
     def _built(self) -> Texts:

@@ -87,7 +87,7 @@ def of_shards(
 
     Raises UserError where a shard can't be read or lacks images.
     """
-    index = index_of(location, split, None, cache or default_cache())
+    index = index_of(location, split, None, cache or default_cache(), quiet=True)
     shards, left = Shards(index), limit or index.images
     for number, count in enumerate(index.counts):
         here = min(count, left)

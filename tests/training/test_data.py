@@ -7,6 +7,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
 import select
 import shutil
 import signal
@@ -23,11 +24,13 @@ import pytest
 import torch
 from PIL import Image
 
+import etl.progress
 import training.data_index
+import training.data_place
 import training.data_shards
 import training.data_worker
 from etl.errors import UserError
-from tests.etl.server import running
+from tests.etl.server import Server, running
 from tests.training.drawn import LENGTH, draw, draw_two, tokenize
 from tests.training.packed import (
     MEAN,
@@ -41,6 +44,8 @@ from tests.training.packed import (
     overwrite,
 )
 from training.data import Batch, DataOptions, Loader, Wanted, normalised
+from training.data_index import shards_manifest
+from training.pictures import of_shards
 
 ROOT = Path(__file__).parents[2]
 
@@ -276,12 +281,12 @@ def test_a_place_that_fails_now_and_then_is_asked_again(
         return found
 
     monkeypatch.setattr(LocalFileOpener, "read", failing)
-    monkeypatch.setattr(training.data_shards, "_WAITS", (0.0, 0.0))
+    monkeypatch.setattr(training.data_place, "WAITS", (0.0, 0.0))
     monkeypatch.setattr(training.data_shards, "_PIECE", 4096)
     there = loader(f"file://{shards}", tmp_path)
     assert sorted(flat(keys_by_batch(there))) == sorted(keys_of(shards))
     assert not there.damage
-    monkeypatch.setattr(training.data_shards, "_WAITS", ())
+    monkeypatch.setattr(training.data_place, "WAITS", ())
     with pytest.raises(UserError, match=r"can't be used from .*the storage is slow"):
         list(there.epoch(0))
 
@@ -292,16 +297,78 @@ def test_shards_of_a_web_server_give_the_same(
     """It lists nothing, as most don't, and answers ranges."""
     monkeypatch.setattr(training.data_shards, "_PIECE", 20_000)
     with running() as server:
-        for path in shards.iterdir():
-            server.put(f"/shards/{path.name}", path.read_bytes())
-        there = loader(server.url("/shards/"), tmp_path)
+        there = loader(f"{serve(server, shards)}/", tmp_path)
         assert all(map(equal, there.epoch(0), loader(shards, cache).epoch(0)))
         assert there.batches(0) == 10
         assert not there.damage
-        server.put("/shards/train-000003.tar", bytes(100))
-        del server.files["/shards/train-000005.tar"]
-        with pytest.raises(UserError, match=r"train-000003.tar, train-000005.tar are missing or"):
-            loader(server.url("/shards"), tmp_path)
+
+
+def serve(server: Server, shards: Path, at: str = "/shards") -> str:
+    """``at``: another for each test, as a port may come again."""
+    for path in shards.iterdir():
+        server.put(f"{at}/{path.name}", path.read_bytes())
+    return server.url(at)
+
+
+def test_shards_of_a_web_server_are_looked_at_once(shards: Path) -> None:
+    """By a process: several parts of a run ask, and EntityNet has 3,300."""
+    with running() as server:
+        at = serve(server, shards, "/once")
+        files = len(shards_manifest(at)["outputs"])
+        looked = {path for _, path, _ in server.asked}
+        assert len(looked) == files + 1
+        del server.asked[:]
+        assert shards_manifest(at) == shards_manifest(at) == shards_manifest(str(shards))
+        assert {path for _, path, _ in server.asked} == {"/once/manifest.json"}
+        manifest = json.loads(server.files["/once/manifest.json"])
+        server.put("/once/manifest.json", json.dumps({**manifest, "created": "anew"}).encode())
+        shards_manifest(at)
+        assert {path for _, path, _ in server.asked} == looked
+
+
+def test_shards_of_a_web_server_that_are_damaged_are_refused_until_they_are_whole(
+    shards: Path,
+) -> None:
+    with running() as server:
+        at = serve(server, shards, "/damaged")
+        server.put("/damaged/train-000003.tar", bytes(100))
+        del server.files["/damaged/train-000005.tar"]
+        for _ in range(2):
+            with pytest.raises(UserError, match=r"train-000003.tar, train-000005.tar are missing"):
+                shards_manifest(at)
+        serve(server, shards, "/damaged")
+        shards_manifest(at)
+
+
+def test_a_web_server_that_fails_now_and_then_is_asked_again(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.data_place, "WAITS", (0.0, 0.0, 0.0, 0.0))
+    with running() as server:
+        at = serve(server, shards, "/fails")
+        server.statuses = [(503, {})] * 2  # of the manifest
+        assert shards_manifest(at) == shards_manifest(str(shards))
+    with running() as server:
+        at = serve(server, shards, "/fails-too")
+        seen = itertools.count()  # the first is for the manifest, those behind it for sizes
+        server.before = lambda _: (
+            server.statuses.append((503, {})) if next(seen) in (1, 2, 3) else None
+        )
+        assert shards_manifest(at) == shards_manifest(str(shards))
+        server.before = lambda _: server.statuses.append((503, {}))
+        with pytest.raises(UserError, match=r"/fails-too can't be used from .*503"):
+            shards_manifest(at)
+
+
+def test_a_web_server_that_fails_as_a_shard_is_opened_damages_nothing(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.data_place, "WAITS", (0.0,))
+    with running() as server:
+        there = loader(serve(server, shards, "/opened"), tmp_path)
+        server.statuses = [(503, {})]
+        assert sorted(flat(keys_by_batch(there))) == sorted(keys_of(shards))
+        assert not there.damage
 
 
 def test_an_address_with_a_password_is_refused(tmp_path: Path) -> None:
@@ -424,6 +491,40 @@ def test_texts_of_unequal_number_are_a_mistake(shards: Path, cache: Path) -> Non
 
     with pytest.raises(ValueError, match=r"[12] texts for"):
         list(loader(shards, cache, draw=unequal).epoch(0))
+
+
+_FEW_FILES = """
+import os, resource, sys
+from pathlib import Path
+from etl.errors import UserError
+from tests.training.packed import loader
+both = [
+    loader(location, Path(sys.argv[2]), options={"most_damaged": 0})
+    for location in (Path(sys.argv[1]), f"file://{sys.argv[1]}")
+]
+few, hard = len(os.listdir("/proc/self/fd")) + 3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+print(*[len(list(one.epoch(0))) for one in both])
+resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
+for one in both:
+    try:
+        list(one.epoch(0))
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_too_many_open_files_are_no_damage(shards: Path, cache: Path, tmp_path: Path) -> None:
+    """A low limit is raised, where the system lets it; where it doesn't, that is said."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _FEW_FILES, shards, cache],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    batches, *sentences = ended.stdout.decode().splitlines()
+    assert batches == "10 10"
+    assert len(sentences) == 2
+    for told in sentences:
+        assert re.search(r"train-\d+\.tar can't be opened, .* files open here .*ulimit -n", told)
 
 
 # --- workers ------------------------------------------------------------------------------------
@@ -553,6 +654,29 @@ def test_workers_leave_when_their_parent_is_killed(
             assert select.select([process], [], [], 30)[0], "it is still there after 30 s"
 
 
+def test_a_sigterm_that_comes_as_workers_begin_is_told(
+    shards: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchrun sends it to all: the process that trains saves then, what it has started goes on."""
+    from multiprocessing import forkserver
+
+    begin, told = forkserver.ensure_running, list[int]()
+
+    def meanwhile() -> None:
+        begin()
+        for process in (os.getpid(), forkserver._forkserver._forkserver_pid):
+            os.kill(process, signal.SIGTERM)
+
+    monkeypatch.setattr(forkserver, "ensure_running", meanwhile)
+    before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    try:
+        with loader(shards, cache, workers=1) as one:
+            assert len(list(one.epoch(0))) == 10
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == [signal.SIGTERM]
+
+
 # --- what is asked for --------------------------------------------------------------------------
 
 
@@ -577,6 +701,20 @@ def test_what_cannot_be_loaded_is_told_at_once(shards: Path, tmp_path: Path) -> 
 def test_options_that_cannot_be_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(UserError, match=f"^{name}: .* is not "):
         DataOptions(**{name: value})
+
+
+def test_counting_says_nothing_to_whom_wants_it_quiet(
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(etl.progress, "_QUIET_SECONDS", -100.0)  # shown however short it takes
+    loader(shards, tmp_path / "shown")
+    assert "counting images" in capsys.readouterr().err
+    loader(shards, tmp_path / "quiet", quiet=True)
+    next(of_shards(str(shards), "val", 1, cache=tmp_path / "pictures"))
+    assert not capsys.readouterr().err
 
 
 def test_one_table_of_counts_is_made_however_many_ask(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
@@ -91,30 +92,72 @@ def broken(data: bytes, name: str) -> bytes:
     return data[: at + 130] + b"\xff\xfe" + data[at + 132 :]
 
 
-@pytest.mark.parametrize(
-    ("damage", "expected"),
-    [
-        (lambda data: broken(data, f"{KEYS[3]}.jpg"), {3: "no_jpg"}),
-        (lambda data: broken(data, f"{KEYS[3]}.json"), {3: "no_json"}),
-        (lambda data: broken(data, f"{KEYS[3]}.txt"), {}),
-        (lambda _: tar(KEYS[:3] + KEYS[4:]), {3: "missing"}),
-        (lambda _: tar(KEYS[:6]), {6: "missing", 7: "missing"}),
-        (lambda _: tar([*KEYS[:3], KEYS[4], KEYS[3], *KEYS[5:]]), {3: "missing"}),
-        (lambda _: tar([*KEYS[:3], KEYS[2], *KEYS[3:]]), {}),
-        (lambda _: tar(without=[f"{KEYS[5]}.jpg"]), {5: "no_jpg"}),
-        (lambda _: tar(without=[f"{KEYS[5]}.json"]), {5: "no_json"}),
-        (lambda _: b"", dict.fromkeys(range(8), "cut_off")),
-        (lambda _: b"<html>no tar</html>" * 400, dict.fromkeys(range(8), "cut_off")),
-    ],
-    ids=[
-        "header of a jpg", "header of a json", "header of a txt", "one is missing", "the last are",
-        "two have changed places", "one is there twice", "no jpg", "no json", "empty", "no tar",
-    ],
-)  # fmt: skip
-def test_damage_costs_the_images_that_it_is_in(
-    damage: Callable[[bytes], bytes], expected: dict[int, str]
+def zeroed(data: bytes, name: str, length: int = 512) -> bytes:
+    at = where(data, name)
+    return data[:at] + bytes(length) + data[at + length :]
+
+
+#: What happens to a tar, and what it costs.
+DAMAGE: dict[str, tuple[Callable[[bytes], bytes], dict[int, str]]] = {
+    "header of a jpg": (lambda data: broken(data, f"{KEYS[3]}.jpg"), {3: "no_jpg"}),
+    "header of a json": (lambda data: broken(data, f"{KEYS[3]}.json"), {3: "no_json"}),
+    "header of a txt": (lambda data: broken(data, f"{KEYS[3]}.txt"), {}),
+    "zeros for that of a jpg": (lambda data: zeroed(data, f"{KEYS[3]}.jpg"), {3: "no_jpg"}),
+    "zeros for that of a json": (lambda data: zeroed(data, f"{KEYS[3]}.json"), {3: "no_json"}),
+    "zeros for that of a txt": (lambda data: zeroed(data, f"{KEYS[3]}.txt"), {}),
+    "zeros for a page": (
+        lambda data: zeroed(data, f"{KEYS[3]}.json", 4096), {3: "no_json", 4: "no_jpg"}
+    ),
+    "zeros for the last": (lambda data: zeroed(data, f"{KEYS[7]}.jpg"), {7: "no_jpg"}),
+    "one is missing": (lambda _: tar(KEYS[:3] + KEYS[4:]), {3: "missing"}),
+    "the last are": (lambda _: tar(KEYS[:6]), {6: "missing", 7: "missing"}),
+    "one is there twice": (lambda _: tar([*KEYS[:3], KEYS[2], *KEYS[3:]]), {}),
+    "no jpg": (lambda _: tar(without=[f"{KEYS[5]}.jpg"]), {5: "no_jpg"}),
+    "no json": (lambda _: tar(without=[f"{KEYS[5]}.json"]), {5: "no_json"}),
+    "empty": (lambda _: b"", dict.fromkeys(range(8), "cut_off")),
+    "no tar": (lambda _: b"<html>no tar</html>" * 400, dict.fromkeys(range(8), "cut_off")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_costs_the_images_that_it_is_in_wherever_one_enters(
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert found(damage(TAR)) == OK | expected
+    """Else a run that was killed, or has other workers, would have other batches."""
+    monkeypatch.setattr(training.data_tar, "_NEAR", 512)
+    damage, expected = DAMAGE[name]
+    data = damage(TAR)
+    assert found(data) == OK | expected
+    for place in range(8):
+        file = io.BytesIO(data)
+        approach(file, KEYS, place)
+        told = read(file, KEYS[place:], [True] * (8 - place))
+        reasons = {place + n: getattr(one, "reason", "ok") for n, one in told}
+        assert reasons == {n: why for n, why in found(data).items() if n >= place}
+
+
+def test_of_two_that_have_changed_places_the_second_is_missing() -> None:
+    swapped = tar([*KEYS[:3], KEYS[4], KEYS[3], *KEYS[5:]])
+    assert found(swapped) == OK | {3: "missing"}
+
+
+@pytest.mark.parametrize("place", [3, 5, 7])
+def test_what_looks_like_a_header_within_an_image_leads_nobody_astray(
+    monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """It would leap over all that is behind it."""
+    monkeypatch.setattr(training.data_tar, "_NEAR", 20_000)
+    false = tarfile.TarInfo(f"{KEYS[0]}.txt")
+    false.size = 1 << 28
+    inside = false.tobuf(tarfile.USTAR_FORMAT) * 200
+    out = io.BytesIO()
+    jpgs = [inside if n == 2 else jpg(n) for n in range(8)]
+    write_tar(
+        out, ({"__key__": k, "jpg": j, "json": b"{}"} for k, j in zip(KEYS, jpgs, strict=True))
+    )
+    approach(out, KEYS, place)
+    told = read(out, KEYS[place:], [True] * (8 - place))
+    assert [one for _, one in told] == [Sample(KEYS[n], jpgs[n], b"{}") for n in range(place, 8)]
 
 
 class Counted(io.BytesIO):
