@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any, Final, Literal, TypeVar
@@ -1193,6 +1195,7 @@ def train_command(
     metavar="WHICH",
     help="Sentences for a name, as of `sparqless evaluate`.",
 )
+@click.option("--fresh", is_flag=True, help="Remove the runs that stand in --out and start over.")
 @_quiet
 @_json
 def ablate_command(
@@ -1203,6 +1206,7 @@ def ablate_command(
     changes: tuple[str, ...],
     seeds: int,
     templates: str,
+    fresh: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -1221,12 +1225,16 @@ def ablate_command(
         from training.ablation import Ablation, ablate, table
     except ModuleNotFoundError as error:
         raise _lacking_torch(error) from error
-    asked = Ablation(config, images, graph, out, changes, seeds, templates, quiet)
-    ended, found = ablate(asked, _silent if quiet else _warn)
+    asked = Ablation(config, images, graph, out, changes, seeds, templates, fresh, quiet)
+    first = not quiet and os.environ.get("RANK", "0") == "0"
+    say = partial(click.echo, err=True) if first else _silent
+    ended, found = ablate(asked, _silent if quiet else _warn, say)
     if ended.is_first and as_json:
         _print_json({"state": ended.how, "rows": [row._asdict() for row in found]})
     elif ended.is_first and found and not quiet:
         click.echo("\n".join(table(found, seeds)))
+    if ended.signal:
+        say("Stopped. Run the same command again to go on.")
     _leave(ended.signal)
 
 
@@ -1854,7 +1862,7 @@ def verify(directory: Path, as_json: bool) -> None:
     if wrong:
         raise UserError(
             f"{directory} is not what was written: {', '.join(c.name for c in wrong)}. Copy it "
-            "again, or build it again from the step before (`sparqless etl` takes --fresh)."
+            "again, or make it again from the step before."
         )
 
 

@@ -211,6 +211,11 @@ def read_manifest(directory: Path, step: str) -> dict[str, Any]:
     return data
 
 
+def digest_of_outputs(manifest: dict[str, Any]) -> str:
+    """Of what a step wrote, whenever and how long it took: built again, it is the same."""
+    return digest_of_data({name: one["sha256"] for name, one in manifest["outputs"].items()})
+
+
 def check_whole(directory: Path, manifest: dict[str, Any], remedy: str) -> None:
     """Refuses a finished step that has lost a file since.
 

@@ -61,6 +61,7 @@ class Ablation:
     changes: tuple[str, ...] = ()
     seeds: int = 3
     templates: str = "openai"
+    fresh: bool = False
     quiet: bool = False
 
 
@@ -71,8 +72,12 @@ class Row(NamedTuple):
     values: dict[str, list[float]]
 
 
-def ablate(asked: Ablation, warn: Callable[[str], None]) -> tuple[Ended, list[Row]]:
+def ablate(
+    asked: Ablation, warn: Callable[[str], None], say: Callable[[str], None] = lambda _: None
+) -> tuple[Ended, list[Row]]:
     """Does the runs that aren't done; how the last of them ended, and the rows of the tables.
+
+    ``say`` is told which run it is at.
 
     Where a run was stopped by a signal no other is begun, and there are no rows. Of several
     processes (torchrun) the first evaluates, writes and has the rows.
@@ -82,7 +87,8 @@ def ablate(asked: Ablation, warn: Callable[[str], None]) -> tuple[Ended, list[Ro
     _check(asked)
     with processes():
         for seed in range(asked.seeds):
-            for mix in MIXES:
+            for number, mix in enumerate(MIXES, 1 + seed * len(MIXES)):
+                say(f"run {number} of {asked.seeds * len(MIXES)}: {mix}, seed {seed}")
                 ended = _run(asked, mix, seed, warn)
                 if ended.how == "stopped" or ended.signal:
                     return ended, []
@@ -125,7 +131,7 @@ def _run(asked: Ablation, mix: str, seed: int, warn: Callable[[str], None]) -> E
     config = load(asked.config, [*asked.changes, *own])
     source = Shards(config, asked.images, asked.graph, quiet=asked.quiet, warn=warn)
     judge = judge_of(source, config.evaluate, warn)
-    ended = train(config, source, run, judge=judge, quiet=asked.quiet, warn=warn)
+    ended = train(config, source, run, judge=judge, fresh=asked.fresh, quiet=asked.quiet, warn=warn)
     options = Options(
         shards=source.shards,
         splits=HELD_OUT,
@@ -175,13 +181,18 @@ def table(found: Sequence[Row], seeds: int) -> Iterator[str]:
         best = ahead(row.values)
         cells = (
             cell(statistics.fmean(own), spread(own), is_ahead=mix == best)
+            if seeds > 1
+            else f"{own[0]:.1f}"
             for mix, own in row.values.items()
         )
         yield f"| {row.measure} | {' | '.join(cells)} |"
     yield ""
+    if seeds == 1:
+        yield "Per cent of one seed each, which says nothing of chance."
+        return
     yield (
-        f"Per cent, mean ± standard deviation of {seeds} seed{'s' * (seeds != 1)}. **Bold**: all "
-        "seeds of the mix are above all of the others."
+        f"Per cent, mean ± standard deviation of {seeds} seeds. **Bold**: all seeds of the mix are "
+        "above all of the others."
     )
 
 

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from etl.errors import UserError
-from etl.manifest import DISCARDED, discard, flush, write_json
+from etl.manifest import DISCARDED, digest_of_file, discard, flush, write_json
 from training.config import Config, differing
 from training.optimizer import names_of
 from training.processes import cant_write
@@ -55,6 +55,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     #: Images so far that couldn't be used.
     damaged: int = 0
+    #: SHA-256 of the files beside; none in checkpoints of before.
+    files: dict[str, str] = {}
 
 
 def save(
@@ -73,7 +75,8 @@ def save(
         made.mkdir(parents=True)
         write_tensors(made / MODEL, net.state_dict())
         write_tensors(made / OPTIMIZER, _moments(net, optimizer))
-        write_json(made / STATE, msgspec.to_builtins(state))
+        files = {name: digest_of_file(made / name, _no_tick) for name in (MODEL, OPTIMIZER)}
+        write_json(made / STATE, msgspec.to_builtins(msgspec.structs.replace(state, files=files)))
         flush(made, (MODEL, OPTIMIZER, STATE))
         made.rename(final)
         flush(folder, ())
@@ -81,6 +84,10 @@ def save(
         shutil.rmtree(made, ignore_errors=True)
         raise cant_write(final, error, before(folder)) from error
     return final
+
+
+def _no_tick(_: int) -> None:
+    return
 
 
 def before(folder: Path) -> str:
@@ -126,7 +133,10 @@ def read(path: Path) -> State:
     try:
         return msgspec.json.decode((path / STATE).read_bytes(), type=State)
     except (OSError, msgspec.MsgspecError) as error:
-        raise UserError(f"{path} is no checkpoint that can be read ({error}).") from error
+        raise UserError(
+            f"{path} is no checkpoint that can be read ({error}); remove it, and the run goes on "
+            "from the one before."
+        ) from error
 
 
 def load(path: Path, net: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -134,6 +144,12 @@ def load(path: Path, net: torch.nn.Module, optimizer: torch.optim.Optimizer) -> 
 
     Raises UserError where the files can't be read or are another network's.
     """
+    for name, digest in read(path).files.items():
+        if (path / name).is_file() and digest_of_file(path / name, _no_tick) != digest:
+            raise UserError(
+                f"{path / name} isn't what was written: the disk has changed it; remove {path}, "
+                "and the run goes on from the one before."
+            )
     try:
         net.load_state_dict(load_file(path / MODEL))
         kept = load_file(path / OPTIMIZER)

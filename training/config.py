@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -149,7 +149,7 @@ def load(name: str | Path, changes: Sequence[str] = ()) -> Config:
         raise UserError(f"{path}: can't be read as a config ({error}).") from error
     for change in changes:
         _change(data, change)
-    return of(data, str(path))
+    return of(data, f"{path} with --set" if changes else str(path))
 
 
 def of(data: Mapping[str, Any], where: str = "config") -> Config:
@@ -197,12 +197,21 @@ def _said(error: str) -> str:
     place = (found[1] if found else None) or ""
     unknown = _UNKNOWN.search(error)
     if not unknown:
-        return f"{place}: {_AT.sub('', error)}."
+        return f"{place}: {_AT.sub('', error)}{_hint(place, error)}."
     table = _TABLES.get(place, Config)
     known = table.__struct_fields__
     close = get_close_matches(unknown[1], known, n=1)
     meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
     return f"unknown key {'.'.join(filter(None, (place, unknown[1])))}; {meant}"
+
+
+def _hint(place: str, error: str) -> str:
+    """What would be right."""
+    table, _, key = place.partition(".")
+    if "enum" in error and table in _TABLES:
+        allowed = get_args(get_type_hints(_TABLES[table])[key])
+        return f"; it is one of {', '.join(allowed)}"
+    return '; a list is written ["a", "b"]' if "Expected `array`" in error else ""
 
 
 def _check(config: Config, where: str) -> None:

@@ -22,6 +22,7 @@ from etl.errors import UserError
 from etl.manifest import (
     MANIFEST,
     digest_of_file,
+    digest_of_outputs,
     digests,
     discard,
     read_manifest,
@@ -122,7 +123,7 @@ def _known(run: Path, name: str, shards: Path | None, graph: Path | None, licenc
     # as training.inputs.Shards names its inputs
     for what, key, given, digest in (
         ("images", "shards", shards, of_shards and of_shards["outputs"][IMAGES_FILE]["sha256"]),
-        ("entities", "graph", graph, of_graph and of_graph["manifest_sha256"]),
+        ("entities", "graph", graph, of_graph and digest_of_outputs(of_graph)),
     ):
         recorded = manifest.get("inputs", {}).get(key)
         if given is not None and recorded is None:

@@ -25,7 +25,7 @@ import torch
 from etl.engine import default_workers
 from etl.errors import UserError
 from etl.location import opened
-from etl.manifest import digest_of_data, read_manifest
+from etl.manifest import digest_of_data, digest_of_outputs, read_manifest
 from training.config import Config
 from training.data import DataOptions, Loader, Wanted
 from training.data_index import IMAGES_FILE, cache_for, shards_in, shards_manifest
@@ -113,7 +113,7 @@ class Shards:
             _check_sources(self.shards, self._text.filter.skip_sources)
         #: What texts and images are made of.
         self.inputs = {
-            "graph": read_manifest(graph, "graph")["manifest_sha256"],
+            "graph": digest_of_outputs(read_manifest(graph, "graph")),
             "shards": outputs[IMAGES_FILE]["sha256"],
         }
 

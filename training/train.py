@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import shutil
 import signal
 import time
@@ -108,6 +109,13 @@ class Source(Protocol):
 How = Literal["finished", "stood", "stopped"]
 
 
+#: Names that a run writes in its folder.
+_OWN: Final = re.compile(
+    "|".join(map(re.escape, (
+        CONFIG, CHECKPOINTS, MANIFEST, MODEL, BAD, LOCK, "evaluations", metrics.FILE, metrics.BOARD,
+    ))) + r"|.*\.(tmp|writing|discarded)"
+)  # fmt: skip
+
 #: What a run that goes on depends on, and one that is done doesn't.
 _PROCESSES: Final = "processes"
 
@@ -151,18 +159,23 @@ def train(
     with processes() as all_, ExitStack() as held:
         all_.by_first(lambda: _begin(out, fresh, held), out)
         quiet = quiet or not all_.is_first
-        return _Run(config, source, out, all_, quiet, judge, warn or _silent).run()
+        return _Run(config, source, out, all_, fresh, quiet, judge, warn or _silent).run()
 
 
 def _begin(out: Path, fresh: bool, held: ExitStack) -> None:
-    """Takes the folder for this run, empty if it is to be ``fresh``."""
-    stands = {path.name for path in out.iterdir()} - {LOCK} if fresh and out.exists() else set()
-    if stands and not stands & {CONFIG, CHECKPOINTS, MANIFEST}:
-        raise UserError(f"{out} is no run: --fresh doesn't remove it; choose another --out.")
+    """Takes the folder for this run; refuses, and touches nothing, where it is another's."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: name a directory.")
+    if (out / MANIFEST).exists():
+        read_manifest(out, STEP)
+    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    foreign = [name for name in names if not _OWN.fullmatch(name)]
+    is_run = any(name in (CONFIG, CHECKPOINTS, MANIFEST) for name in names)
+    if foreign and (fresh or not is_run):
+        does = "--fresh doesn't remove that" if fresh else "name a new directory or that of a run"
+        raise UserError(f"{out} holds {foreign[0]!r}, which no run writes: {does}.")
     out.mkdir(parents=True, exist_ok=True)
     held.enter_context(locked(out, "--out"))
-    if fresh:
-        _empty(out)
 
 
 def _empty(out: Path) -> None:
@@ -188,6 +201,7 @@ class _Run:
     source: Source
     out: Path
     processes: Processes
+    fresh: bool
     quiet: bool
     judge: Judge | None
     warn: Callable[[str], None]
@@ -213,13 +227,15 @@ class _Run:
         """Does what is left of it."""
         self._check_shared()
         self.network = identity(self.config.model, siglip=self.config.train.loss == "siglip")
-        stood = self._stood()
+        stood = None if self.fresh else self._stood()
         if stood is not None:
             return stood
         torch.set_float32_matmul_precision(self.config.train.matmul)
         self._share_out()
         self._make()
         self._count()
+        if self.fresh:  # now that nothing has been found wrong with what is to come
+            self.processes.by_first(lambda: _empty(self.out), self.out)
         step = self._resume()
         file = self.out / CONFIG
         self.processes.by_first(lambda: file.write_text(as_toml(self.config), "utf-8"), file)

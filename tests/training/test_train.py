@@ -18,6 +18,7 @@ from etl.errors import UserError
 from etl.manifest import is_untouched
 from etl.verify import verify
 from etl.writing import locked
+from tests.training.data_sets import animals
 from tests.training.in_memory import COLOURS, InMemory, small
 from tests.training.ranks import in_ranks
 from training import checkpoint, metrics
@@ -290,9 +291,45 @@ def test_fresh_begins_again_and_removes_nothing_else(whole: Path, tmp_path: Path
     other = tmp_path / "home"
     other.mkdir()
     (other / "diary.txt").touch()
-    with pytest.raises(UserError, match="is no run: --fresh doesn't remove it"):
-        train(config, InMemory(), other, fresh=True, quiet=True)
+    for fresh in (True, False):
+        with pytest.raises(UserError, match=r"holds 'diary\.txt', which no run writes"):
+            train(config, InMemory(), other, fresh=fresh, quiet=True)
     assert [path.name for path in other.iterdir()] == ["diary.txt"]
+    (out / "thesis.txt").touch()
+    with pytest.raises(UserError, match=r"holds 'thesis\.txt', which no run writes: --fresh"):
+        train(config, InMemory(), out, fresh=True, quiet=True)
+    assert train(config, InMemory(), out, quiet=True).how == "stood"  # beside a run it may be
+
+
+def test_fresh_removes_nothing_of_another_step(tmp_path: Path) -> None:
+    graph = animals(tmp_path / "graph")
+    before = sorted(path.name for path in graph.iterdir())
+    for fresh in (True, False):
+        with pytest.raises(UserError, match="is the manifest of 'graph', not of a run"):
+            train(small(), InMemory(), graph, fresh=fresh, quiet=True)
+    assert sorted(path.name for path in graph.iterdir()) == before
+    with pytest.raises(UserError, match="is a file: name a directory"):
+        train(small(), InMemory(), graph / "entities.parquet", quiet=True)
+
+
+def test_fresh_removes_nothing_where_the_new_run_cant_begin(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    with pytest.raises(UserError, match="fewer images than the 128"):
+        train(small(batch=128), InMemory(), out, fresh=True, quiet=True)
+    assert run(out).how == "stood"
+
+
+def test_a_checkpoint_that_the_disk_has_changed_is_refused(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "manifest.json").unlink()
+    weights = out / "checkpoints" / "step-00000012" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(UserError, match=r"model\.safetensors isn't what was written.*remove"):
+        run(out)
 
 
 def test_fresh_removes_no_run_that_is_going_on(whole: Path, tmp_path: Path) -> None:
