@@ -90,13 +90,13 @@ def test_killed_and_gone_on_is_never_killed(folder: Path, whole: Path) -> None:
         "step-00000002",
         "step-00000004.writing",
     ]
-    # after an epoch, so that those that load images have to make the next batch after that
+    # as an epoch ends: it is evaluated, and no other step is made
     name = "step-00000005"
     done = run(folder, "-c", KILLED, name, str(int(signal.SIGTERM)), "1", *arguments("killed"))
     assert done.returncode == 75, done.stderr
     assert done.stderr.count("Warning") == 0, done.stderr
     assert json.loads(done.stdout)["state"] == "stopped"
-    assert json.loads(done.stdout)["checkpoint"] == "killed/checkpoints/step-00000006"
+    assert json.loads(done.stdout)["checkpoint"] == "killed/checkpoints/step-00000005"
     assert not (out / "manifest.json").exists()
     done = run(folder, "-m", "cli", *arguments("killed"))
     assert json.loads(done.stdout)["state"] == "finished", done.stderr
