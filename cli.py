@@ -1210,7 +1210,7 @@ def ablate_command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Train on alt texts, on the graph's, and on both; say which is better.
+    """Train on alt texts, the graph's, and both; say which is better.
 
     EntityNet's ablation on images of your own: each mix with each seed, evaluated on what is held
     out, in a table and a picture. It goes on where it was when the same command is run again, and
