@@ -486,17 +486,28 @@ def test_shards_that_a_run_wasnt_trained_on_may_hold_out_what_it_has_seen(
 
 
 def test_results_of_other_options_have_other_names(place: Path) -> None:
-    shards = Options(shards="data/living/shards", templates="none")
+    shards = Options(shards="data/living/shards", templates="none", graph=Path("data/graph"))
     changes: list[dict[str, Any]] = [
         {}, {"names": "all"}, {"names": "synonyms"}, {"types": True}, {"classes": "all"},
         {"classes": "/a/birds.csv"}, {"splits": ("val",)}, {"limit": 9}, {"texts": 1},
-        {"templates": "openai"},
+        {"templates": "openai"}, {"graph": None}, {"store": Path("data/store")},
+        {"graph": None, "classes": "birds.csv"},
     ]  # fmt: skip
     names = [default_name(replace(shards, **change)) for change in changes]
     assert names[0] == "living-shards-none"
     assert names[1] == "living-shards-none-all-names"
-    assert names[5] == "living-shards-none-birds"
+    assert names[5] == "living-shards-none-birds-graph"
+    assert names[10] == "living-shards-none-retrieval"
     assert len({*names}) == len(names)
+    folders = Options(folders=place / "folders")
+    assert default_name(folders) != default_name(replace(folders, graph=place / "graph"))
+
+
+def test_one_set_of_images_has_one_name(place: Path) -> None:
+    around, shards = (
+        default_name(Options(shards=str(place / where))) for where in ("images", "images/shards")
+    )
+    assert around == shards == "images-shards-openai-retrieval"
 
 
 def test_results_have_digests_and_no_paths_of_classes_and_templates(
