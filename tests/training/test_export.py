@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -111,6 +112,18 @@ def test_equal_runs_give_equal_bytes_and_an_export_may_be_written_again(
     for name in files:
         assert (tmp_path / "out" / name).read_bytes() == (place / "out" / name).read_bytes()
     assert all(not check.problem for check in verify(place / "out"))
+
+
+def test_a_full_disk_is_one_sentence(place: Path, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        done = command("export", "model", "--run", place / "run", "--out", tmp_path / "out", code=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "is full" in done.stderr
+    assert "make room" in done.stderr
+    assert not [*tmp_path.iterdir()]
 
 
 def test_the_tokenizers_files_have_the_vocabulary_of_open_clip(place: Path) -> None:
