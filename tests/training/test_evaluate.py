@@ -24,6 +24,7 @@ from etl.errors import UserError
 from etl.manifest import MANIFEST, read_manifest, write_manifest
 from tests.training import shapes
 from training.classes import Class
+from training.config import FOLDER
 from training.confusion import matrix
 from training.evaluate import Answers, Options, evaluate
 from training.evaluation_report import default_name
@@ -197,6 +198,18 @@ def test_a_model_of_open_clip_takes_weights_of_this_disk(place: Path, tmp_path: 
     done = command("--model", "by-name", "--weights", tmp_path / "evil.pt", *images, code=1)
     assert "evil.pt can't be loaded" in done.stderr
     assert not (tmp_path / "unpickled").exists()
+
+
+def test_what_training_calls_tiny_is_known_here_too(place: Path, tmp_path: Path) -> None:
+    shapes.open_clip.add_model_config(FOLDER / "sparqless-tiny.json")
+    net = shapes.open_clip.create_model("sparqless-tiny")
+    save_file(net.state_dict(), tmp_path / "model.safetensors")
+    found = opened("tiny", tmp_path / "model.safetensors", device="cpu")
+    assert found.texts(["a red disc"]).shape[0] == 1
+    with pytest.raises(UserError, match=r"can't be loaded as ViT-S-32-alt .*another network's"):
+        opened("ViT-S-32-alt", tmp_path / "model.safetensors", device="cpu")
+    with pytest.raises(UserError, match="give that folder"):
+        opened(str(place / "run/model/open_clip_config.json"), tmp_path / "model.safetensors")
 
 
 def test_weights_by_a_name_may_want_other_pixels(
