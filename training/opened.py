@@ -214,8 +214,8 @@ def opened(
 
     ``model`` is a folder in open_clip's layout (with or without ``local-dir:``) or, with
     ``weights`` (.safetensors, .pt), one of open_clip's names, tiny, or a file with a network's
-    config in its form (.json). Texts are then as long as the weights have places for: a model that was
-    trained with 32 tokens isn't stretched to the 77 of its name's config, as open_clip would.
+    config in its form (.json). Texts are then as long as the weights have places for: a model that
+    was trained with 32 tokens isn't stretched to the 77 of its name's config, as open_clip would.
 
     A file of weights doesn't say how pixels are to be prepared nor which activation it knows:
     ``tag`` (openai, laion2b_s34b_b79k) is the name by which open_clip knows these weights, and so

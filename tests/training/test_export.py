@@ -101,6 +101,14 @@ def test_the_exported_model_gives_what_the_run_s_gave_to_the_bit(place: Path) ->
         assert torch.equal(read, before.net.encode_text(before.tokenize(texts)))  # type: ignore[operator]
 
 
+def test_who_cant_import_open_clip_alone_is_told(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.vision, "WHY_NOT", "torchvision's build isn't torch's")
+    done = command("export", "model", "--run", place / "run", "--out", tmp_path / "out")
+    assert done.stderr == "Warning: torchvision's build isn't torch's\n"
+
+
 def test_equal_runs_give_equal_bytes_and_an_export_may_be_written_again(
     place: Path, tmp_path: Path
 ) -> None:
