@@ -135,6 +135,13 @@ def test_threads_that_read_are_of_no_consequence(place: Path) -> None:
     assert len(one) == 16
 
 
+def test_what_is_hidden_is_no_class_and_no_image(tmp_path: Path) -> None:
+    for name in (".ipynb_checkpoints/1.jpg", "disc/1.jpg", "disc/._1.jpg", "disc/.trash/2.jpg"):
+        (tmp_path / ".data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".data" / name).write_bytes(shapes.jpeg("red disc", len(name)))
+    assert [picture.key for picture in of_folder(tmp_path / ".data", 0)] == ["disc/1.jpg"]
+
+
 def test_folders_take_names_and_levels_from_a_data_set(place: Path) -> None:
     done = command("--run", place / "run", "--folders", place / "folders", "--json", "--types",
                    "--graph", place / "graph", "--classes", "all", "--names", "all")  # fmt: skip
