@@ -19,7 +19,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-import training.vision  # noqa: F401
+import training.vision
 from cli import cli
 from etl.manifest import MANIFEST, digests, write_manifest
 from etl.verify import verify
