@@ -1600,9 +1600,12 @@ def export_model_command(
     """
     try:
         from training.export import export_model
+        from training.vision import WHY_NOT
     except ModuleNotFoundError as error:
         raise _lacking_torch(error) from error
     found = export_model(run, out, name=name, shards=images, graph=graph, licence=licence)
+    if WHY_NOT:
+        click.echo(f"Warning: {WHY_NOT}", err=True)
     outputs = found["outputs"]
     if as_json:
         _print_json({"out": str(out), "outputs": outputs})

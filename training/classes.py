@@ -39,6 +39,13 @@ _OF_CUB: Final = re.compile(r"\d+ (?P<folder>\d{3}\.\S+)", re.ASCII)
 _WORDNET: Final = re.compile(r"n\d{8}", re.ASCII)
 
 
+#: How a folder's name gets into a file where that isn't as a key.
+_ADDED: Final = {
+    ".txt": "add {}, a name a line",
+    ".json": "give {} as {}, or add the name where it is a list",
+}
+
+
 class Class(msgspec.Struct, frozen=True):
     """Something that an image may show."""
 
@@ -90,7 +97,10 @@ def _from_text(path: Path) -> Iterator[Class]:
 def _from_csv(path: Path) -> Iterator[Class]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file, strict=True)
-        if "name" not in (rows.fieldnames or ()):
+        header = rows.fieldnames or ()
+        if len(header) == 1 and ";" in header[0]:
+            raise UserError(f"{path}: columns are to be divided by commas, not semicolons.")
+        if "name" not in header:
             raise UserError(f"{path} has no column {'name'!r}: begin it with a line of headers.")
         for row in rows:
             synonyms = (row.get("synonyms") or "").split("|")
@@ -207,9 +217,13 @@ def match_file(folders: Sequence[str], classes: Sequence[Class], where: Path) ->
         missing = []
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        several = len(missing) > 1
+        how = _ADDED.get(where.suffix.lower(), "give {} as {}").format(
+            "them" if several else "it", "keys" if several else "key"
+        )
         raise UserError(
-            f"{where} has no class for the folder{'s' if len(missing) > 1 else ''} "
-            f"{', '.join(map(repr, missing[:3]))}{more}: give {'them' if more else 'it'} as key."
+            f"{where} has no class for the folder{'s' if several else ''} "
+            f"{', '.join(map(repr, missing[:3]))}{more}: {how}."
         )
     found = {folder: key for folder, key in label.items() if key is not None}
     return Matched(list(classes), found, [], by_order)

@@ -205,11 +205,14 @@ def _percent(share: float) -> str:
 def default_name(options: Options) -> str:
     """What results are called: ``living-shards-openai``, ``imagenet-val-none-synonyms``.
 
-    By all that isn't as it is by default, so that one result doesn't replace another's.
+    By all that isn't as it is by default, so that one result doesn't replace another's. Of shards
+    it is to have a data set of classes, of folders it isn't.
     """
-    where = options.shards or str(options.folders or "")
+    where = shards_in(options.shards) if options.shards else str(options.folders or "")
     place = PurePosixPath(where) if is_elsewhere(where) else Path(where).resolve()
     plain = Options()
+    of_file = options.classes not in (SHOWN, ALL)
+    has_graph = options.graph is not None
     classes = {SHOWN: "", ALL: "all-classes"}.get(options.classes, Path(options.classes).stem)
     parts = [
         place.parent.name,
@@ -218,6 +221,9 @@ def default_name(options: Options) -> str:
         {"name": "", "all": "all-names"}.get(options.names, options.names),
         "types" * options.types,
         classes,
+        "retrieval" * bool(options.shards and not has_graph and not of_file),
+        "graph" * bool(has_graph and (of_file or not options.shards)),
+        "ranks" * (options.store is not None),
         "-".join(options.splits) if options.shards and options.splits != plain.splits else "",
         f"{options.texts}-texts" if options.texts != plain.texts else "",
         f"first-{options.limit}" * bool(options.limit),

@@ -173,16 +173,20 @@ def _of_these_weights(run: Path, manifest: dict[str, Any]) -> dict[str, dict[str
 def write_model(model: Path, out: Path) -> None:
     """Writes a model in open_clip's layout anew, with its tokenizer, by open_clip's functions.
 
-    Raises UserError where it can't be loaded.
+    Raises UserError where it can't be loaded, OSError where it can't be written.
     """
     from open_clip.push_to_hf_hub import save_for_hf
+    from safetensors import SafetensorError
 
     found = opened(str(model), device="cpu")
     config = json.loads((model / CONFIG_FILE).read_bytes())["model_cfg"]
     tokenizer: Any = found.tokenize
     if not hasattr(tokenizer, "save_pretrained"):
         tokenizer = _Files(tokenizer)
-    save_for_hf(found.net, tokenizer, config, str(out), safe_serialization=True)
+    try:
+        save_for_hf(found.net, tokenizer, config, str(out), safe_serialization=True)
+    except SafetensorError as error:  # of its own class, with the system's words
+        raise OSError(str(error)) from error
 
 
 class _Files:

@@ -28,13 +28,10 @@ from open_clip.factory import load_checkpoint, load_state_dict
 
 from etl.errors import UserError
 from etl.manifest import digest_of_data
-from training.config import FOLDER, ModelOptions
-from training.opened import CONFIG_FILE, PLACES, offline, registered, safely, weights_in
+from training.config import ModelOptions
+from training.opened import CONFIG_FILE, OURS, PLACES, offline, registered, safely, weights_in
 
 WEIGHTS: Final = "open_clip_model.safetensors"
-
-#: By our names for them: networks that open_clip doesn't have.
-_OURS: Final = {"tiny": "sparqless-tiny"}
 
 #: Where SigLIP begins: logits of 10 cos - 10 (Zhai et al. 2023, 3.2).
 _SIGLIP: Final = {"init_logit_scale": math.log(10), "init_logit_bias": -10.0}
@@ -101,8 +98,8 @@ def _known(name: str) -> str:
             f"model.name = {name!r} is read from the network; download it "
             "(`hf download`) and give local-dir:FOLDER."
         )
-    if name in _OURS:
-        return registered(str(FOLDER / f"{_OURS[name]}.json"))
+    if name in OURS:
+        return registered(name)
     if name.endswith(".json"):
         if not Path(name).is_file():
             raise UserError(f"model.name: there is no file {name}.")

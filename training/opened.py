@@ -26,8 +26,12 @@ import training.vision  # noqa: F401  (before open_clip)
 from etl.errors import UserError
 from etl.manifest import digest_of_file
 from training.checkpoint import STATE
+from training.config import FOLDER
 
 CONFIG_FILE: Final = "open_clip_config.json"
+
+#: By our names for them: networks that open_clip doesn't have.
+OURS: Final = {"tiny": FOLDER / "sparqless-tiny.json"}
 
 _LOCAL: Final = "local-dir:"
 _HUB: Final = "hf-hub:"
@@ -209,9 +213,9 @@ def opened(
     """A model to be asked.
 
     ``model`` is a folder in open_clip's layout (with or without ``local-dir:``) or, with
-    ``weights`` (.safetensors, .pt), one of open_clip's names or a file with a network's config in
-    its form (.json). Texts are then as long as the weights have places for: a model that was
-    trained with 32 tokens isn't stretched to the 77 of its name's config, as open_clip would.
+    ``weights`` (.safetensors, .pt), one of open_clip's names, tiny, or a file with a network's
+    config in its form (.json). Texts are then as long as the weights have places for: a model that
+    was trained with 32 tokens isn't stretched to the 77 of its name's config, as open_clip would.
 
     A file of weights doesn't say how pixels are to be prepared nor which activation it knows:
     ``tag`` (openai, laion2b_s34b_b79k) is the name by which open_clip knows these weights, and so
@@ -255,6 +259,11 @@ def opened(
             tokenize = open_clip.get_tokenizer(name, context_length=length, **told)
     except _unreadable() as error:
         reason = " ".join(str(error).split())[:300]
+        if isinstance(error, AssertionError):
+            raise UserError(
+                f"{file} can't be loaded as {model} ({reason}): these are another network's "
+                "weights; give its name with --model."
+            ) from error
         raise UserError(f"{file} can't be loaded as {model} ({reason}).") from error
     pixels, quick_gelu = _plain(net.visual.preprocess_cfg), _has_quick_gelu(net)
     # a checkpoint of our own training was made with the defaults
@@ -363,14 +372,16 @@ def offline() -> Iterator[None]:
 
 
 def registered(model: str) -> str:
-    """The name by which open_clip knows a network, which it is told of if it is a file.
+    """The name by which open_clip knows a network, which it is told of if it is ours or a file.
 
     Raises UserError where it is neither, or the file's name is one of open_clip's own networks.
     """
     import open_clip
 
-    path = Path(model)
+    path = OURS.get(model, Path(model))
     if path.suffix == ".json" and path.is_file():
+        if path.name == CONFIG_FILE:
+            raise UserError(f"{path} belongs to the model in {path.parent}: give that folder.")
         try:
             found = json.loads(path.read_bytes())
         except (OSError, ValueError) as error:
@@ -385,8 +396,8 @@ def registered(model: str) -> str:
         return path.stem
     if model not in open_clip.list_models():
         raise UserError(
-            f"{model!r} is neither a folder with {CONFIG_FILE} nor a model that open_clip knows "
-            "(`python -c 'import open_clip; print(open_clip.list_models())'`)."
+            f"{model!r} is neither a folder with {CONFIG_FILE} nor tiny nor a model that open_clip "
+            "knows (`python -c 'import open_clip; print(open_clip.list_models())'`)."
         )
     return model
 
@@ -414,7 +425,8 @@ def _unreadable() -> tuple[type[Exception], ...]:
     from safetensors import SafetensorError
 
     known = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError)
-    return (*known, pickle.UnpicklingError, SafetensorError)
+    # open_clip asserts the width of a table of places
+    return (*known, AssertionError, pickle.UnpicklingError, SafetensorError)
 
 
 def _folder(model: str) -> Path | None:

@@ -123,12 +123,12 @@ def _texts(record: Record) -> list[str]:
 
 
 def folders_in(folder: Path) -> list[str]:
-    """The names of the classes' folders, in their order.
+    """The names of the classes' folders, in their order; hidden ones are none.
 
     Raises UserError where there is none with an image.
     """
     try:
-        inside = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+        inside = [p for p in sorted(folder.iterdir()) if p.is_dir() and p.name[0] != "."]
     except OSError as error:
         raise UserError(f"{folder} can't be read ({error.strerror}).") from error
     found = [path.name for path in inside if any(_files(path))]
@@ -138,10 +138,19 @@ def folders_in(folder: Path) -> list[str]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Images in a folder and in those below, by their paths."""
+    """Images in a folder and in those below, by their paths, but for hidden ones.
+
+    Those are what editors and systems leave: .ipynb_checkpoints, ._1.jpg.
+    """
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
+        if path.suffix.lower() not in SUFFIXES or _is_hidden(path.relative_to(folder)):
+            continue
+        if path.is_file():
             yield path
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def of_folder(

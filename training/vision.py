@@ -40,3 +40,13 @@ def _imported() -> Any:
 
 
 _declared = _imported()
+
+#: Why others' programs, which don't import this, can't import open_clip here; "": they can.
+WHY_NOT = (
+    ""
+    if _declared is None
+    else (
+        "torchvision's build isn't torch's, so outside sparqless `import open_clip` fails here "
+        "(operator torchvision::nms does not exist): install both from one index."
+    )
+)

@@ -61,6 +61,7 @@ def test_names_come_from_lines_tables_and_json(
         ("a.txt", "crane\ncrane\n", "twice.* a .csv that has a key for each"),
         ("a.json", '{"n01": "lion", "n01": "tiger"}', "'n01' twice"),
         ("a.csv", "lion\ntiger\n", "no column 'name'"),
+        ("a.csv", "key;name\nn01;lion\n", "by commas, not semicolons"),
         ("a.csv", "key,name\nn01,\n", "no key|no name|has no"),
         ("a.json", '["lion", "lion"]', "twice"),
         ("a.json", '{"n01": 5}', "can't be read"),
@@ -101,8 +102,9 @@ def test_folders_without_a_line_are_named(tmp_path: Path) -> None:
     classes = [Class("n01", ("lion",)), Class("n02", ("tiger",))]
     found = match_file(["n01", "Tiger"], classes, tmp_path)
     assert found.label == {"n01": "n01", "Tiger": "n02"}
-    with pytest.raises(UserError, match="'dog'"):
-        match_file(["n01", "dog"], classes, tmp_path)
+    for suffix, said in ((".csv", "give it as key"), (".txt", "add it, a name a line")):
+        with pytest.raises(UserError, match=f"'dog': {said}"):
+            match_file(["n01", "dog"], classes, tmp_path / f"names{suffix}")
 
 
 def test_as_many_lines_as_folders_are_in_their_order(tmp_path: Path) -> None:

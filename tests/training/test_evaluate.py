@@ -24,6 +24,7 @@ from etl.errors import UserError
 from etl.manifest import MANIFEST, read_manifest, write_manifest
 from tests.training import shapes
 from training.classes import Class
+from training.config import FOLDER
 from training.confusion import matrix
 from training.evaluate import Answers, Options, evaluate
 from training.evaluation_report import default_name
@@ -134,6 +135,13 @@ def test_threads_that_read_are_of_no_consequence(place: Path) -> None:
     assert len(one) == 16
 
 
+def test_what_is_hidden_is_no_class_and_no_image(tmp_path: Path) -> None:
+    for name in (".ipynb_checkpoints/1.jpg", "disc/1.jpg", "disc/._1.jpg", "disc/.trash/2.jpg"):
+        (tmp_path / ".data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".data" / name).write_bytes(shapes.jpeg("red disc", len(name)))
+    assert [picture.key for picture in of_folder(tmp_path / ".data", 0)] == ["disc/1.jpg"]
+
+
 def test_folders_take_names_and_levels_from_a_data_set(place: Path) -> None:
     done = command("--run", place / "run", "--folders", place / "folders", "--json", "--types",
                    "--graph", place / "graph", "--classes", "all", "--names", "all")  # fmt: skip
@@ -197,6 +205,18 @@ def test_a_model_of_open_clip_takes_weights_of_this_disk(place: Path, tmp_path: 
     done = command("--model", "by-name", "--weights", tmp_path / "evil.pt", *images, code=1)
     assert "evil.pt can't be loaded" in done.stderr
     assert not (tmp_path / "unpickled").exists()
+
+
+def test_what_training_calls_tiny_is_known_here_too(place: Path, tmp_path: Path) -> None:
+    shapes.open_clip.add_model_config(FOLDER / "sparqless-tiny.json")
+    net = shapes.open_clip.create_model("sparqless-tiny")
+    save_file(net.state_dict(), tmp_path / "model.safetensors")
+    found = opened("tiny", tmp_path / "model.safetensors", device="cpu")
+    assert found.texts(["a red disc"]).shape[0] == 1
+    with pytest.raises(UserError, match=r"can't be loaded as ViT-S-32-alt .*another network's"):
+        opened("ViT-S-32-alt", tmp_path / "model.safetensors", device="cpu")
+    with pytest.raises(UserError, match="give that folder"):
+        opened(str(place / "run/model/open_clip_config.json"), tmp_path / "model.safetensors")
 
 
 def test_weights_by_a_name_may_want_other_pixels(
@@ -486,17 +506,28 @@ def test_shards_that_a_run_wasnt_trained_on_may_hold_out_what_it_has_seen(
 
 
 def test_results_of_other_options_have_other_names(place: Path) -> None:
-    shards = Options(shards="data/living/shards", templates="none")
+    shards = Options(shards="data/living/shards", templates="none", graph=Path("data/graph"))
     changes: list[dict[str, Any]] = [
         {}, {"names": "all"}, {"names": "synonyms"}, {"types": True}, {"classes": "all"},
         {"classes": "/a/birds.csv"}, {"splits": ("val",)}, {"limit": 9}, {"texts": 1},
-        {"templates": "openai"},
+        {"templates": "openai"}, {"graph": None}, {"store": Path("data/store")},
+        {"graph": None, "classes": "birds.csv"},
     ]  # fmt: skip
     names = [default_name(replace(shards, **change)) for change in changes]
     assert names[0] == "living-shards-none"
     assert names[1] == "living-shards-none-all-names"
-    assert names[5] == "living-shards-none-birds"
+    assert names[5] == "living-shards-none-birds-graph"
+    assert names[10] == "living-shards-none-retrieval"
     assert len({*names}) == len(names)
+    folders = Options(folders=place / "folders")
+    assert default_name(folders) != default_name(replace(folders, graph=place / "graph"))
+
+
+def test_one_set_of_images_has_one_name(place: Path) -> None:
+    around, shards = (
+        default_name(Options(shards=str(place / where))) for where in ("images", "images/shards")
+    )
+    assert around == shards == "images-shards-openai-retrieval"
 
 
 def test_results_have_digests_and_no_paths_of_classes_and_templates(

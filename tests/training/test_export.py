@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-import training.vision  # noqa: F401
+import training.vision
 from cli import cli
 from etl.manifest import MANIFEST, digests, write_manifest
 from etl.verify import verify
@@ -100,6 +101,14 @@ def test_the_exported_model_gives_what_the_run_s_gave_to_the_bit(place: Path) ->
         assert torch.equal(read, before.net.encode_text(before.tokenize(texts)))  # type: ignore[operator]
 
 
+def test_who_cant_import_open_clip_alone_is_told(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.vision, "WHY_NOT", "torchvision's build isn't torch's")
+    done = command("export", "model", "--run", place / "run", "--out", tmp_path / "out")
+    assert done.stderr == "Warning: torchvision's build isn't torch's\n"
+
+
 def test_equal_runs_give_equal_bytes_and_an_export_may_be_written_again(
     place: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +120,18 @@ def test_equal_runs_give_equal_bytes_and_an_export_may_be_written_again(
     for name in files:
         assert (tmp_path / "out" / name).read_bytes() == (place / "out" / name).read_bytes()
     assert all(not check.problem for check in verify(place / "out"))
+
+
+def test_a_full_disk_is_one_sentence(place: Path, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        done = command("export", "model", "--run", place / "run", "--out", tmp_path / "out", code=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "is full" in done.stderr
+    assert "make room" in done.stderr
+    assert not [*tmp_path.iterdir()]
 
 
 def test_the_tokenizers_files_have_the_vocabulary_of_open_clip(place: Path) -> None:
