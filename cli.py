@@ -1118,14 +1118,18 @@ def texts_command(
         click.echo(line)
 
 
+def _shards(*, required: bool) -> Callable[[Any], Any]:
+    return click.option(
+        "--images",
+        required=required,
+        metavar="DIR",
+        help="Directory of images, or of their shards: here, or s3://… and the like.",
+    )
+
+
 @cli.command(name="train")
 @click.argument("config", metavar="CONFIG")
-@click.option(
-    "--images",
-    required=True,
-    metavar="DIR",
-    help="Directory of images, or of their shards: here, or s3://… and the like.",
-)
+@_shards(required=True)
 @_graph
 @_path("--out", "Directory of the run.", required=True)
 @_changes
@@ -1178,12 +1182,7 @@ def train_command(
 
 @cli.command(name="ablate")
 @click.argument("config", metavar="CONFIG")
-@click.option(
-    "--images",
-    required=True,
-    metavar="DIR",
-    help="Directory of images, or of their shards: here, or s3://… and the like.",
-)
+@_shards(required=True)
 @_graph
 @_path("--out", "Directory of the runs.", required=True)
 @_changes
@@ -1280,11 +1279,7 @@ _run = _path("--run", "Directory of a training run.")
     metavar="TAG",
     help="What open_clip calls these weights (openai, …): sets pixels and activation as they want.",
 )
-@click.option(
-    "--images",
-    metavar="DIR",
-    help="Directory of images, or of their shards: here, or s3://… and the like.",
-)
+@_shards(required=False)
 @click.option(
     "--split",
     "splits",

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 import training.vision  # noqa: F401  (before open_clip)
+from etl.batches import batched
 from etl.errors import UserError
 from etl.manifest import digest_of_file
 from training.checkpoint import STATE
@@ -107,7 +108,7 @@ class Opened:
 
         waiting: list[list[Future[Tensor]]] = []
         with ThreadPoolExecutor(threads) as pool:
-            for some in _batched(images, self.batch):
+            for some in batched(images, self.batch):
                 waiting.append([pool.submit(tensor, load) for load in some])
                 if len(waiting) > 2:
                     yield torch.stack([future.result() for future in waiting.pop(0)])
@@ -127,17 +128,6 @@ class Opened:
                 "damaged, or its training had gone wrong; take an earlier checkpoint."
             )
         return made
-
-
-def _batched(items: Iterable[Load], size: int) -> Iterator[list[Load]]:
-    held: list[Load] = []
-    for item in items:
-        held.append(item)
-        if len(held) == size:
-            yield held
-            held = []
-    if held:
-        yield held
 
 
 def device_of(name: str) -> torch.device:

@@ -11,11 +11,6 @@ import msgspec
 from download.pack.record import NAME
 from etl.errors import UserError
 
-#: The file, and the step, of download.pack.tables and download.pack.target. Not imported from
-#: there: these need DuckDB and more, which every worker would wait for.
-IMAGES_FILE: Final = "images.parquet"
-SHARDS_STEP: Final = "shards"
-
 #: Columns of images.parquet that an image is made of.
 COLUMNS: Final = ("key", "entities", "query_hashes", "texts", "text_langs", "sources")
 

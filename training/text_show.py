@@ -16,9 +16,11 @@ from etl.errors import UserError
 from etl.manifest import MANIFEST, read_manifest
 from etl.show import counted, printable
 from graph.read import batches, manifest_of
+from training.data_index import IMAGES_FILE
+from training.data_index import STEP as SHARDS_STEP
 from training.text import Row, Texts
 from training.text_build import Only, build_some
-from training.text_image import COLUMNS, IMAGES_FILE, SHARDS_STEP, Image
+from training.text_image import COLUMNS, Image
 from training.text_options import TextFilter, TextOptions
 
 #: The folder of shards below a directory of images, as `make images` and the docs name it.

@@ -29,6 +29,7 @@ from download.pack.decode import table_file
 from download.pack.merge import FILES_FILE
 from download.pack.plan import digests
 from download.pack.record import Record, record
+from etl.batches import batched
 from etl.progress import Tick
 from etl.tables import TableWriter
 
@@ -136,7 +137,7 @@ def write_rows(bucket: Bucket, tick: Tick) -> None:
     temporary = final.with_name(f"{final.name}.{os.getpid()}.tmp")
     try:
         with TableWriter(temporary, ROWS, row_group=_READ) as writer:
-            for rows in _batched(_rows(bucket, work), _READ):
+            for rows in batched(_rows(bucket, work), _READ):
                 writer.write(pa.Table.from_pylist(rows, ROWS))
                 tick(len(rows))
         temporary.replace(final)
@@ -292,14 +293,3 @@ def _columns(made: Record) -> dict[str, Any]:
 
 def _united(lists: Iterable[Sequence[str]]) -> list[str]:
     return list(dict.fromkeys(value for values in lists for value in values if value))
-
-
-def _batched(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    held: list[dict[str, Any]] = []
-    for row in rows:
-        held.append(row)
-        if len(held) == size:
-            yield held
-            held = []
-    if held:
-        yield held

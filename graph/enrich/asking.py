@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from types import FrameType
 from typing import Any, Final
 
@@ -69,12 +68,6 @@ class Asked:
 
     question: Question
     prompt: str
-
-
-def batched(asked: Iterator[Asked], size: int) -> Iterator[list[Asked]]:
-    """Yield questions `size` at a time."""
-    while batch := list(islice(asked, size)):
-        yield batch
 
 
 def body_about(

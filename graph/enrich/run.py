@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from etl.batches import batched
 from etl.manifest import MANIFEST, digests, flush, read_manifest, tool_versions, write_manifest
 from etl.progress import Progress
-from graph.enrich.asking import Asked, Asking, Options, batched, body_about
+from graph.enrich.asking import Asked, Asking, Options, body_about
 from graph.enrich.client import Server
 from graph.enrich.journal import (
     Journal,
@@ -182,7 +183,7 @@ def estimate(
     exact = options.limit is not None and options.limit <= _PROBED
     probed = subjects if exact else subjects.spread(_PROBED, options.limit)
     asked = list(_to_ask(task, probed, candidates, hints, options, answered, skipped))
-    batches = list(batched(iter(asked), options.batch))
+    batches = list(batched(asked, options.batch))
     bodies = [body_about(task, batch, options) for batch in batches]
     questions = len(asked) + skipped.answered_before
     scale = 1.0 if exact else _scale(subjects, options, questions)

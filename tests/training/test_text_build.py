@@ -26,11 +26,13 @@ from etl.verify import verify
 from graph.read import hierarchy
 from tests.console import ROOT
 from tests.training.data_sets import animals, edges, entity, query, write_graph
+from training.data_index import IMAGES_FILE
+from training.data_index import STEP as SHARDS_STEP
 from training.text import Texts
 from training.text_above import nearby
 from training.text_build import Only, build, build_some
 from training.text_files import Buckets, Index, write_index
-from training.text_image import COLUMNS, IMAGES_FILE, SHARDS_STEP, Image
+from training.text_image import COLUMNS, Image
 from training.text_options import TextFilter, TextOptions
 
 
